@@ -1,0 +1,156 @@
+"""Specifications: what an object file says, as plain data, before any kernel sees it.
+
+Nothing here opens a file or makes a system call. The ELF reader fills these
+in, users change them (sizes, config values, which programs to load), and the
+loader turns them into kernel objects.
+"""
+
+from __future__ import annotations
+
+from pybpf.errors import ObjectError
+
+# Relocation kinds of ProgramSpec.relocs.
+RELOC_MAP = "map"  # ld_imm64 of a map's file descriptor
+RELOC_DATA = "data"  # ld_imm64 of an address inside a data section's map
+RELOC_CALL = "call"  # call of a subprogram
+RELOC_FUNC = "func"  # ld_imm64 of a subprogram's address (callbacks)
+
+
+class Reloc:
+    """One reference from an instruction to a symbol.
+
+    ``index`` counts 8-byte slots from the program's first instruction.
+    ``target`` is a map, data section or function name; ``addend`` the offset
+    in bytes inside a data section.
+    """
+
+    __slots__ = ("addend", "index", "kind", "target")
+
+    def __init__(self, index: int, kind: str, target: str, addend: int = 0) -> None:
+        self.index = index
+        self.kind = kind
+        self.target = target
+        self.addend = addend
+
+
+class ProgramSpec:
+    """A program or subprogram: code and what must still be filled in.
+
+    ``section`` names program kind and hook the way libbpf spells them
+    (``tp_btf/sys_exit``), ``.text`` for subprograms. ``insns`` is raw code in
+    the object's byte order. ``core_relos`` are ``(index, type_id, access, kind)``,
+    ``func_info`` is ``(index, type_id)``, ``line_info``
+    ``(index, file_off, line_off, line << 10 | column)``; every index counts slots
+    from the program's start.
+    """
+
+    __slots__ = ("core_relos", "func_info", "insns", "line_info", "name", "relocs", "section")
+
+    def __init__(self, name: str, section: str, insns: bytes) -> None:
+        self.name = name
+        self.section = section
+        self.insns = insns
+        self.relocs: list[Reloc] = []
+        self.core_relos: list[tuple[int, int, str, int]] = []
+        self.func_info: list[tuple[int, int]] = []
+        self.line_info: list[tuple[int, int, int, int]] = []
+
+
+class MapSpec:
+    """A map to be created. Sizes are bytes; ``max_entries`` is bytes for ring buffers.
+
+    ``contents`` is the initial value of a data section's map (key 0), and
+    ``frozen`` says that user space must not be able to write it after load.
+    """
+
+    __slots__ = (
+        "contents",
+        "flags",
+        "frozen",
+        "key_size",
+        "key_type_id",
+        "map_extra",
+        "max_entries",
+        "name",
+        "pinning",
+        "type",
+        "value_size",
+        "value_type_id",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        type: int,
+        key_size: int,
+        value_size: int,
+        max_entries: int,
+        flags: int = 0,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+        self.flags = flags
+        self.key_type_id = 0
+        self.value_type_id = 0
+        self.map_extra = 0
+        self.pinning = 0
+        self.contents: bytearray | None = None
+        self.frozen = False
+
+
+class Variable:
+    """A global variable: ``size`` bytes at ``offset`` of data section ``section``."""
+
+    __slots__ = ("name", "offset", "section", "size")
+
+    def __init__(self, name: str, section: str, offset: int, size: int) -> None:
+        self.name = name
+        self.section = section
+        self.offset = offset
+        self.size = size
+
+
+class ObjectSpec:
+    """Everything one object file holds.
+
+    ``byteorder`` is ``"little"`` or ``"big"``. ``btf`` is the raw .BTF section
+    (empty when there is none). Data sections appear in ``maps`` under their
+    section name (``.rodata``).
+    """
+
+    __slots__ = ("btf", "byteorder", "license", "maps", "programs", "variables")
+
+    def __init__(self, byteorder: str = "little") -> None:
+        self.byteorder = byteorder
+        self.btf = b""
+        self.license = ""
+        self.programs: dict[str, ProgramSpec] = {}
+        self.maps: dict[str, MapSpec] = {}
+        self.variables: dict[str, Variable] = {}
+
+    def set(self, name: str, value: int | bytes) -> None:
+        """Give the global variable ``name`` a value before load.
+
+        An integer is stored in the variable's own size and the object's byte
+        order; bytes are padded with NULs. Raises ObjectError for an unknown name
+        or a value that does not fit.
+        """
+        var = self.variables.get(name)
+        if var is None:
+            raise ObjectError(f"object has no variable {name!r}; it has: {', '.join(sorted(self.variables))}")
+        if isinstance(value, int):
+            bits = var.size * 8
+            if not -(1 << bits - 1) <= value < 1 << bits:
+                raise ObjectError(f"variable {name!r} has {var.size} bytes; {value} does not fit")
+            raw = (value & (1 << bits) - 1).to_bytes(var.size, "little" if self.byteorder == "little" else "big")
+        elif len(value) > var.size:
+            raise ObjectError(f"variable {name!r} has {var.size} bytes; {len(value)} do not fit")
+        else:
+            raw = value.ljust(var.size, b"\0")
+        contents = self.maps[var.section].contents
+        if contents is None:
+            raise ObjectError(f"data section {var.section!r} has no contents")
+        contents[var.offset : var.offset + var.size] = raw
