@@ -1,0 +1,5 @@
+"""bfer: a process tracer for embedded Linux."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

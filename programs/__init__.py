@@ -1,0 +1,56 @@
+"""The eBPF programs of bfer, in pybpf's DSL, and the object that is built from them."""
+
+from __future__ import annotations
+
+import os
+
+MODULES = ("programs.files", "programs.processes")
+"""The modules that ``python -m pybpf build`` compiles into OBJECT."""
+
+OBJECT = "bfer.bpf.o"
+"""File name of the compiled object, beside this file or inside the archive."""
+
+_HERE = os.path.dirname(__file__)
+
+
+def load_object() -> bytes:
+    """The compiled object, as it was shipped: a device never compiles.
+
+    A bare checkout has none at first, or one older than its sources; there it is
+    compiled here and kept beside the sources if that place can be written.
+    """
+    path = os.path.join(_HERE, OBJECT)
+    if os.path.exists(os.path.join(os.path.dirname(_HERE), "pyproject.toml")) and _is_stale(path):
+        return _build(path)
+    # __loader__ finds the file in a directory and in a zip archive alike.
+    return __loader__.get_data(path)  # type: ignore[name-defined,no-any-return]
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        built = os.stat(path).st_mtime_ns
+    except OSError:
+        return True
+    root = os.path.dirname(_HERE)
+    for folder in (
+        _HERE,
+        *(os.path.join(root, *p) for p in (("pybpf",), ("pybpf", "lang"), ("pybpf", "object"), ("btf",))),
+    ):
+        with os.scandir(folder) as entries:
+            if any(e.name.endswith(".py") and e.stat().st_mtime_ns > built for e in entries):
+                return True
+    return False
+
+
+def _build(path: str) -> bytes:
+    from pybpf.lang import compile_modules
+
+    data: bytes = compile_modules(MODULES, OBJECT)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError:  # a checkout that cannot be written works too, a little slower
+        pass
+    return data

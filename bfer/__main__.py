@@ -1,0 +1,87 @@
+"""``bfer``, also as ``python -m bfer``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bfer.cli import Options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run bfer with these arguments (default: the process's own); returns the exit status."""
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(words: list[str]) -> int:
+    from bfer import cli
+    from bfer.errors import CommandError, OutputClosed, UsageError
+    from bfer.writer import say
+    from btf.errors import Error
+
+    _occupy_standard_fds()
+    debug = "--debug" in words
+    try:
+        status = _act(cli.parse(words))
+    except OutputClosed:
+        return 0
+    except Error as error:
+        say(str(error))
+        if debug and error.details:
+            say(f"debug: {error.details}")
+        if isinstance(error, CommandError):
+            return error.status
+        return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        say(f"{name}{error.strerror or error}")
+        return 1
+    if status < 0:  # as the command did
+        from bfer.signals import die_of
+
+        return die_of(-status)
+    return status
+
+
+def _act(options: Options) -> int:
+    if options.action == "trace":
+        from bfer.trace import trace
+
+        return trace(options)
+    from bfer.writer import STDOUT, write_all
+
+    write_all(STDOUT, _text(options).encode(), "standard output")
+    return 0
+
+
+def _text(options: Options) -> str:
+    if options.action == "version":
+        from bfer import __version__
+
+        return f"bfer {__version__}\n"
+    if options.action == "list":
+        from bfer.catalogue import Catalogue
+        from bfer.listing import listing
+
+        return listing(Catalogue(os.uname().machine))
+    from bfer.help import HELP
+
+    return HELP
+
+
+def _occupy_standard_fds() -> None:
+    """A descriptor 0, 1 or 2 that is closed would be given to the next file, and then be written into."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Makes bfer one executable file: a zip archive with everything but the interpreter.
+
+The archive holds the packages btf, pybpf, programs (with the compiled eBPF
+object) and bfer, so that ``./bfer.pyz`` runs wherever ``python3`` does. The same
+sources and interpreter give the same bytes: time stamps are fixed, and byte code
+is made in a fresh interpreter with a fixed hash seed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybpf.errors import ObjectError
+
+PACKAGES = ("btf", "pybpf", "programs", "bfer")
+
+# The only source file of a sourceless archive: byte code of another version
+# cannot even be read, so that the check must not be byte code itself.
+_MAIN = """\
+import sys
+{check}from bfer.__main__ import main
+
+sys.exit(main())
+"""
+_CHECK = """\
+if sys.implementation.cache_tag != {tag!r}:
+    sys.exit("bfer: this archive holds byte code of {tag} only; this is " + str(sys.implementation.cache_tag))
+"""
+
+# Marshalled list of (name, source) on stdin -> marshalled list of .pyc contents.
+# What marshal writes depends on what else the process has interned: hence a
+# process of its own that imports nothing outside the interpreter's core.
+_COMPILE = """\
+import marshal, sys, _imp
+from _frozen_importlib_external import MAGIC_NUMBER
+UNCHECKED_HASH = (1).to_bytes(4, "little")
+out = []
+for name, source in marshal.loads(sys.stdin.buffer.read()):
+    code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    digest = _imp.source_hash(int.from_bytes(MAGIC_NUMBER[:2], "little"), source)
+    out.append(MAGIC_NUMBER + UNCHECKED_HASH + digest + marshal.dumps(code))
+sys.stdout.buffer.write(marshal.dumps(out))
+"""
+
+
+def make_archive(out: str, sourceless: bool) -> None:
+    """Write the executable archive ``out``.
+
+    With ``sourceless`` the modules are stored as byte code only. Such an archive
+    starts several times as fast, since sources in an archive are compiled at every
+    start, but is larger and tied to the Python version that made it: one made by
+    3.11 runs on 3.11 only, and says so when started by another. The eBPF programs
+    are compiled afresh. Raises pybpf's errors, and OSError when ``out`` cannot be written.
+    """
+    from pybpf.__main__ import compile_programs
+
+    path, compiled = compile_programs()
+    files = _sources()
+    check = ""
+    if sourceless:
+        files = _byte_code(files)
+        check = _CHECK.format(tag=sys.implementation.cache_tag)
+    files.append(("programs/" + os.path.basename(path), compiled))
+    files.insert(0, ("__main__.py", _MAIN.format(check=check).encode()))
+    _write_zip(out, files)
+
+
+def _sources() -> list[tuple[str, bytes]]:
+    """Every module of the packages as ``(path in the archive, contents)``, sorted."""
+    from importlib.util import find_spec
+
+    files = []
+    for package in PACKAGES:
+        spec = find_spec(package)
+        root = spec.submodule_search_locations[0] if spec is not None and spec.submodule_search_locations else ""
+        if not os.path.isdir(root):
+            raise ObjectError(f"package {package!r} is not a directory of sources: make the archive from a checkout")
+        for directory, subdirectories, names in os.walk(root):
+            subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+            for name in names:
+                if name.endswith(".py"):
+                    path = os.path.join(directory, name)
+                    stored = os.path.join(package, os.path.relpath(path, root)).replace(os.sep, "/")
+                    with open(path, "rb") as file:
+                        files.append((stored, file.read()))
+    return sorted(files)
+
+
+def _byte_code(sources: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    import marshal
+    import subprocess
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["PYTHONHASHSEED"] = "0"
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-c", _COMPILE],
+        input=marshal.dumps(sources),
+        stdout=subprocess.PIPE,
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        raise ObjectError(f"compiling the modules failed (exit status {done.returncode})")
+    codes = marshal.loads(done.stdout)
+    return [(name + "c", code) for (name, _), code in zip(sources, codes)]
+
+
+def _write_zip(out: str, files: list[tuple[str, bytes]]) -> None:
+    from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+    partial = f"{out}.{os.getpid()}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            file.write(b"#!/usr/bin/env python3\n")
+            with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=9) as archive:
+                for name, contents in files:
+                    info = ZipInfo(name)  # its date is the start of 1980
+                    info.compress_type = ZIP_DEFLATED
+                    info.create_system = 3  # Unix, whatever made it
+                    info.external_attr = 0o100644 << 16
+                    archive.writestr(info, contents)
+        os.chmod(partial, 0o755)
+        os.replace(partial, out)
+    except OSError:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        raise

@@ -1,0 +1,62 @@
+"""The text of ``bfer --help``."""
+
+from __future__ import annotations
+
+HELP = """\
+usage: bfer trace [OPTION...] [EXPRESSION...] [-- COMMAND ARG...]
+       bfer list
+       bfer --help | --version
+
+Trace system calls of processes: who, when, with which arguments and result.
+Needs root (or CAP_BPF and CAP_PERFMON). `bfer --trace ...` is `bfer trace --trace ...`.
+
+With a COMMAND, run it, trace it and its descendants, and stop with it; the exit
+status is the command's.
+
+options:
+  -t, --trace EXPRESSION  the same as the bare EXPRESSION
+  -o, --output OUTPUT     how and where events are written, see below; can be repeated
+      --duration TIME     stop after TIME: 10, 10s, 500ms, 2m, 1h
+      --buffer SIZE       buffer between kernel and bfer: 16K to 1G, a power of two
+                          (default 1M, 256K where memory is at most 128M)
+      --btf FILE          the kernel's BTF, where /sys/kernel/btf/vmlinux is missing
+  -q, --quiet             no header, no summary, no notes
+      --debug             tell more about what goes wrong
+  -l, --list              list the events of this machine and their arguments
+  -h, --help              show this text
+      --version           show the version
+
+expressions (ANDed; several VALUEs after one = are ORed: VALUE,VALUE):
+  event=NAME event!=NAME  which events; NAME* for all that begin so; != takes away from sets
+  set=NAME                all events of a set
+  comm=NAME comm!=NAME    name of the calling thread, at most 15 bytes
+  uid=N uid!=N uid<N uid>N uid<=N uid>=N
+  pid=N ... (as uid)      process id
+  pid=new pid!=new        processes that started after bfer, or before
+  tree=PID tree!=PID      a process and its descendants
+  follow                  and all descendants of any process that was ever selected
+  EVENT.ARG=VALUE EVENT.ARG!=VALUE
+                          argument of an event: VALUE, VALUE* (begins), *VALUE (ends),
+                          *VALUE* (contains); numbers also as names: openat.flags=O_RDWR
+  EVENT.retval=N (also != < > <= >=)
+                          returned value: a number or an error such as -ENOENT
+  event, set, uid, pid and follow can be cut short (e=open*). Without event and set, the
+  events that ARG and retval filters name are traced, or else the set `default`.
+
+outputs:
+  table                   columns for people (default)
+  json                    one JSON object a line, with Tracee's members
+  json:FILE table:FILE    the same, to a file
+  out-file:FILE           the file for a format given without one
+  none                    no events at all
+  option:parse-arguments  JSON: flags and modes as text
+  option:relative-time    time since the start instead of time of day
+
+examples:
+  bfer trace event=openat 'openat.pathname=/tmp/login*'
+  bfer trace 'event=unlink*' 'uid>=1000' --output json:/tmp/events.json
+  bfer trace 'openat.retval<0' -- cat /etc/nothing
+
+exit status: 0, or the command's; 1 something failed; 2 wrong usage;
+126 and 127 the command cannot be run.
+"""

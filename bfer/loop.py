@@ -1,0 +1,230 @@
+"""The event loop: takes records from the ring buffer and writes them out until it is time to stop.
+
+The programs do not wake us for each record. While records keep coming we nap
+between batches, woken early at the watermark; when none came we ask to be
+woken at the next one and sleep until then.
+"""
+
+from __future__ import annotations
+
+import select
+from sys import byteorder
+from time import monotonic
+
+from bfer.errors import OutputClosed, OutputError
+from bfer.signals import SAME, SIGCHLD, SIGINT, in_foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bfer.clock import RelativeClock, WallClock
+    from bfer.command import Command
+    from bfer.losses import Losses
+    from bfer.output.sink import Sink
+    from bfer.residual import Residual
+    from bfer.signals import Signals
+    from bfer.tracer import Tracer
+
+_BATCH = 256
+_TURNS = 16
+_NAP_MIN, _NAP_MAX = 0.001, 0.010
+_LOSS_INTERVAL = 1.0
+# A signal that the terminal sent to the command as well ends tracing when it comes twice within this time.
+_TWICE = 2.0
+
+# Values of the doorbell (programs/common.py).
+_SILENT, _AT_NEXT, _AT_WATERMARK = 0, 1, 2
+_KEY = bytes(4)
+
+
+class Loop:
+    """One run.
+
+    Afterwards ``events`` tells how many were written and ``unwritten`` how many
+    could not be, ``failure`` is what ended it early (None if nothing did) and
+    ``signum`` the signal that took it away from a command, or 0.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        sinks: list[Sink],
+        clock: WallClock | RelativeClock,
+        signals: Signals,
+        losses: Losses,
+        residual: Residual | None = None,
+        command: Command | None = None,
+        duration: float | None = None,
+    ) -> None:
+        self.tracer = tracer
+        self.ring = tracer.ring
+        self.doorbell = tracer.maps["doorbell"]
+        self.sinks = sinks
+        self.clock = clock
+        self.signals = signals
+        self.losses = losses
+        self.residual = residual
+        self.command = command
+        self.events = 0
+        self.unwritten = 0
+        self.failure: OutputClosed | OutputError | None = None
+        self.signum = 0
+        self._deadline = None if duration is None else monotonic() + duration
+        self._next_check = monotonic() + _LOSS_INTERVAL
+        self._active = False
+        self._stop = False
+        self._bell = _SILENT
+        self._last_stop: float | None = None
+        self._epoll = select.epoll()
+        self._epoll.register(self.ring.fd, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(signals.fd, select.EPOLLIN)
+        for sink in sinks:
+            try:
+                self._epoll.register(sink.fd, 0)  # hang-up and error are always reported
+            except (PermissionError, FileExistsError):  # a plain file, which cannot hang up
+                pass
+
+    # --- running ----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until a signal, the command's end, the deadline or a failing output. Then detach and write what is left."""
+        try:
+            self._run()
+        except (OutputClosed, OutputError) as error:
+            self.failure = error
+        finally:
+            self.signals.stop()
+            self.tracer.detach()
+        if self.failure is None:
+            try:
+                self._drain()
+            except (OutputClosed, OutputError) as error:
+                self.failure = error
+        if self.failure is not None:
+            self._drop()
+
+    def _run(self) -> None:
+        ring = self.ring
+        nap = _NAP_MIN
+        while not self._stop:
+            waiting = ring.available()
+            if not waiting:
+                self._ring_at(_AT_NEXT)
+                if ring.available():  # it came before the doorbell was set
+                    continue
+                self._wait(self._idle_time())
+                nap = _NAP_MIN
+                continue
+            self._take()
+            if waiting > ring.size >> 3:
+                nap = _NAP_MIN
+                self._wait(0)
+                continue
+            nap = min(nap * 2, _NAP_MAX) if waiting < ring.size >> 5 else _NAP_MIN
+            self._ring_at(_AT_WATERMARK)
+            self._wait(nap)
+
+    def _take(self) -> None:
+        """Write what waits, but come back now and then however much comes."""
+        for _ in range(_TURNS):
+            records = self.ring.read(_BATCH)
+            if records:
+                self._emit(records)
+            if len(records) < _BATCH:
+                return
+
+    def _ring_at(self, when: int) -> None:
+        if self._bell != when:
+            self.doorbell.update(_KEY, when.to_bytes(4, byteorder))
+            self._bell = when
+
+    def _idle_time(self) -> float:
+        """Seconds to sleep at most; -1 is for ever."""
+        now = monotonic()
+        until = [self._deadline] if self._deadline is not None else []
+        if self._active:  # something may have got lost: look once more
+            until.append(self._next_check)
+        return max(0.0, min(until) - now) if until else -1
+
+    def _wait(self, timeout: float) -> None:
+        for fd, _ in self._epoll.poll(timeout):
+            if fd == self.ring.fd:
+                self._bell = _SILENT  # the program takes the request back when it rings
+            elif fd == self.signals.fd:
+                for signum in self.signals.take():
+                    self._signal(signum)
+            else:
+                raise OutputClosed("output closed")
+        now = monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            self._stop = True
+        if now >= self._next_check:
+            self._next_check = now + _LOSS_INTERVAL
+            if self._active:
+                self._active = False
+                self.losses.tell()
+
+    def _signal(self, signum: int) -> None:
+        command = self.command
+        if signum == SIGCHLD:
+            self._stop = self._stop or (command is not None and command.poll())
+            return
+        if command is None:
+            self._stop = True
+            return
+        delivered = signum == SIGINT and in_foreground()
+        now = monotonic()
+        age = None if self._last_stop is None else now - self._last_stop
+        if age is not None and age <= SAME:
+            return
+        self._last_stop = now
+        if age is not None and (not delivered or age < _TWICE):
+            self._stop = True
+            self.signum = signum
+        elif not delivered:
+            command.kill(signum)
+
+    def outlast_command(self) -> None:
+        """Wait for the command's end without tracing it, still passing signals on."""
+        command = self.command
+        assert command is not None
+        self._stop = False
+        poller = select.poll()
+        poller.register(self.signals.fd, select.POLLIN)
+        while not self._stop and not command.poll():
+            poller.poll()
+            for signum in self.signals.take():
+                self._signal(signum)
+
+    # --- output -----------------------------------------------------------------
+
+    def _emit(self, records: list[bytes]) -> None:
+        self._active = True
+        if self.residual is not None:
+            records = self.residual.keep(records)
+            if not records:
+                return
+        offset = self.clock.offset()
+        before = self.events
+        self.events += len(records)
+        for sink in self.sinks:
+            try:
+                sink.write(sink.render(records, offset))
+            except OutputError as error:
+                self.events = before + error.written
+                self.unwritten = len(records) - error.written
+                raise
+
+    def _drain(self) -> None:
+        """What is in the buffer, and what a program on another CPU was just about to put there."""
+        for _ in range(2):
+            while records := self.ring.read(_BATCH):
+                self._emit(records)
+            self._epoll.poll(_NAP_MIN)
+
+    def _drop(self) -> None:
+        """Count what nobody will see."""
+        while records := self.ring.read(_BATCH):
+            self.unwritten += len(records if self.residual is None else self.residual.keep(records))
+
+    def close(self) -> None:
+        self._epoll.close()

@@ -1,0 +1,169 @@
+"""``bfer trace``: from options to an exit status."""
+
+from __future__ import annotations
+
+import os
+
+from bfer import expr, flags
+from bfer.catalogue import Catalogue
+from bfer.errors import OutputClosed, OutputError, UsageError
+from bfer.output.sink import Outputs, Sink
+from bfer.pushdown import push_down
+from bfer.signals import Hurry, Signals
+from bfer.writer import say
+from btf.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bfer.cli import Options
+    from bfer.command import Command
+    from bfer.loop import Loop
+    from bfer.policy import Policy
+    from bfer.residual import Residual
+
+_SMALL_MEMORY = 128 << 20
+
+
+def trace(options: Options) -> int:
+    """Run a whole trace. Returns the exit status, or -N when the command was killed by signal N.
+
+    Raises Error; nothing remains in the kernel in any case.
+    """
+    run = _Run(options)
+    try:
+        run.open_outputs()
+        return run.run()
+    finally:
+        for sink in run.sinks:
+            sink.close()
+
+
+class _Run:
+    """What the steps of one run share."""
+
+    def __init__(self, options: Options) -> None:
+        catalogue = Catalogue(os.uname().machine)
+        self.options = options
+        self.table = flags.open_table(catalogue.machine, catalogue.table)
+        self.policy = expr.parse(options.expressions, catalogue)
+        self.outputs = Outputs(options.outputs)
+        self.plan = push_down(self.policy, command=bool(options.command))
+        self.sinks: list[Sink] = []
+        check_tree(self.policy, bool(options.command))
+        if not options.quiet:
+            for note in self.policy.notes:
+                say(f"note: {note}")
+
+    def open_outputs(self) -> None:
+        events = {event.number: event for event in self.policy.events}
+        for format, path in self.outputs.targets:
+            self.sinks.append(Sink(format, path, self.outputs.options, events, self.table))
+
+    def run(self) -> int:
+        signals = Signals(patient=bool(self.options.command))
+        command: Command | None = None
+        try:
+            if self.options.command:
+                from bfer.command import Command
+
+                command = Command(self.options.command, signals.restore_in_child)
+            try:
+                return self.with_programs(signals, command)
+            finally:
+                if command is not None:
+                    command.close()
+        except Hurry as hurry:
+            return 128 + hurry.signum
+        finally:
+            signals.close()
+
+    def with_programs(self, signals: Signals, command: Command | None) -> int:
+        from bfer.clock import RelativeClock, WallClock
+        from bfer.loop import Loop
+        from bfer.losses import Losses
+        from bfer.tracer import Tracer
+
+        options, plan = self.options, self.plan
+        clock = RelativeClock() if "relative-time" in self.outputs.options else WallClock()
+        tracer = Tracer(plan, options.buffer or default_buffer(), options.btf)
+        try:
+            if options.debug:
+                say(f"debug: {tracer.family or 'tp_btf'} programs, settings {plan.config}")
+            untracked = tracer.maps.get("untracked") if plan.follows_processes else None
+            losses = Losses(tracer.maps["lost"], untracked, tracer.missed, plan.names)
+            loop = Loop(tracer, self.sinks, clock, signals, losses, self.residual(), command, options.duration)
+            try:
+                return self.with_loop(loop)
+            finally:
+                loop.close()
+        finally:
+            tracer.close()
+
+    def residual(self) -> Residual | None:
+        if not self.plan.residual:
+            return None
+        from bfer.residual import Residual
+
+        return Residual(self.plan.residual, self.table)
+
+    def with_loop(self, loop: Loop) -> int:
+        command = loop.command
+        loop.tracer.start(command.pid if command is not None else 0)
+        try:
+            if not self.options.quiet:
+                for sink in self.sinks:
+                    sink.write(sink.renderer.header)
+        except OutputClosed as closed:
+            loop.failure = closed
+        if command is not None:
+            command.release()
+        if loop.failure is None:
+            loop.run()
+        loop.losses.tell(final=True)
+        if loop.failure is None and not self.options.quiet:
+            try:
+                for sink in self.sinks:
+                    sink.write(sink.renderer.summary(loop.events, loop.losses.total))
+            except OutputClosed as closed:
+                loop.failure = closed
+        return _status(loop)
+
+
+def _status(loop: Loop) -> int:
+    failed = isinstance(loop.failure, OutputError)
+    if failed:
+        say(f"{loop.failure}: {loop.unwritten} event{'s' if loop.unwritten != 1 else ''} not written")
+    command = loop.command
+    if command is None:
+        return int(failed)
+    if not loop.signum:
+        loop.outlast_command()
+    if loop.signum:
+        return 128 + loop.signum
+    status = command.status or 0
+    if failed:
+        return 1
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def check_tree(policy: Policy, command: bool) -> None:
+    """Raises UsageError or Error when ``tree`` cannot be what was meant."""
+    if not policy.tree:
+        return
+    if command:
+        raise UsageError("a command after -- is traced as a tree already: it cannot be combined with tree")
+    from bfer.processes import exists
+
+    for pid in policy.tree:
+        if not exists(pid):
+            raise Error(f"tree: there is no process {pid}")
+
+
+def default_buffer(path: str = "/proc/meminfo") -> int:
+    """1 MiB, a quarter of that on a machine with little memory."""
+    try:
+        with open(path, "rb") as file:
+            total = int(file.readline().split()[1]) << 10
+    except (OSError, IndexError, ValueError):
+        return 256 << 10
+    return 256 << 10 if total <= _SMALL_MEMORY else 1 << 20

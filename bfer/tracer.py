@@ -1,0 +1,164 @@
+"""The programs in the kernel: loaded with their settings, given their maps, attached, detached."""
+
+from __future__ import annotations
+
+import os
+from errno import EPERM
+from struct import pack
+from sys import byteorder
+from time import CLOCK_MONOTONIC, clock_gettime_ns
+
+from bfer.pushdown import prefix_key, suffix_key
+from bfer.records import CALLS, RULE
+from btf.errors import Error
+from programs import load_object
+from pybpf.errors import LoadError, VerifierError
+from pybpf.links import attach
+from pybpf.loader import Collection
+from pybpf.object.reader import read_object
+from pybpf.ringbuf import RingBuffer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bfer.pushdown import Plan
+    from btf.reader import Btf
+    from pybpf.links import Link
+    from pybpf.object.spec import ObjectSpec
+
+# Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
+FAMILIES = ("", "__raw_tp")
+_TREE_SIZE = 8192
+_COMM_SIZE = 16
+
+
+class Tracer:
+    """What one run has in the kernel. Everything is gone once it is closed, or this process has ended."""
+
+    def __init__(self, plan: Plan, buffer_size: int, btf_path: str = "") -> None:
+        """Load everything and fill the maps; nothing runs yet. Raises Error."""
+        self.plan = plan
+        self.family = ""
+        self._links: list[Link] = []
+        spec = read_object(load_object())
+        configure(spec, plan, buffer_size)
+        self._collection = self._load(spec, btf_path)
+        try:
+            self.maps = self._collection.maps
+            self._fill()
+            self.ring = RingBuffer(self.maps["events"])
+        except BaseException:
+            self._collection.close()
+            raise
+
+    def _load(self, spec: ObjectSpec, btf_path: str) -> Collection:
+        btf: Btf | None = None
+        if btf_path:
+            from btf.reader import Btf
+
+            btf = Btf.open(btf_path)
+        try:
+            return self._load_family(spec, btf)
+        finally:
+            if btf is not None:
+                btf.close()
+
+    def _load_family(self, spec: ObjectSpec, btf: Btf | None) -> Collection:
+        """The first family of programs that this kernel takes."""
+        names = ["sys_exit", *sorted(set(self.plan.calls.values()))]
+        if self.plan.follows_processes:
+            names += ["fork", "exit"]
+        failure: Error | None = None
+        for family in FAMILIES:
+            try:
+                collection = Collection(spec, [name + family for name in names], btf=btf)
+            except Error as error:
+                if isinstance(error, LoadError) and error.errno == EPERM:
+                    raise
+                if failure is None or _progress(error) > _progress(failure):
+                    failure = error
+                continue
+            self.family = family
+            return collection
+        assert failure is not None
+        raise failure
+
+    def _fill(self) -> None:
+        plan, maps = self.plan, self.maps
+        for number, program in plan.calls.items():
+            maps["calls"].update(_u32(number), _u32(self._collection.programs[program + self.family].fd))
+        for name, numbers in (("uids", plan.uids), ("pids", plan.pids)):
+            for number, verdict in numbers.items():
+                maps[name].update(_u32(number), _u32(verdict))
+        for comm, verdict in plan.comms.items():
+            maps["comms"].update(comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
+        for number, rule in plan.rules.items():
+            maps["path_rules"].update(_u32(number), RULE.pack(*rule))
+        for path, mask in plan.prefixes.items():
+            maps["path_prefixes"].update(prefix_key(path), pack("=Q", mask))
+        for path, mask in plan.suffixes.items():
+            maps["path_suffixes"].update(suffix_key(path), pack("=Q", mask))
+
+    def start(self, command_pid: int = 0) -> None:
+        """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""
+        programs = self._collection.programs
+        if self.plan.follows_processes:
+            for name in ("fork", "exit"):
+                self._links.append(attach(programs[name + self.family]))
+        if command_pid:
+            self.maps["tree"].update(_u32(command_pid), _u32(1))
+        elif self.plan.tree:
+            from bfer.processes import seed
+
+            seed(self.maps["tree"], self.plan.tree)
+        self._links.append(attach(programs["sys_exit" + self.family]))
+
+    def missed(self) -> int:
+        """System calls that the kernel did not show us because the program was running on that CPU already."""
+        misses: int = self._collection.programs["sys_exit" + self.family].info().recursion_misses
+        return misses
+
+    def detach(self) -> None:
+        """No program runs any more, but what is in the buffer can still be read."""
+        for link in self._links:
+            link.close()
+        self._links = []
+
+    def close(self) -> None:
+        self.detach()
+        self.ring.close()
+        self._collection.close()
+
+
+def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
+    """Put the plan's settings into the object, and make its maps no larger than they must be."""
+    spec.set("self_pid", os.getpid())
+    spec.set("started", clock_gettime_ns(CLOCK_MONOTONIC))
+    spec.set("watermark", buffer_size // 2)
+    for name, value in plan.config.items():
+        spec.set(name, value)
+    lengths = plan.suffix_lengths()
+    if lengths:
+        spec.set("suffix_lengths", b"".join(_u32(length) for length in lengths))
+    sizes = {
+        "events": buffer_size,
+        "uids": len(plan.uids),
+        "pids": len(plan.pids),
+        "comms": len(plan.comms),
+        "path_prefixes": len(plan.prefixes),
+        "path_suffixes": len(plan.suffixes),
+        "tree": _TREE_SIZE if plan.config.get("tree_on") else 0,
+        "followed": _TREE_SIZE if plan.config.get("follow") else 0,
+        "path_rules": max(plan.rules, default=0) + 1,
+        "calls": CALLS,
+    }
+    for name, size in sizes.items():
+        spec.maps[name].max_entries = max(size, 1)
+
+
+def _progress(error: Error) -> int:
+    """How far a load came before it failed: verified, tried, or not even tried."""
+    return 2 if isinstance(error, VerifierError) else 1 if isinstance(error, LoadError) else 0
+
+
+def _u32(value: int) -> bytes:
+    return value.to_bytes(4, byteorder)

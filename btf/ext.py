@@ -1,0 +1,147 @@
+""".BTF.ext: function, line and CO-RE records of an object's code sections.
+
+Source: Documentation/bpf/btf.rst, tools/lib/bpf/libbpf_internal.h. Instruction
+offsets are bytes from the start of the ELF section; strings and types are
+those of the object's .BTF.
+"""
+
+from __future__ import annotations
+
+from struct import pack, unpack_from
+
+from btf.errors import BtfError
+from btf.format import MAGIC, VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from btf.builder import Builder
+
+    Records = dict[int, list[tuple[int, ...]]]
+
+_FUNC_WORDS = 2
+_LINE_WORDS = 4
+_CORE_WORDS = 4
+_HEADER_FUNC_LINE = 24
+_HEADER_CORE = 32
+_MAX_COLUMN = 0x3FF
+_MAX_LINE = 0x3FFFFF
+
+
+class Ext:
+    """Records by section: the key is the string offset of the section's name.
+
+    ``func_info``: ``(offset, type id)``; ``line_info``: ``(offset, file name,
+    text, line << 10 | column)``; ``core_relos``: ``(offset, type id, access
+    string, kind)``. Names and texts are string offsets into .BTF.
+    """
+
+    __slots__ = ("core_relos", "func_info", "line_info")
+
+    def __init__(self) -> None:
+        self.func_info: Records = {}
+        self.line_info: Records = {}
+        self.core_relos: Records = {}
+
+
+def parse_ext(data: bytes, byteorder: str) -> Ext:
+    """Parse a .BTF.ext section. Longer records of newer compilers are cut; BtfError if malformed."""
+    mark = "<" if byteorder == "little" else ">"
+    data = bytes(data)
+    if len(data) < _HEADER_FUNC_LINE:
+        raise BtfError(f".BTF.ext: {len(data)} bytes, its header has {_HEADER_FUNC_LINE}")
+    magic, version, _, length = unpack_from(f"{mark}HBBI", data)
+    if magic != MAGIC:
+        raise BtfError(f".BTF.ext: magic is {magic:#06x}, expected {MAGIC:#06x} in {byteorder}-endian order")
+    if version != VERSION:
+        raise BtfError(f".BTF.ext: version {version} is not supported, only {VERSION}")
+    if not _HEADER_FUNC_LINE <= length <= len(data) or length % 4:
+        raise BtfError(f".BTF.ext: header length {length} is wrong in {len(data)} bytes")
+    ext = Ext()
+    func_off, func_len, line_off, line_len = unpack_from(f"{mark}4I", data, 8)
+    ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS)
+    ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS)
+    if length >= _HEADER_CORE:
+        core_off, core_len = unpack_from(f"{mark}2I", data, 24)
+        ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS)
+    return ext
+
+
+def _parse_records(data: bytes, mark: str, what: str, at: int, size: int, words: int) -> Records:
+    records: Records = {}
+    if not size:
+        return records
+    end = at + size
+    if at % 4 or end > len(data) or size < 4:
+        raise BtfError(f".BTF.ext: {what} at {at}, {size} bytes, does not fit in {len(data)} bytes")
+    record_size: int = unpack_from(f"{mark}I", data, at)[0]
+    if record_size < words * 4 or record_size % 4:
+        raise BtfError(f".BTF.ext: {what} records of {record_size} bytes, at least {words * 4} expected")
+    at += 4
+    layout = f"{mark}{words}I"
+    while at < end:
+        if at + 8 > end:
+            raise BtfError(f".BTF.ext: {what} ends inside a section's header")
+        section, count = unpack_from(f"{mark}2I", data, at)
+        at += 8
+        if not count or at + count * record_size > end:
+            raise BtfError(f".BTF.ext: {what} claims {count} records where {(end - at) // record_size} fit")
+        rows = records.setdefault(section, [])
+        for _ in range(count):
+            rows.append(unpack_from(layout, data, at))
+            at += record_size
+    return records
+
+
+class ExtBuilder:
+    """Collects records and writes .BTF.ext; strings go into ``builder``, the object's BTF."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+        self._func: Records = {}
+        self._line: Records = {}
+        self._core: Records = {}
+
+    def func(self, section: str, insn_off_bytes: int, type_id: int) -> None:
+        """The function (a FUNC) that starts at an offset of a section."""
+        self._add(self._func, section, insn_off_bytes, type_id)
+
+    def line(self, section: str, insn_off_bytes: int, file: str, text: str, line: int, col: int) -> None:
+        """The source of an instruction. Columns above 1023 do not fit and become 1023."""
+        if not 0 <= line <= _MAX_LINE or col < 0:
+            raise BtfError(f"line {line}, column {col} of {file} does not fit in BTF line information")
+        builder = self._builder
+        position = line << 10 | min(col, _MAX_COLUMN)
+        self._add(self._line, section, insn_off_bytes, builder.string(file), builder.string(text), position)
+
+    def core(self, section: str, insn_off_bytes: int, type_id: int, access: str, kind: int) -> None:
+        """A CO-RE relocation; ``access`` like ``0:1:2``, ``kind`` a constant of btf.core."""
+        self._add(self._core, section, insn_off_bytes, type_id, self._builder.string(access), kind)
+
+    def _add(self, records: Records, section: str, offset: int, *fields: int) -> None:
+        if offset % 8 or offset < 0:
+            raise BtfError(f"offset {offset} in section '{section}' is not that of an instruction")
+        records.setdefault(self._builder.string(section), []).append((offset, *fields))
+
+    def to_bytes(self) -> bytes:
+        """The section, records of each code section in ascending order of offset."""
+        mark = "<" if self._builder.byteorder == "little" else ">"
+        parts = [
+            self._pack(mark, records, words)
+            for records, words in ((self._func, _FUNC_WORDS), (self._line, _LINE_WORDS), (self._core, _CORE_WORDS))
+        ]
+        spans = []
+        at = 0
+        for part in parts:
+            spans += [at, len(part)]
+            at += len(part)
+        return pack(f"{mark}HBBI6I", MAGIC, VERSION, 0, _HEADER_CORE, *spans) + b"".join(parts)
+
+    @staticmethod
+    def _pack(mark: str, records: Records, words: int) -> bytes:
+        if not records:
+            return b""
+        out = [pack(f"{mark}I", words * 4)]
+        for section, rows in records.items():
+            out.append(pack(f"{mark}2I", section, len(rows)))
+            out += [pack(f"{mark}{words}I", *row) for row in sorted(rows, key=lambda row: row[0])]
+        return b"".join(out)

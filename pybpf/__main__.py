@@ -1,0 +1,186 @@
+"""``python -m pybpf``: build object files from DSL modules, and say what is in an object file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+    from pybpf.object.spec import ObjectSpec
+
+# The package that `build` compiles by default: MODULES names its modules, OBJECT the object file beside them.
+PROGRAMS = "programs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for an error (one line on stderr), 2 for wrong usage."""
+    from btf.errors import Error
+
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+        return status
+    except Error as error:
+        print(f"pybpf: {error}", file=sys.stderr)
+        if error.details:
+            print(error.details, file=sys.stderr)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"pybpf: {name}{error.strerror or error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(prog="pybpf", description="eBPF toolkit in pure Python.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="compile DSL modules into one eBPF object")
+    build.add_argument(
+        "files", nargs="*", metavar="FILE.py", help="DSL sources (default: the package of bfer's programs)"
+    )
+    build.add_argument("-o", "--output", metavar="OUT.o", help="object file to write")
+    build.set_defaults(run=_build)
+    info = commands.add_parser("info", help="list what an eBPF object holds")
+    info.add_argument("object", metavar="OBJECT", help="ELF object made by pybpf or clang")
+    info.set_defaults(run=_info)
+    return parser
+
+
+# --- build ---
+
+
+def compile_programs() -> tuple[str, bytes]:
+    """The default object file: its path beside the ``programs`` package's modules, and its bytes.
+
+    Nothing is written. The modules are those of ``programs.MODULES``.
+    """
+    from importlib import import_module
+
+    from pybpf.errors import ObjectError
+
+    try:
+        package = import_module(PROGRAMS)
+    except ModuleNotFoundError as error:
+        if error.name != PROGRAMS:
+            raise
+        raise ObjectError(f"no package {PROGRAMS!r} here: run from a checkout, or name the files to build") from None
+    if not hasattr(package, "MODULES"):
+        raise ObjectError(f"package {PROGRAMS!r} ({package.__file__}) is not the one of bfer's programs")
+    path = os.path.join(os.path.dirname(package.__file__ or ""), package.OBJECT)
+    return path, _compile(package.MODULES, path)
+
+
+def _build(options: Namespace) -> int:
+    if options.files:
+        output = options.output or os.path.splitext(options.files[0])[0] + ".bpf.o"
+        data = _compile([_load(path) for path in options.files], output)
+    else:
+        path, data = compile_programs()
+        output = options.output or path
+    _write(output, data)
+    spec = _read(data)
+    slots = sum(len(program.insns) for program in spec.programs.values()) // 8
+    entries = sum(program.section != ".text" for program in spec.programs.values())
+    print(f"{output}: {len(data)} bytes, {entries} programs, {slots} instructions")
+    return 0
+
+
+def _compile(modules: Sequence[str], output: str) -> bytes:
+    from pybpf.lang import compile_modules
+
+    return compile_modules(modules, os.path.basename(output))
+
+
+def _load(path: str) -> str:
+    """Import the file ``path`` as a module named after it; returns that name."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from btf.errors import Error
+    from pybpf.errors import ObjectError
+
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ObjectError(f"{path}: not a Python file (its name must end in .py)")
+    if name in sys.modules:
+        raise ObjectError(f"{path}: a module named {name!r} is loaded already: rename the file")
+    module = sys.modules[name] = module_from_spec(spec)
+    directory = os.path.dirname(os.path.abspath(path))
+    # The file may import its neighbours, as a script may.
+    sys.path.insert(0, directory)
+    try:
+        spec.loader.exec_module(module)
+    except (Error, OSError):
+        raise
+    except SyntaxError as error:
+        raise ObjectError(f"{error.filename}:{error.lineno}:{error.offset}: {error.msg}") from error
+    except Exception as error:
+        raise ObjectError(f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(directory)
+    return name
+
+
+def _line_in(path: str, error: Exception) -> int:
+    """The line of the file ``path`` at which ``error`` came up."""
+    line = 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _write(path: str, data: bytes) -> None:
+    """Replace ``path`` whole, so that nobody sees half an object."""
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+        os.replace(partial, path)
+    except OSError:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        raise
+
+
+# --- info ---
+
+
+def _read(data: bytes) -> ObjectSpec:
+    from pybpf.object.reader import read_object
+
+    return read_object(data)
+
+
+def _info(options: Namespace) -> int:
+    from pybpf.errors import ObjectError
+
+    with open(options.object, "rb") as file:
+        data = file.read()
+    try:
+        spec = _read(data)
+    except ObjectError as error:
+        raise ObjectError(f"{options.object}: {error}", error.details) from error
+    print(f"{spec.byteorder}-endian, license {spec.license or '(none)'}, BTF {len(spec.btf)} bytes")
+    for program in spec.programs.values():
+        relos = f", {len(program.core_relos)} CO-RE relocations" if program.core_relos else ""
+        print(f"program {program.name} [{program.section}]: {len(program.insns) // 8} instructions{relos}")
+    for item in spec.maps.values():
+        print(
+            f"map {item.name}: type {item.type}, key {item.key_size}, value {item.value_size},"
+            f" entries {item.max_entries}, flags {item.flags:#x}"
+        )
+    for variable in spec.variables.values():
+        print(f"variable {variable.name} [{variable.section}+{variable.offset}]: {variable.size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

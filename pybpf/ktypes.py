@@ -1,0 +1,111 @@
+"""Kernel types as the programs use them: only the fields that are read, in any order.
+
+Nothing here states an offset. A field access compiles to a CO-RE relocation,
+and the loader fills in where the running kernel keeps that field; only names,
+nesting, nominal sizes and signedness matter. ``struct x___y`` is a flavour of
+``struct x`` (the part after three underscores is ignored when types are
+matched), used where kernels or architectures disagree.
+"""
+
+from __future__ import annotations
+
+from pybpf.lang import KStruct, Ptr, char, i32, u32, u64
+
+
+class pt_regs(KStruct):
+    """User registers at a system call, x86-64 (arch/x86/include/asm/ptrace.h)."""
+
+    r10: u64
+    r9: u64
+    r8: u64
+    dx: u64
+    si: u64
+    di: u64
+    orig_ax: u64
+
+
+class pt_regs___arm64(KStruct):
+    """The same on arm64 (arch/arm64/include/asm/ptrace.h); x0 holds the result on exit."""
+
+    regs: u64[31]
+    orig_x0: u64
+    syscallno: i32
+
+
+class thread_info(KStruct):
+    flags: u64
+
+
+class thread_info___x86(KStruct):
+    status: u32
+
+
+class ns_common(KStruct):
+    inum: u32
+
+
+class new_utsname(KStruct):
+    nodename: char[65]
+
+
+class uts_namespace(KStruct):
+    name: new_utsname
+
+
+class mnt_namespace(KStruct):
+    ns: ns_common
+
+
+class pid_namespace(KStruct):
+    ns: ns_common
+
+
+class nsproxy(KStruct):
+    uts_ns: Ptr[uts_namespace]
+    mnt_ns: Ptr[mnt_namespace]
+
+
+class upid(KStruct):
+    nr: i32
+    ns: Ptr[pid_namespace]
+
+
+class struct_pid(KStruct, name="pid"):
+    """``struct pid``: one number for each pid namespace from the initial one (level 0) down."""
+
+    level: u32
+    numbers: upid[1]
+
+
+class kuid_t(KStruct, typedef=True):
+    val: u32
+
+
+class cred(KStruct):
+    uid: kuid_t
+
+
+class atomic_t(KStruct, typedef=True):
+    counter: i32
+
+
+class signal_struct(KStruct):
+    live: atomic_t
+
+
+class task_struct(KStruct):
+    thread_info: thread_info
+    pid: i32
+    tgid: i32
+    real_parent: Ptr[task_struct]
+    group_leader: Ptr[task_struct]
+    thread_pid: Ptr[struct_pid]
+    start_time: u64
+    cred: Ptr[cred]
+    comm: char[16]
+    nsproxy: Ptr[nsproxy]
+    signal: Ptr[signal_struct]
+
+
+class task_struct___x86(KStruct):
+    thread_info: thread_info___x86

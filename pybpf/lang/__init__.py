@@ -1,0 +1,73 @@
+"""pybpf's language: eBPF programs as decorated Python functions.
+
+``from pybpf.lang import *`` brings everything a program needs: types, map
+kinds, decorators, intrinsics and the kernel's helpers. The module level of a
+program file is ordinary Python, run when it is compiled; bodies of decorated
+functions are compiled and never run. A device that only loads objects does
+not import this package.
+"""
+
+from __future__ import annotations
+
+from pybpf.lang.compile import compile_functions, compile_modules
+from pybpf.lang.helpers import HELPERS
+from pybpf.lang.maps import Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, ProgArray, RingBuf
+from pybpf.lang.surface import CONSTANTS, INTRINSICS, hook, inline, raw_tp, subprog, tp_btf, tracepoint
+from pybpf.lang.types import (
+    ConfigBase,
+    KStruct,
+    Ptr,
+    Struct,
+    be16,
+    be32,
+    be64,
+    char,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+
+globals().update(CONSTANTS)
+globals().update(INTRINSICS)
+globals().update(HELPERS)
+
+__all__ = [
+    "Array",
+    "ConfigBase",
+    "Hash",
+    "KStruct",
+    "LpmTrie",
+    "LruHash",
+    "PerCpuArray",
+    "PerCpuHash",
+    "ProgArray",
+    "Ptr",
+    "RingBuf",
+    "Struct",
+    "be16",
+    "be32",
+    "be64",
+    "char",
+    "compile_functions",
+    "compile_modules",
+    "hook",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "inline",
+    "raw_tp",
+    "subprog",
+    "tp_btf",
+    "tracepoint",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]
+__all__ += [*CONSTANTS, *INTRINSICS, *HELPERS]

@@ -1,0 +1,88 @@
+"""BTF for the types that an object's programs, maps and settings use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybpf.errors import CompileError
+from pybpf.lang.maps import Map
+from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, char
+
+if TYPE_CHECKING:
+    from btf.builder import Builder
+
+_LINKAGE_GLOBAL = 1
+
+
+class TypeTable:
+    """Ids of types in one object's BTF, made when first asked for."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self._structs: dict[StructType, int] = {}
+
+    def id(self, type: Type) -> int:
+        """The BTF id of ``type``. Structures pull in what they refer to."""
+        build = self.builder
+        if isinstance(type, Scalar):
+            number = build.int(type.c_name, type.size, signed=type.signed, char=type is char, bool_=type is bool_)
+            return build.typedef(f"__{type.name}", number) if type.big else number
+        if isinstance(type, ArrayType):
+            return build.array(self.id(type.element), type.count)
+        if isinstance(type, PtrType):
+            return build.ptr(self.id(type.target))
+        if isinstance(type, StructType):
+            return self._struct(type)
+        raise CompileError(f"internal error: type {type} has no BTF form; please report it")
+
+    def _struct(self, type: StructType) -> int:
+        found = self._structs.get(type)
+        if found is not None:
+            return found
+        build = self.builder
+        if type.typedef:
+            inner = build.declare_struct("")
+            found = self._structs[type] = build.typedef(type.name, inner)
+        else:
+            inner = found = self._structs[type] = build.declare_struct(type.name)
+        members = [(field.name, self.id(field.type), field.offset * 8) for field in type.fields]
+        build.define_struct(inner, type.size, members)
+        return found
+
+    def map_definition(self, map: Map) -> tuple[int, int]:
+        """VAR id and size in bytes of the structure that defines ``map``, as libbpf reads it from ``.maps``."""
+        members: list[tuple[str, int, int]] = []
+
+        def add(name: str, type_id: int) -> None:
+            members.append((name, self.builder.ptr(type_id), len(members) * 64))
+
+        add("type", self._number(map.type))
+        if map.key is not None and map.value is not None:
+            add("key", self.id(map.key))
+            add("value", self.id(map.value))
+        elif map.kind == "ProgArray":
+            add("key_size", self._number(4))
+            add("value_size", self._number(4))
+        add("max_entries", self._number(map.max_entries))
+        if map.flags:
+            add("map_flags", self._number(map.flags))
+        size = len(members) * 8
+        layout = self.builder.struct("", size, members)
+        return self.builder.var(map.name, layout, _LINKAGE_GLOBAL), size
+
+    def _number(self, value: int) -> int:
+        """A type that spells a number: an array of that many ints (__uint in bpf_helpers.h)."""
+        return self.builder.array(self.builder.int("int", 4, signed=True), value)
+
+    def setting(self, name: str, type: Type) -> int:
+        """VAR id of a read-only variable."""
+        element = type.element if isinstance(type, ArrayType) else type
+        constant = self.builder.const(self.id(element))
+        if isinstance(type, ArrayType):
+            constant = self.builder.array(constant, type.count)
+        return self.builder.var(name, constant, _LINKAGE_GLOBAL)
+
+    def function(self, name: str, params: list[tuple[str, Type | None]], result: Type, linkage: int) -> int:
+        """FUNC id; a parameter of type None is the context."""
+        arguments = [(arg, self.builder.ptr(0) if type is None else self.id(type)) for arg, type in params]
+        return self.builder.func(name, self.builder.func_proto(self.id(result), arguments), linkage)

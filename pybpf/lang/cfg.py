@@ -1,0 +1,209 @@
+"""Control flow of IR functions: order, clean-up, liveness, and a copy to work on."""
+
+from __future__ import annotations
+
+from pybpf.lang import ir
+from pybpf.lang.ir import Block, Function, Ins
+
+# Instructions without effect other than their result: a dead one can go. A load is
+# one too: what it reads is not changed by reading.
+PURE = frozenset(
+    (
+        ir.CONST, ir.MOV, ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
+        ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP, ir.LOAD, ir.FRAME, ir.MAP, ir.DATA, ir.CORE,
+    )
+)  # fmt: skip
+
+
+def uses(ins: Ins) -> list[int]:
+    """The virtual registers an instruction reads, in operand order."""
+    found = [operand for operand in ins.args if type(operand) is int]
+    if type(ins.b) is int:
+        found.insert(0, ins.b)
+    if type(ins.a) is int:
+        found.insert(0, ins.a)
+    return found
+
+
+def clone_ins(ins: Ins) -> Ins:
+    """A copy of one instruction (jump targets still the same blocks)."""
+    return Ins(
+        ins.op, dst=ins.dst, a=ins.a, b=ins.b, imm=ins.imm, off=ins.off, size=ins.size, ref=ins.ref, args=ins.args,
+        cond=ins.cond, then=ins.then, els=ins.els, loc=ins.loc,
+    )  # fmt: skip
+
+
+def clone(func: Function) -> Function:
+    """A copy the passes may change; the front end keeps its own."""
+    copy = Function(func.name, func.section, func.nparams)
+    copy.vregs = list(func.vregs)
+    copy.loc = func.loc
+    twins = {block: Block(block.name) for block in func.blocks}
+    for block in func.blocks:
+        twin = twins[block]
+        twin.ins = [clone_ins(ins) for ins in block.ins]
+        last = twin.ins[-1]
+        if last.then is not None:
+            last.then = twins[last.then]
+        if last.els is not None:
+            last.els = twins[last.els]
+        copy.blocks.append(twin)
+    return copy
+
+
+def successors(block: Block) -> list[Block]:
+    """Where a block can go: `then` before `els`."""
+    last = block.ins[-1]
+    if last.op == ir.BRANCH:
+        assert last.then is not None
+        assert last.els is not None
+        return [last.then, last.els]
+    return [last.then] if last.then is not None else []
+
+
+def predecessors(func: Function) -> dict[Block, list[Block]]:
+    """The blocks that go to each block; one that can go there both ways is listed once."""
+    result: dict[Block, list[Block]] = {block: [] for block in func.blocks}
+    for block in func.blocks:
+        for target in dict.fromkeys(successors(block)):
+            result[target].append(block)
+    return result
+
+
+def postorder(entry: Block) -> list[Block]:
+    """Reachable blocks, every block after those it goes to (but for loops)."""
+    done: list[Block] = []
+    seen = {entry}
+    stack = [(entry, iter(successors(entry)))]
+    while stack:
+        block, children = stack[-1]
+        for child in children:
+            if child not in seen:
+                seen.add(child)
+                stack.append((child, iter(successors(child))))
+                break
+        else:
+            done.append(block)
+            stack.pop()
+    return done
+
+
+def retarget(block: Block, old: Block, new: Block) -> None:
+    """Make the block's terminator go to ``new`` wherever it went to ``old``."""
+    last = block.ins[-1]
+    if last.then is old:
+        last.then = new
+    if last.els is old:
+        last.els = new
+
+
+def tidy(func: Function) -> None:
+    """Thread jumps through empty blocks, merge blocks that only follow each other, drop unreachable ones.
+
+    Leaves the blocks in reverse post-order; blocks[0] stays the entry and has no
+    predecessors (one is put before it when a loop begins there).
+    """
+    for block in func.blocks:
+        last = block.ins[-1]
+        if last.then is not None:
+            last.then = _destination(last.then)
+        if last.els is not None:
+            last.els = _destination(last.els)
+        if last.op == ir.BRANCH and last.then is last.els:
+            block.ins[-1] = Ins(ir.JUMP, then=last.then, loc=last.loc)
+    func.blocks = postorder(func.blocks[0])[::-1]
+    preds = predecessors(func)
+    gone: set[Block] = set()
+    for block in func.blocks:
+        if block in gone:
+            continue
+        while block.ins[-1].op == ir.JUMP:
+            target = block.ins[-1].then
+            assert target is not None
+            if target is block or len(preds[target]) != 1 or target is func.blocks[0]:
+                break
+            block.ins[-1:] = target.ins
+            gone.add(target)
+            for after in successors(block):
+                preds[after] = [block if pred is target else pred for pred in preds[after]]
+    if gone:
+        func.blocks = [block for block in func.blocks if block not in gone]
+    if preds[func.blocks[0]]:
+        entry = Block(f"{func.blocks[0].name}.entry")
+        params = [ins for ins in func.blocks[0].ins if ins.op == ir.PARAM]
+        func.blocks[0].ins = [ins for ins in func.blocks[0].ins if ins.op != ir.PARAM]
+        entry.ins = [*params, Ins(ir.JUMP, then=func.blocks[0], loc=func.blocks[0].ins[0].loc)]
+        func.blocks.insert(0, entry)
+
+
+def _destination(block: Block) -> Block:
+    """Where a jump to ``block`` ends up, skipping blocks that only jump on."""
+    seen = {block}
+    while len(block.ins) == 1 and block.ins[0].op == ir.JUMP:
+        target = block.ins[0].then
+        assert target is not None
+        if target in seen:
+            break  # an endless empty loop
+        seen.add(target)
+        block = target
+    return block
+
+
+class Liveness:
+    """Live virtual registers as bit sets: at each block's start and end."""
+
+    def __init__(self, func: Function) -> None:
+        self.at_start: dict[Block, int] = {}
+        self.at_end: dict[Block, int] = {}
+        reads: dict[Block, int] = {}
+        writes: dict[Block, int] = {}
+        for block in func.blocks:
+            read = written = 0
+            for ins in reversed(block.ins):
+                if ins.dst is not None:
+                    bit = 1 << ins.dst
+                    written |= bit
+                    read &= ~bit
+                for vreg in uses(ins):
+                    read |= 1 << vreg
+            reads[block], writes[block] = read, written
+            self.at_start[block] = read
+            self.at_end[block] = 0
+        order = [block for block in postorder(func.blocks[0]) if block in reads]
+        changed = True
+        while changed:
+            changed = False
+            for block in order:
+                out = 0
+                for target in successors(block):
+                    out |= self.at_start[target]
+                if out != self.at_end[block]:
+                    self.at_end[block] = out
+                    start = reads[block] | out & ~writes[block]
+                    if start != self.at_start[block]:
+                        self.at_start[block] = start
+                        changed = True
+
+
+def loop_depths(blocks: list[Block]) -> dict[Block, int]:
+    """How many loops each block is in; a loop is what reaches a back edge without its head."""
+    order = {block: i for i, block in enumerate(blocks)}
+    preds: dict[Block, list[Block]] = {block: [] for block in blocks}
+    back: dict[Block, list[Block]] = {}
+    for block in blocks:
+        for target in successors(block):
+            preds[target].append(block)
+            if order[target] <= order[block]:
+                back.setdefault(target, []).append(block)
+    depth = dict.fromkeys(blocks, 0)
+    for head, tails in back.items():
+        body = {head}
+        work = list(tails)
+        while work:
+            block = work.pop()
+            if block not in body:
+                body.add(block)
+                work += preds[block]
+        for block in body:
+            depth[block] += 1
+    return depth

@@ -1,0 +1,173 @@
+"""From modules to an object file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from types import FunctionType
+
+from pybpf.errors import CompileError
+from pybpf.lang.btfgen import TypeTable
+from pybpf.lang.flow import Frame
+from pybpf.lang.ir import Function
+from pybpf.lang.lower_stmts import Lowering
+from pybpf.lang.maps import Map
+from pybpf.lang.source import Sources
+from pybpf.lang.surface import PROGRAMS, Kind, Program, Subprog
+from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32
+
+_STATIC, _GLOBAL = 0, 1
+
+
+def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o", *, license: str = "GPL") -> bytes:
+    """Import the modules and compile every program that they define into one ELF object.
+
+    The object holds the maps and settings that the programs use, and depends on
+    nothing but the sources. ``object_name`` stands in messages. Raises
+    CompileError, whose message starts with ``file:line:column``.
+    """
+    programs: list[Program] = []
+    for name in names:
+        importlib.import_module(name)
+        programs += PROGRAMS.get(name, {}).values()
+    if not programs:
+        raise CompileError(f"{object_name}: no programs are defined in {', '.join(names) or 'no modules'}")
+    return compile_functions(programs, object_name, license=license)
+
+
+def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf.o", *, license: str = "GPL") -> bytes:
+    """Compile programs into one ELF object; see compile_modules()."""
+    from pybpf.lang.backend import generate
+    from pybpf.object.image import assemble
+
+    unit = Compilation()
+    for program in programs:
+        unit.add(program)
+    units = [generate(function) for function in unit.functions]
+    maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
+    return assemble(units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder)
+
+
+class Compilation:
+    """What the functions of one object share: sources, types, maps, settings, subprograms."""
+
+    def __init__(self) -> None:
+        from btf.builder import Builder
+
+        self.sources = Sources()
+        self.types = TypeTable(Builder())
+        self.functions: list[Function] = []
+        self.func_ids: dict[str, int] = {}
+        self._maps: dict[str, Map] = {}
+        self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
+        self._rodata = bytearray()
+        self._variables: list[tuple[str, int, int, int]] = []
+        self._subprogs: dict[tuple[Subprog, Kind], tuple[str, list[tuple[str, Type | None]], Scalar]] = {}
+
+    # --- functions
+
+    def add(self, program: Program) -> None:
+        """Compile every variant of ``program`` to IR."""
+        for name, section, kind in program.variants():
+            self.lower(program.function, name, section, kind)
+
+    def lower(self, function: FunctionType, name: str, section: str, kind: Kind) -> Function:
+        """One variant of a program as IR."""
+        routine = self.sources.routine(function)
+        func = Function(name, section)
+        self._declare(name, [("ctx", None)], i32, _GLOBAL)
+        Lowering(self, func, kind, section, Frame(routine)).program()
+        self.functions.append(func)
+        return func
+
+    def _declare(self, name: str, params: list[tuple[str, Type | None]], result: Type, linkage: int) -> None:
+        if name in self.func_ids:
+            raise CompileError(f"two functions are called {name!r}: give one of them another name")
+        self.func_ids[name] = self.types.function(name, params, result, linkage)
+
+    def use_subprog(
+        self, subprog: Subprog, kind: Kind, section: str
+    ) -> tuple[str, list[tuple[str, Type | None]], Scalar]:
+        """Name, parameters and result of a subprogram for programs of ``kind``, compiled when first called."""
+        found = self._subprogs.get((subprog, kind))
+        if found is not None:
+            return found
+        first = not any(other is subprog for other, _ in self._subprogs)
+        name = subprog.name if first else f"{subprog.name}__{kind.name}"
+        routine = self.sources.routine(subprog.function)
+        func = Function(name, ".text")
+        lowering = Lowering(self, func, kind, section, Frame(routine))
+        node = routine.node
+        params: list[tuple[str, Type | None]] = []
+        arguments = [*node.args.posonlyargs, *node.args.args]
+        for index, param in enumerate(arguments):
+            if param.annotation is None:
+                if index or param.arg != "ctx":
+                    raise lowering.error(
+                        param, f"parameter {param.arg!r} of a subprogram needs a type (ctx, the first, does not)"
+                    )
+                params.append((param.arg, None))
+                continue
+            type = lowering.type_expr(param.annotation)
+            if not isinstance(type, (Scalar, PtrType)):
+                raise lowering.error(param, f"a subprogram takes numbers and pointers, not {type}: write Ptr[{type}]")
+            params.append((param.arg, type))
+        if len(params) > 5:
+            raise lowering.error(arguments[5], "a subprogram takes at most 5 arguments")
+        if node.args.defaults:
+            raise lowering.error(node.args.defaults[0], "a subprogram has no default arguments")
+        if node.returns is None:
+            raise lowering.error(node, f"subprogram {subprog.name} needs a result type: def {subprog.name}(...) -> u64")
+        result = lowering.type_expr(node.returns)
+        if not isinstance(result, Scalar):
+            raise lowering.error(node.returns, f"a subprogram returns a number, not {result}")
+        func.nparams = len(params)
+        found = self._subprogs[subprog, kind] = (name, params, result)
+        self._declare(name, params, result, _STATIC)
+        lowering.subprogram(params, result)
+        self.functions.append(func)
+        return found
+
+    # --- maps and settings
+
+    def use_map(self, map: Map) -> str:
+        """Take a map into the object; its name."""
+        name = map.name
+        if self._maps.setdefault(name, map) is not map:
+            raise CompileError(f"two maps are called {name!r}: give one of them another name")
+        return name
+
+    def sorted_maps(self) -> list[Map]:
+        """The maps in use, by name: the order must not depend on which program came first."""
+        return [self._maps[name] for name in sorted(self._maps)]
+
+    def setting(self, config: ConfigBase, name: str) -> tuple[int, Type]:
+        """Offset in .rodata and type of a setting; takes all settings of its class into the object."""
+        cls = type(config)
+        found = self._configs.get(cls)
+        if found is None:
+            found = self._configs[cls] = {}
+            for field, kind, default in cls.encoded():
+                self._rodata += bytes(-len(self._rodata) % kind.align)
+                offset = len(self._rodata)
+                found[field] = (offset, kind)
+                self._rodata += default
+                if any(other == field for other, _, _, _ in self._variables):
+                    raise CompileError(f"two settings are called {field!r}: give one of them another name")
+                self._variables.append((field, self.types.setting(field, kind), offset, kind.size))
+        if name not in found:
+            raise CompileError(f"{cls.__name__} has no setting {name!r} (has: {', '.join(found) or 'none'})")
+        return found[name]
+
+    def data_sections(self) -> dict[str, tuple[bytes, Sequence[tuple[str, int, int, int]]]]:
+        """What assemble() takes."""
+        return {".rodata": (bytes(self._rodata), self._variables)} if self._variables else {}
+
+    @property
+    def task_struct(self) -> StructType:
+        """The kernel's task as current_task() gives it."""
+        from pybpf import ktypes
+
+        layout = ktypes.task_struct.layout
+        assert isinstance(layout, StructType)
+        return layout

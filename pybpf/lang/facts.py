@@ -1,0 +1,249 @@
+"""Constant propagation over branches, and jump threading with what it learns.
+
+A fact about a virtual register is its value, or that it is not zero. Facts flow
+forward through the graph; a branch on equality teaches one to each side. They
+fold operations and branches, and let an edge skip a branch whose outcome is
+known on that edge (``found = 0 ... if found``).
+"""
+
+from __future__ import annotations
+
+from pybpf.lang import ir
+from pybpf.lang.cfg import clone_ins, successors, tidy
+from pybpf.lang.fold import MASK64, MIRRORED, binary, compare, extend, fits_s32, swap
+from pybpf.lang.ir import Block, Function, Imm, Ins
+
+NONZERO = -1  # constants are kept unsigned, so no constant looks like this
+Facts = dict[int, int]
+
+_COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
+_BINARY = frozenset((ir.SUB, ir.DIV, ir.MOD, ir.LSH, ir.RSH, ir.ARSH)) | _COMMUTES
+_THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
+
+
+def propagate(func: Function) -> bool:
+    """Fold what is constant and thread jumps; returns whether control flow changed."""
+    entries = _solve(func)
+    changed = False
+    exits: dict[Block, Facts] = {}
+    for block in func.blocks:
+        facts = entries.get(block)
+        if facts is None:
+            continue
+        facts = dict(facts)
+        for index, ins in enumerate(block.ins):
+            block.ins[index] = new = _rewrite(ins, facts, func)
+            changed |= new.op == ir.JUMP and ins.op == ir.BRANCH
+            _apply(new, facts, func)
+        exits[block] = facts
+    changed |= _thread(func, exits)
+    if changed:
+        tidy(func)
+    return changed
+
+
+def _solve(func: Function) -> dict[Block, Facts]:
+    """The facts at the start of every block that can be reached."""
+    order = {block: i for i, block in enumerate(func.blocks)}
+    entries: dict[Block, Facts] = {func.blocks[0]: {}}
+    work = {0}
+    while work:
+        index = min(work)
+        work.discard(index)
+        block = func.blocks[index]
+        facts = dict(entries[block])
+        for ins in block.ins:
+            _apply(ins, facts, func)
+        for target, there in _edges(block, facts):
+            old = entries.get(target)
+            new = there if old is None else _meet(old, there)
+            if old is None or len(new) != len(old) or new != old:
+                entries[target] = new
+                work.add(order[target])
+    return entries
+
+
+def _meet(a: Facts, b: Facts) -> Facts:
+    result = {}
+    for vreg, fact in a.items():
+        other = b.get(vreg)
+        if other is None:
+            continue
+        if other == fact:
+            result[vreg] = fact
+        elif fact and other:
+            result[vreg] = NONZERO
+    return result
+
+
+def _edges(block: Block, facts: Facts) -> list[tuple[Block, Facts]]:
+    """The blocks control can go to from ``block``, with the facts on the way there."""
+    last = block.ins[-1]
+    if last.op != ir.BRANCH:
+        return [(target, facts) for target in successors(block)]
+    assert last.then is not None
+    assert last.els is not None
+    outcome = _outcome(last, facts)
+    result = []
+    if outcome is not False:
+        result.append((last.then, _learn(last, facts, True)))
+    if outcome is not True:
+        result.append((last.els, _learn(last, facts, False)))
+    return result
+
+
+def _learn(branch: Ins, facts: Facts, taken: bool) -> Facts:
+    """The facts after ``branch`` went one way."""
+    if branch.size != 8 or branch.cond not in ("eq", "ne") or type(branch.a) is not int:
+        return facts
+    value = _value(branch.b, facts)
+    if value is None or value == NONZERO:
+        return facts
+    if taken == (branch.cond == "eq"):
+        return {**facts, branch.a: value}
+    if value == 0 and facts.get(branch.a) is None:
+        return {**facts, branch.a: NONZERO}
+    return facts
+
+
+def _value(operand: object, facts: Facts) -> int | None:
+    if isinstance(operand, Imm):
+        return operand.value & MASK64
+    return facts.get(operand) if type(operand) is int else None
+
+
+def _outcome(branch: Ins, facts: Facts) -> bool | None:
+    """Which way a branch goes, or None when that is not known."""
+    a, b = _value(branch.a, facts), _value(branch.b, facts)
+    if a is None or b is None:
+        return compare(branch.cond, 0, 0, 8) if branch.a == branch.b and branch.cond != "set" else None
+    if a == NONZERO or b == NONZERO:
+        if branch.size == 8 and branch.cond in ("eq", "ne") and 0 in (a, b):
+            return branch.cond == "ne"
+        return None
+    return compare(branch.cond, a, b, branch.size)
+
+
+def _apply(ins: Ins, facts: Facts, func: Function) -> None:
+    """Update the facts for what ``ins`` writes."""
+    if ins.dst is None:
+        return
+    fact = _result(ins, facts, func)
+    if fact is None:
+        facts.pop(ins.dst, None)
+    else:
+        facts[ins.dst] = fact
+
+
+def _result(ins: Ins, facts: Facts, func: Function) -> int | None:
+    op = ins.op
+    if op == ir.CONST:
+        return ins.imm & MASK64
+    if op in (ir.FRAME, ir.MAP, ir.DATA):
+        return NONZERO
+    a = _value(ins.a, facts)
+    if op == ir.MOV:
+        return a
+    if op in _BINARY:
+        b = _value(ins.b, facts)
+        if op == ir.ADD and a == NONZERO and type(ins.a) is int and func.vregs[ins.a] == ir.POINTER:
+            return NONZERO  # a valid pointer plus an offset inside the object
+        if op == ir.OR and ins.size == 8 and (a or b):
+            return NONZERO if a is None or b is None or NONZERO in (a, b) else a | b
+        if a is None or b is None or NONZERO in (a, b):
+            return None
+        return binary(op, a, b, ins.size)
+    if a is None or a == NONZERO:
+        return None
+    if op == ir.NEG:
+        return -a & MASK64
+    if op in (ir.ZEXT, ir.SEXT):
+        return extend(op, a, ins.size)
+    if op == ir.BSWAP:
+        return swap(a, ins.size, bool(ins.imm))
+    return None
+
+
+def _rewrite(ins: Ins, facts: Facts, func: Function) -> Ins:
+    """``ins`` with known operands as immediates, or folded altogether."""
+    if ins.op == ir.BRANCH:
+        outcome = _outcome(ins, facts)
+        if outcome is not None:
+            return Ins(ir.JUMP, then=ins.then if outcome else ins.els, loc=ins.loc)
+    elif ins.dst is not None and ins.op not in (ir.CONST, ir.LOAD, ir.CALL, ir.CALLSUB, ir.ATOMIC):
+        fact = _result(ins, facts, func)
+        if fact is not None and fact != NONZERO:
+            return Ins(ir.CONST, dst=ins.dst, imm=fact, loc=ins.loc)
+    swapped = (ins.op in _COMMUTES or ins.op == ir.BRANCH) and type(ins.b) is int and _known(ins.a, facts) is not None
+    if swapped:
+        ins = clone_ins(ins)
+        ins.a, ins.b = ins.b, _known(ins.a, facts)
+        if ins.op == ir.BRANCH:
+            ins.cond = MIRRORED[ins.cond]
+    b = _known(ins.b, facts)
+    a = _known(ins.a, facts) if ins.op == ir.RET else None
+    args = tuple(_known(arg, facts) or arg for arg in ins.args)
+    if b is None and a is None and args == ins.args:
+        return ins
+    ins = clone_ins(ins)
+    ins.args = args
+    if b is not None:
+        ins.b = b
+    if a is not None:
+        ins.a = a
+    return ins
+
+
+def _known(operand: object, facts: Facts) -> Imm | None:
+    """The immediate to use for a register of known value; wide ones stay where they are, to be loaded once."""
+    if type(operand) is not int:
+        return None
+    value = facts.get(operand)
+    if value is None or value == NONZERO or not fits_s32(value):
+        return None
+    return Imm(value)
+
+
+def _thread(func: Function, exits: dict[Block, Facts]) -> bool:
+    changed = False
+    for block in list(func.blocks):
+        if block not in exits:
+            continue
+        last = block.ins[-1]
+        for target, facts in _edges(block, exits[block]):
+            way = _way_through(target, facts, func)
+            if way is None:
+                continue
+            if len(target.ins) == 1:
+                goal = way
+            else:
+                goal = Block(f"{target.name}.{block.name}")
+                goal.ins = [clone_ins(ins) for ins in target.ins[:-1]]
+                goal.ins.append(Ins(ir.JUMP, then=way, loc=target.ins[-1].loc))
+                func.blocks.append(goal)
+            # Only the edge with these facts: both may lead to the same block.
+            if last.op != ir.BRANCH or last.then is not last.els:
+                if last.then is target:
+                    last.then = goal
+                else:
+                    last.els = goal
+                changed = True
+    return changed
+
+
+def _way_through(block: Block, facts: Facts, func: Function) -> Block | None:
+    """Where control goes after ``block`` when it is entered with ``facts``, if that is known."""
+    last = block.ins[-1]
+    if last.op != ir.BRANCH or len(block.ins) > 1 + _THREAD_LIMIT:
+        return None
+    if len(block.ins) > 1:
+        facts = dict(facts)
+        for ins in block.ins[:-1]:
+            if ins.op not in (ir.CONST, ir.MOV, ir.ZEXT, ir.SEXT) and ins.op not in _BINARY:
+                return None
+            _apply(ins, facts, func)
+    outcome = _outcome(last, facts)
+    if outcome is None:
+        return None
+    target = last.then if outcome else last.els
+    return target if target is not block else None

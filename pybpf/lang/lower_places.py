@@ -1,0 +1,401 @@
+"""Lowering of memory: places, pointers, loads and stores, each in the way of its pointer space."""
+
+from __future__ import annotations
+
+import ast
+
+from pybpf.lang import ir
+from pybpf.lang.emitter import Emitter
+from pybpf.lang.ir import Core, Imm, Slot
+from pybpf.lang.operand import (
+    BTF,
+    CTX,
+    KERN,
+    MEM,
+    RODATA,
+    SPACE_NAMES,
+    Const,
+    Int,
+    Place,
+    Pointer,
+    Value,
+    int_constant,
+)
+from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, char, find_field, u8, u16, u32, u64
+
+# btf.core's constants, by the numbers of enum bpf_core_relo_kind.
+FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, TYPE_EXISTS, TYPE_SIZE = 0, 1, 2, 8, 9
+
+PROBE_READ_KERNEL = 113
+
+_NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
+
+
+def native(type: Scalar) -> Scalar:
+    """The type a value has once it is in a register."""
+    return _NATIVE.get(type.name, type)
+
+
+class Places(Emitter):
+    """Memory access."""
+
+    # --- ways to a place
+
+    def deref(self, pointer: Pointer, node: ast.AST) -> Place:
+        """The place a pointer points to."""
+        if pointer.nullable:
+            raise self.error(node, "pointer may be None here: test it with 'if' first")
+        target = pointer.target
+        if isinstance(target, StructType) and target.kernel and pointer.space in (BTF, KERN):
+            return Place(target, pointer.space, pointer.reg, pointer.off, pointer.align, target, (0,))
+        return Place(target, pointer.space, pointer.reg, pointer.off, pointer.align)
+
+    def inside(self, value: Value, node: ast.AST) -> Place:
+        """The place that an access to a part of ``value`` starts from: itself, or what it points to."""
+        if isinstance(value, Place) and isinstance(value.type, PtrType):
+            value = self.load(value, node)
+        if isinstance(value, Pointer):
+            return self.deref(value, node)
+        if isinstance(value, Place):
+            return value
+        raise self.error(node, f"{self.describe(value)} has no fields or elements")
+
+    def field(self, value: Value, name: str, node: ast.AST) -> Place:
+        """Member ``name`` of a structure."""
+        place = self.inside(value, node)
+        field = find_field(place.type, name)
+        offset = place.off + field.offset
+        if place.root is not None:
+            path = (*place.path, field.index)
+            return Place(field.type, place.space, place.reg, offset, 1, place.root, path)
+        return Place(field.type, place.space, place.reg, offset, place.align)
+
+    def element(self, value: Value, index: Value, node: ast.Subscript) -> Place:
+        """``value[index]``: of an array, or counted from where a pointer points."""
+        if isinstance(value, Place) and isinstance(value.type, ArrayType):
+            return self._array_element(value, value.type, index, node)
+        if isinstance(value, Place) and isinstance(value.type, PtrType):
+            value = self.load(value, node.value)
+        if not isinstance(value, Pointer):
+            raise self.error(node.value, f"{self.describe(value)} has no elements")
+        start = self.deref(value, node.value)
+        number = int_constant(index)
+        if number == 0:
+            return start
+        if number is None:
+            return self._step(start, start.type, index, node)
+        if start.root is not None:
+            if number < 0:
+                raise self.error(node.slice, "a kernel structure cannot be indexed with a negative number")
+            nominal = start.off + number * start.type.size
+            return Place(start.type, start.space, start.reg, nominal, 1, start.root, (number,))
+        return Place(start.type, start.space, start.reg, start.off + number * start.type.size, start.type.align)
+
+    def _array_element(self, place: Place, type: ArrayType, index: Value, node: ast.Subscript) -> Place:
+        number = int_constant(index)
+        if number is None:
+            return self._step(place, type.element, index, node)
+        if number >= type.count == 1 and place.root is not None:
+            # Declared [1], in the kernel longer: CO-RE paths stop at the declared end.
+            return self._step(place, type.element, Int(u64, Imm(number)), node)
+        if not 0 <= number < type.count:
+            raise self.error(node.slice, f"index {number} is outside of {type}")
+        offset = place.off + number * type.element.size
+        path = (*place.path, number) if place.root is not None else ()
+        return Place(type.element, place.space, place.reg, offset, place.align, place.root, path)
+
+    def _step(self, start: Place, element: Type, index: Value, node: ast.Subscript) -> Place:
+        """The place at a run-time index from ``start``."""
+        if not isinstance(index, Int):
+            raise self.error(node.slice, f"an index is an integer, not {self.describe(index)}")
+        if start.space == CTX:
+            raise self.error(node.slice, "the context can be read at constant offsets only: use a constant index")
+        if start.root is None and start.space in (MEM, RODATA):
+            scaled = self._scaled(index, element.size)
+            base = self.alu(ir.ADD, self.base(start.reg), scaled, ir.POINTER)
+            return Place(element, start.space, base, start.off, element.align)
+        # The verifier checks offsets into typed pointers; one that is computed makes a plain address of it.
+        address = self.address(start)
+        if isinstance(element, StructType) and element.kernel:
+            core = Core(TYPE_SIZE, self.unit.types.id(element), "0")
+            step = self.alu(ir.MUL, self.reg(index.op), self.core(core, element.size))
+            return Place(element, KERN, self.alu(ir.ADD, address, step), 0, 1, element, (0,))
+        base = self.alu(ir.ADD, address, self._scaled(index, element.size))
+        return Place(element, KERN, base, 0, 1)
+
+    def _scaled(self, index: Int, size: int) -> int | Imm:
+        if size == 1:
+            return index.op
+        if size & size - 1:
+            return self.alu(ir.MUL, index.op, Imm(size))
+        return self.alu(ir.LSH, index.op, Imm(size.bit_length() - 1))
+
+    # --- addresses
+
+    def base(self, reg: int | Slot) -> int:
+        """A base register, also for a frame slot."""
+        return self.slot_address(reg) if isinstance(reg, Slot) else reg
+
+    def offset_core(self, place: Place, tail: tuple[int, ...] = ()) -> Core | None:
+        """The relocation of a place's offset, None if it needs none; ``tail`` goes further into it."""
+        path = (*place.path, *tail)
+        if place.root is None or not any(path[:1]) and len(path) == 1:
+            return None
+        return Core(FIELD_BYTE_OFFSET, self.unit.types.id(place.root), ":".join(map(str, path)))
+
+    def address(self, place: Place) -> int:
+        """The address of a place in a register; a plain number in the kernel spaces."""
+        if place.space in (MEM, RODATA, CTX):
+            if isinstance(place.reg, Slot):
+                return self.slot_address(place.reg, place.off)
+            return self.alu(ir.ADD, place.reg, Imm(place.off), ir.POINTER) if place.off else place.reg
+        base = self.untyped(place.reg) if place.space == BTF else self.base(place.reg)
+        core = self.offset_core(place)
+        if core is not None:
+            return self.alu(ir.ADD, base, self.core(core, place.off))
+        return self.alu(ir.ADD, base, Imm(place.off)) if place.off else base
+
+    def untyped(self, reg: int | Slot) -> int:
+        """A typed kernel pointer as a plain number.
+
+        The verifier bounds arithmetic on pointers it knows the type of, and
+        forgets the type when the register is negated: doing so twice gives the
+        number back.
+        """
+        return self._negated(self._negated(self.base(reg)))
+
+    def _negated(self, reg: int) -> int:
+        dst = self.scalar()
+        self.emit(ir.NEG, dst=dst, a=reg)
+        return dst
+
+    def pointer_reg(self, pointer: Pointer) -> int:
+        """A pointer's value in a register."""
+        if isinstance(pointer.reg, Slot):
+            return self.slot_address(pointer.reg, pointer.off)
+        if not pointer.off:
+            return pointer.reg
+        kind = ir.SCALAR if pointer.space == KERN else ir.POINTER
+        return self.alu(ir.ADD, pointer.reg, Imm(pointer.off), kind)
+
+    # --- values
+
+    def rvalue(self, value: Value, node: ast.AST) -> Value:
+        """``value``, read from memory if it is a place that fits a register."""
+        if isinstance(value, Place) and isinstance(value.type, (Scalar, PtrType)):
+            return self.load(value, node)
+        return value
+
+    def load(self, place: Place, node: ast.AST, want: Scalar | None = None) -> Int | Pointer:
+        """Read a number or pointer. ``want`` of the same size says how to extend it."""
+        type = place.type
+        if isinstance(type, PtrType):
+            return self._load_pointer(place, type, node)
+        if not isinstance(type, Scalar):
+            raise self.error(node, f"{type} is no value to compute with: use its fields or elements, or addr() of it")
+        shown = native(type)
+        if want is not None and want.size == type.size and bool_ not in (want, shown):
+            shown = native(want)
+        if place.space == KERN:
+            dst = self._probe(place, type.size, shown.signed, ir.SCALAR, node)
+        else:
+            dst = self.scalar()
+            self._direct(dst, place, type.size, shown.signed and type.size < 8)
+        if type.big:
+            swapped = self.scalar()
+            self.emit(ir.BSWAP, dst=swapped, a=dst, size=type.size, imm=1)
+            dst = swapped
+        return Int(shown, dst)
+
+    def _load_pointer(self, place: Place, type: PtrType, node: ast.AST) -> Pointer:
+        # What the verifier knows the type of stays typed, as long as structures are pointed to.
+        typed = place.space == BTF and isinstance(type.target, StructType)
+        if place.space == KERN:
+            return Pointer(type.target, KERN, self._probe(place, type.size, False, ir.SCALAR, node))
+        dst = self.pointer() if typed else self.scalar()
+        self._direct(dst, place, type.size, False)
+        return Pointer(type.target, BTF if typed else KERN, dst)
+
+    def _direct(
+        self, dst: int, place: Place, size: int, signed: bool, extra: int = 0, tail: tuple[int, ...] = ()
+    ) -> None:
+        core = self.offset_core(place, tail)
+        self.emit(ir.LOAD, dst=dst, a=place.reg, off=place.off + extra, size=size, imm=int(signed), ref=core)
+
+    def _probe(self, place: Place, size: int, signed: bool, kind: str, node: ast.AST) -> int:
+        """Read kernel memory through the helper; what cannot be read is 0."""
+        slot = self.take(size, node)
+        self.call(PROBE_READ_KERNEL, self.slot_address(slot), Imm(size), self.address(place))
+        dst = self.func.vreg(kind)
+        self.emit(ir.LOAD, dst=dst, a=slot, size=size, imm=int(signed and size < 8))
+        self.give(slot)
+        return dst
+
+    # --- stores
+
+    def writable(self, place: Place, node: ast.AST) -> None:
+        """Raise CompileError for a place that programs may not write."""
+        if place.space == MEM or (place.space == CTX and self.kind.writable):
+            return
+        raise self.error(node, f"{SPACE_NAMES[place.space]} cannot be written")
+
+    def store(self, place: Place, value: Value, node: ast.AST) -> None:
+        """Write ``value`` to a place."""
+        self.writable(place, node)
+        type = place.type
+        if isinstance(type, Scalar):
+            self._store_number(place, type, self.number(value, node), node)
+        elif isinstance(type, PtrType):
+            pointer = self.rvalue(value, node)
+            if not isinstance(pointer, Pointer) or pointer.target != type.target:
+                raise self.error(node, f"{self.describe(value)} cannot be stored as {type}")
+            self.emit(ir.STORE, a=place.reg, b=self.pointer_reg(pointer), off=place.off)
+        elif isinstance(value, Const) and isinstance(value.value, (bytes, str)):
+            self.store_bytes(place, self.text_for(type, value.value, node), node)
+        elif isinstance(value, Place) and value.type == type:
+            self.copy_bytes(place, value, type.size, node)
+        else:
+            raise self.error(node, f"{self.describe(value)} cannot be stored as {type}")
+
+    def _store_number(self, place: Place, type: Scalar, value: Int | Const, node: ast.AST) -> None:
+        number = int_constant(value)
+        bits = type.size * 8
+        if number is not None:
+            if not (0 if type is bool_ else -(1 << bits - 1)) <= number < (2 if type is bool_ else 1 << bits):
+                raise self.error(node, f"{number} does not fit {type}")
+            if type.big:
+                number = int.from_bytes((number & (1 << bits) - 1).to_bytes(type.size, "big"), "little")
+            self.emit(ir.STORE, a=place.reg, b=Imm(_signed(number, type.size)), off=place.off, size=type.size)
+            return
+        assert isinstance(value, Int)
+        op = self.reg(self.convert(value, type).op if type is bool_ else value.op)
+        if type.big:
+            swapped = self.scalar()
+            self.emit(ir.BSWAP, dst=swapped, a=op, size=type.size, imm=1)
+            op = swapped
+        self.emit(ir.STORE, a=place.reg, b=op, off=place.off, size=type.size)
+
+    def text_for(self, type: Type, text: bytes | str, node: ast.AST) -> bytes:
+        """A string constant as ``char[N]`` holds it, NUL-padded."""
+        raw = text.encode() if isinstance(text, str) else text
+        if not isinstance(type, ArrayType) or type.element not in (char, u8):
+            raise self.error(node, f"a string cannot be stored as {type}")
+        if len(raw) > type.count:
+            raise self.error(node, f"the string has {len(raw)} bytes and does not fit {type}")
+        return raw.ljust(type.count, b"\0")
+
+    def store_bytes(self, place: Place, data: bytes, node: ast.AST, start: int = 0) -> None:
+        """Write constant bytes, in the widest aligned stores; ``start`` is where ``data`` begins in the place."""
+        self.writable(place, node)
+        at = 0
+        for size in chunks(len(data), place.off + start, place.align):
+            value = int.from_bytes(data[at : at + size], "little")
+            self.emit(ir.STORE, a=place.reg, b=Imm(_signed(value, size)), off=place.off + start + at, size=size)
+            at += size
+
+    def zero(self, slot: Slot, size: int, node: ast.AST) -> None:
+        """Clear a frame slot."""
+        self.store_bytes(Place(char[size], MEM, slot, 0, 8), bytes(size), node)
+
+    # --- copies
+
+    def copy_bytes(self, to: Place, source: Place, size: int, node: ast.AST) -> None:
+        """Copy ``size`` bytes between places, reading in the way of the source's space."""
+        self.writable(to, node)
+        if source.space == KERN:
+            self.call(PROBE_READ_KERNEL, self.address(to), Imm(size), self.address(source))
+            return
+        if source.space == BTF:
+            self._copy_typed(to, source, size, node)
+            return
+        at = 0
+        for chunk in chunks(size, to.off, to.align, source.off, source.align):
+            dst = self.scalar()
+            self.emit(ir.LOAD, dst=dst, a=source.reg, off=source.off + at, size=chunk)
+            self.emit(ir.STORE, a=to.reg, b=dst, off=to.off + at, size=chunk)
+            at += chunk
+
+    def _copy_typed(self, to: Place, source: Place, size: int, node: ast.AST) -> None:
+        """Direct loads of a typed kernel array, each with its own relocation; the verifier knows the offsets."""
+        type = source.type
+        element = type.element if isinstance(type, ArrayType) else None
+        if not isinstance(element, Scalar):
+            raise self.error(node, f"{type} in kernel memory cannot be copied as a whole: copy its fields")
+        at = 0
+        for chunk in chunks(size, to.off, to.align):
+            width = max(chunk, element.size)
+            if at % element.size or width != chunk:
+                raise self.error(node, f"{size} bytes of {type} cannot be copied to a place of alignment {to.align}")
+            dst = self.scalar()
+            self._direct(dst, source, chunk, False, at, (at // element.size,))
+            self.emit(ir.STORE, a=to.reg, b=dst, off=to.off + at, size=chunk)
+            at += chunk
+
+    # --- what helpers take
+
+    def memory(self, value: Value, node: ast.AST, write: bool = False) -> tuple[int, int]:
+        """Address in a register and size of the memory that an argument names."""
+        if isinstance(value, Const) and isinstance(value.value, (str, bytes)):
+            raw = value.value.encode() + b"\0" if isinstance(value.value, str) else value.value
+            slot = self.take(len(raw) or 1, node)
+            self.temps.append(slot)
+            self.store_bytes(Place(char[len(raw) or 1], MEM, slot, 0, 8), raw, node)
+            return self.slot_address(slot), len(raw)
+        if isinstance(value, Pointer):
+            value = self.deref(value, node)
+        if not isinstance(value, Place):
+            raise self.error(
+                node, f"memory is wanted here, not {self.describe(value)}: give a Struct, an array or addr(x)"
+            )
+        if write:
+            self.writable(value, node)
+        elif value.space in (BTF, KERN):
+            raise self.error(node, "kernel memory cannot be handed to a helper: copy() it into a Struct first")
+        return self.address(value), value.type.size
+
+    # --- numbers, from lower_numbers
+
+    def number(self, value: Value, node: ast.AST) -> Int | Const:
+        """``value`` as a number."""
+        raise NotImplementedError
+
+    def convert(self, value: Int | Const, type: Scalar) -> Int:
+        """A number as ``type`` holds it."""
+        raise NotImplementedError
+
+    def describe(self, value: Value) -> str:
+        """A value's kind, for messages."""
+        if isinstance(value, Int):
+            return str(value.type)
+        if isinstance(value, Const):
+            return repr(value.value)
+        if isinstance(value, Pointer):
+            return value.describe()
+        if isinstance(value, Place):
+            return f"a place of type {value.type}"
+        return "a tuple" if type(value).__name__ == "Group" else "nothing (no value is returned)"
+
+
+def chunks(size: int, off: int, align: int, other_off: int | None = None, other_align: int = 8) -> list[int]:
+    """Sizes of the widest accesses that cover ``size`` bytes, each aligned on both sides."""
+    out = []
+    at = 0
+    while at < size:
+        width = 8
+        while (
+            width > size - at
+            or width > align
+            or (off + at) % width
+            or (other_off is not None and (width > other_align or (other_off + at) % width))
+        ):
+            width //= 2
+        out.append(width)
+        at += width
+    return out
+
+
+def _signed(value: int, size: int) -> int:
+    """The same ``size`` bytes as a signed number: small negative ones fit an instruction."""
+    bits = size * 8
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> bits - 1 else value

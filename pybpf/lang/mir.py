@@ -1,0 +1,209 @@
+"""Machine instructions before they have machine registers.
+
+The shape of an instruction is that of its encoding (opcode, dst, src, off, imm),
+but the register numbers 11 and up are virtual. Control flow stays in the
+blocks: a block ends in a conditional jump, in an unconditional one or in exit.
+"""
+
+from __future__ import annotations
+
+from pybpf.asm.opcodes import (
+    BPF_ALU,
+    BPF_ALU64,
+    BPF_ATOMIC,
+    BPF_END,
+    BPF_FETCH,
+    BPF_JMP,
+    BPF_JMP32,
+    BPF_LD,
+    BPF_LDX,
+    BPF_MOV,
+    BPF_NEG,
+    BPF_ST,
+    BPF_STX,
+    BPF_X,
+    CALL,
+)
+from pybpf.lang.ir import Loc
+
+FIRST_VIRTUAL = 11
+FRAME_ADDRESS = 0x100  # pseudo opcode: dst = r10 + imm; two instructions in the end
+MOVE = BPF_ALU64 | BPF_MOV | BPF_X
+MOVE_IMM = BPF_ALU64 | BPF_MOV
+MOVE32_IMM = BPF_ALU | BPF_MOV
+ALLOCATABLE = 0x3FF  # r0 to r9
+CLOBBERED = 0x3F  # by calls: r0 to r5
+
+# What an instruction does with its registers.
+READS_DST, WRITES_DST, READS_SRC, WRITES_SRC, CALLS = 1, 2, 4, 8, 16
+
+
+def _flags(op: int, imm: int) -> int:
+    if op == FRAME_ADDRESS:
+        return WRITES_DST
+    kind = op & 0x07
+    if kind in (BPF_ALU, BPF_ALU64):
+        code = op & 0xF0
+        if code == BPF_MOV:
+            return WRITES_DST | (READS_SRC if op & BPF_X else 0)
+        if code in (BPF_NEG, BPF_END):
+            return READS_DST | WRITES_DST
+        return READS_DST | WRITES_DST | (READS_SRC if op & BPF_X else 0)
+    if kind == BPF_LD:
+        return WRITES_DST
+    if kind == BPF_LDX:
+        return WRITES_DST | READS_SRC
+    if kind == BPF_ST:
+        return READS_DST
+    if kind == BPF_STX:
+        fetches = op & 0xE0 == BPF_ATOMIC and imm & BPF_FETCH
+        return READS_DST | READS_SRC | (WRITES_SRC if fetches else 0)
+    if op == CALL:
+        return CALLS
+    assert kind in (BPF_JMP, BPF_JMP32)
+    return READS_DST | (READS_SRC if op & BPF_X else 0)
+
+
+class MIns:
+    """One machine instruction; ``ref`` is a symbol to be relocated, ``nargs`` the argument registers a call reads."""
+
+    __slots__ = ("dst", "flags", "imm", "loc", "nargs", "off", "op", "ref", "src")
+
+    def __init__(
+        self,
+        op: int,
+        dst: int = 0,
+        src: int = 0,
+        off: int = 0,
+        imm: int = 0,
+        ref: object = None,
+        loc: Loc | None = None,
+        nargs: int = 0,
+    ) -> None:
+        self.op = op
+        self.dst = dst
+        self.src = src
+        self.off = off
+        self.imm = imm
+        self.ref = ref
+        self.loc = loc
+        self.nargs = nargs
+        self.flags = _flags(op, imm)
+
+    def __repr__(self) -> str:
+        return f"MIns({self.op:#x}, dst={self.dst}, src={self.src}, off={self.off}, imm={self.imm}, ref={self.ref!r})"
+
+    def copy(self) -> MIns:
+        """A new instruction with the same fields."""
+        return MIns(self.op, self.dst, self.src, self.off, self.imm, self.ref, self.loc, self.nargs)
+
+    def key(self) -> tuple[object, ...]:
+        """Equal for instructions that encode the same."""
+        ref = self.ref if self.ref is None or isinstance(self.ref, (str, tuple)) else id(self.ref)
+        return self.op, self.dst, self.src, self.off, self.imm, ref, self.nargs
+
+    @property
+    def slots(self) -> int:
+        """How many 8-byte slots it will take."""
+        return 2 if self.op in (0x18, FRAME_ADDRESS) else 1
+
+    def reads(self) -> int:
+        """The registers read, as a bit set; r10 is left out."""
+        flags = self.flags
+        bits = 0
+        if flags & READS_DST and self.dst != 10:
+            bits = 1 << self.dst
+        if flags & READS_SRC and self.src != 10:
+            bits |= 1 << self.src
+        if flags & CALLS:
+            bits |= (2 << self.nargs) - 2
+        return bits
+
+    def writes(self) -> int:
+        """The registers written, as a bit set."""
+        flags = self.flags
+        bits = 0
+        if flags & WRITES_DST:
+            bits = 1 << self.dst
+        if flags & WRITES_SRC:
+            bits |= 1 << self.src
+        if flags & CALLS:
+            bits |= CLOBBERED
+        return bits
+
+
+class MBlock:
+    """A basic block: ``ins``, then ``test`` (a conditional jump to ``then``, else to ``els``) or a plain way out.
+
+    Without a test: a jump to ``then``, or exit when that is None.
+    """
+
+    __slots__ = ("depth", "els", "exit_loc", "ins", "name", "test", "then")
+
+    def __init__(self, name: str, depth: int = 0) -> None:
+        self.name = name
+        self.depth = depth
+        self.ins: list[MIns] = []
+        self.test: MIns | None = None
+        self.then: MBlock | None = None
+        self.els: MBlock | None = None
+        self.exit_loc: Loc | None = None
+
+    def successors(self) -> list[MBlock]:
+        """The blocks control can go to, `then` first."""
+        if self.then is None:
+            return []
+        return [self.then] if self.els is None else [self.then, self.els]
+
+
+class MFunction:
+    """A function in machine instructions. ``pointer`` and ``bounded`` are sets of virtual registers:
+
+    those that hold pointers, and scalars that become part of an address or are a size, whose
+    bounds the verifier must not lose. ``frame`` is the depth of the frame used so far.
+    """
+
+    __slots__ = ("blocks", "bounded", "count", "frame", "pointer", "spill_slots")
+
+    def __init__(self) -> None:
+        self.blocks: list[MBlock] = []
+        self.count = FIRST_VIRTUAL
+        self.frame = 0
+        self.pointer: set[int] = set()
+        self.bounded: set[int] = set()
+        self.spill_slots: set[int] = set()  # offsets from r10
+
+    def new(self) -> int:
+        """A new virtual register."""
+        self.count += 1
+        return self.count - 1
+
+
+def live_at_ends(blocks: list[MBlock]) -> dict[MBlock, int]:
+    """The registers live at the end of each block, before its test (whose registers are included)."""
+    reads: dict[MBlock, int] = {}
+    writes: dict[MBlock, int] = {}
+    starts: dict[MBlock, int] = {}
+    for block in blocks:
+        read = written = 0
+        for ins in reversed(block.ins):
+            write = ins.writes()
+            written |= write
+            read = read & ~write | ins.reads()
+        reads[block], writes[block], starts[block] = read, written, 0
+    ends: dict[MBlock, int] = dict.fromkeys(blocks, 0)
+    changed = True
+    while changed:
+        changed = False
+        for block in reversed(blocks):
+            out = block.test.reads() if block.test is not None else 0
+            if block.then is None:
+                out = 1  # exit returns r0
+            for target in block.successors():
+                out |= starts[target]
+            ends[block] = out
+            start = reads[block] | out & ~writes[block]
+            if start != starts[block]:
+                starts[block] = start
+                changed = True
+    return ends

@@ -1,0 +1,481 @@
+"""Register allocation: graph colouring with iterated coalescing (George and Appel), rematerialisation and spilling.
+
+Ten registers, r0 to r9. Calls write r0 to r5, so what lives across a call gets
+r6 to r9 by interference alone. A value that finds no register is computed again
+at each use when it is an address or a constant, else kept in a frame slot of
+8 bytes that belongs to it alone: the verifier tracks whole words, and kernels
+have stumbled over slots that held a pointer and a scalar in turn.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from pybpf.asm.opcodes import BPF_DW, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, LD_IMM64
+from pybpf.lang.mir import (
+    ALLOCATABLE,
+    FIRST_VIRTUAL,
+    FRAME_ADDRESS,
+    MOVE,
+    MOVE32_IMM,
+    MOVE_IMM,
+    READS_DST,
+    READS_SRC,
+    WRITES_DST,
+    WRITES_SRC,
+    MFunction,
+    MIns,
+    live_at_ends,
+)
+
+COLOURS = 10
+_CONSTANTS = frozenset((MOVE_IMM, MOVE32_IMM, LD_IMM64, FRAME_ADDRESS))
+_NEVER = 1e30  # cost of spilling what spilling made
+_LOAD = BPF_LDX | BPF_MEM | BPF_DW
+_STORE = BPF_STX | BPF_MEM | BPF_DW
+
+
+def allocate(func: MFunction) -> None:
+    """Replace virtual registers by machine registers, in place; func.frame grows by the spill slots."""
+    temporary: set[int] = set()
+    while True:
+        colouring = _Colouring(func, temporary)
+        if not colouring.spilled:
+            break
+        _join(func, colouring.spilled)
+        _spill(func, list(colouring.spilled), temporary)
+    registers = colouring.registers
+    for block in func.blocks:
+        kept = []
+        for ins in block.ins:
+            if ins.dst >= FIRST_VIRTUAL:
+                ins.dst = registers[ins.dst]
+            if ins.src >= FIRST_VIRTUAL:
+                ins.src = registers[ins.src]
+            if ins.op != MOVE or ins.dst != ins.src:
+                kept.append(ins)
+        block.ins = kept
+        test = block.test
+        if test is not None:
+            if test.dst >= FIRST_VIRTUAL:
+                test.dst = registers[test.dst]
+            if test.src >= FIRST_VIRTUAL:
+                test.src = registers[test.src]
+
+
+def _bits(mask: int) -> list[int]:
+    """The numbers of the set bits, ascending."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found
+
+
+class _Colouring:
+    """One attempt: ``registers`` maps virtual registers to machine registers unless ``spilled`` is not empty."""
+
+    def __init__(self, func: MFunction, temporary: set[int]) -> None:
+        self.func = func
+        self.never = set(temporary)  # not to be spilled
+        count = func.count
+        self.adjacent = [0] * count  # bit sets; never shrink
+        self.degree = [0] * count
+        self.alias: dict[int, int] = {}
+        self.moves: list[tuple[int, int]] = []
+        self.moves_of: dict[int, set[int]] = {}
+        self.weights: dict[int, float] = {}  # of moves
+        self.costs = [0.0] * count
+        self.present = 0
+        self.stack: list[int] = []
+        self.on_stack = 0
+        self.coalesced = 0
+        self.active: set[int] = set()  # moves not ready for coalescing now
+        self.spilled: dict[int, list[int]] = {}  # register -> those coalesced with it
+        self.constants: dict[int, MIns] | None = None
+        self.registers: dict[int, int] = {}
+        self._build()
+        self._reduce()
+        self._select()
+
+    # --- the interference graph ---
+
+    def _build(self) -> None:
+        adjacent = self.adjacent
+        numbers: dict[tuple[int, int], int] = {}
+        ends = live_at_ends(self.func.blocks)
+        for block in self.func.blocks:
+            live = ends[block]
+            self.present |= live
+            weight = 10.0 ** min(block.depth, 6)
+            if block.test is not None:
+                self._count(block.test, weight)
+            for ins in reversed(block.ins):
+                self._count(ins, weight)
+                writes = ins.writes()
+                self.present |= writes
+                others = live | writes
+                if ins.op == MOVE and ins.src != BPF_REG_FP:
+                    others &= ~(1 << ins.src)
+                    pair = (ins.dst, ins.src) if ins.dst < ins.src else (ins.src, ins.dst)
+                    if pair[0] != pair[1]:
+                        number = numbers.setdefault(pair, len(numbers))
+                        if number == len(self.moves):
+                            self.moves.append(pair)
+                            self.weights[number] = 0.0
+                        self.weights[number] += weight
+                for register in _bits(writes):
+                    adjacent[register] |= others & ~(1 << register)
+                live = live & ~writes | ins.reads()
+                self.present |= live
+        for register in range(len(adjacent)):
+            bit = 1 << register
+            for other in _bits(adjacent[register]):
+                adjacent[other] |= bit
+        for register in range(COLOURS):
+            adjacent[register] |= ALLOCATABLE & ~(1 << register)
+        for number, (a, b) in enumerate(self.moves):
+            self.moves_of.setdefault(a, set()).add(number)
+            self.moves_of.setdefault(b, set()).add(number)
+        for register in range(FIRST_VIRTUAL, len(adjacent)):
+            self.degree[register] = bin(adjacent[register]).count("1")
+
+    def _count(self, ins: MIns, weight: float) -> None:
+        flags = ins.flags
+        if flags & (READS_DST | WRITES_DST):
+            self.costs[ins.dst] += weight * (2 if flags & READS_DST and flags & WRITES_DST else 1)
+        if flags & (READS_SRC | WRITES_SRC):
+            self.costs[ins.src] += weight
+
+    def _find(self, register: int) -> int:
+        while register in self.alias:
+            register = self.alias[register]
+        return register
+
+    def _neighbours(self, register: int) -> int:
+        return self.adjacent[register] & ~(self.on_stack | self.coalesced)
+
+    def _move_related(self, register: int) -> bool:
+        return any(move in self.active or move in self.ready for move in self.moves_of.get(register, ()))
+
+    # --- simplify, coalesce, freeze, choose what to spill ---
+
+    def _reduce(self) -> None:
+        # Moves between variables first: a variable tied to an argument register early keeps others from joining.
+        self.ready: dict[int, None] = {}
+        order = sorted(
+            range(len(self.moves)),
+            key=lambda number: (self.moves[number][0] < COLOURS, -self.weights[number], number),
+        )
+        self.rank = {number: i for i, number in enumerate(order)}
+        self.heap = list(range(len(order)))  # ranks of ready moves, and of some that are not any more
+        self.by_rank = order
+        for number in order:
+            self.ready[number] = None
+        self.low: dict[int, None] = {}
+        self.frozen: dict[int, None] = {}
+        self.high: dict[int, None] = {}
+        for register in _bits(self.present >> FIRST_VIRTUAL << FIRST_VIRTUAL):
+            if self.degree[register] >= COLOURS:
+                self.high[register] = None
+            elif self._move_related(register):
+                self.frozen[register] = None
+            else:
+                self.low[register] = None
+        while True:
+            if self.low:
+                self._simplify(next(iter(self.low)))
+            elif self.ready:
+                move = self.by_rank[heappop(self.heap)]
+                if move in self.ready:
+                    self._coalesce(move)
+            elif self.frozen:
+                self._freeze(min(self.frozen, key=self._freeze_cost))
+            elif self.high:
+                register = min(self.high, key=self._spill_key)
+                del self.high[register]
+                self.low[register] = None
+                self._freeze_moves(register)
+            else:
+                return
+
+    def _spill_key(self, register: int) -> tuple[float, int]:
+        if register in self.never:
+            return _NEVER, register
+        cost = self.costs[register]
+        if register in self.func.bounded:
+            cost *= 64  # a reloaded scalar has no bounds before Linux 5.12
+        elif register in self.func.pointer:
+            cost *= 2
+        if self.constants is None:
+            self.constants = constants(self.func)
+        if register in self.constants:
+            cost /= 4
+        return cost / self.degree[register], register
+
+    def _freeze_cost(self, register: int) -> tuple[float, int]:
+        return sum(self.weights[move] for move in self.moves_of.get(register, ())), register
+
+    def _simplify(self, register: int) -> None:
+        del self.low[register]
+        self.stack.append(register)
+        self.on_stack |= 1 << register
+        for other in _bits(self._neighbours(register) >> FIRST_VIRTUAL << FIRST_VIRTUAL):
+            self._lower_degree(other)
+
+    def _lower_degree(self, register: int) -> None:
+        self.degree[register] -= 1
+        if self.degree[register] != COLOURS - 1 or register not in self.high:
+            return
+        self._enable(register)
+        for other in _bits(self._neighbours(register) >> FIRST_VIRTUAL << FIRST_VIRTUAL):
+            self._enable(other)
+        del self.high[register]
+        if self._move_related(register):
+            self.frozen[register] = None
+        else:
+            self.low[register] = None
+
+    def _enable(self, register: int) -> None:
+        for move in self.moves_of.get(register, ()):
+            if move in self.active:
+                self.active.discard(move)
+                self.ready[move] = None
+                heappush(self.heap, self.rank[move])
+
+    def _coalesce(self, move: int) -> None:
+        del self.ready[move]
+        a, b = self._find(self.moves[move][0]), self._find(self.moves[move][1])
+        keep, drop = (b, a) if b < COLOURS else (a, b)
+        if keep == drop:
+            self._maybe_low(keep)
+        elif drop < COLOURS or self.adjacent[keep] >> drop & 1:
+            self._maybe_low(keep)
+            self._maybe_low(drop)
+        elif self._safe(keep, drop):
+            self._combine(keep, drop)
+            self._maybe_low(keep)
+        else:
+            self.active.add(move)
+
+    def _maybe_low(self, register: int) -> None:
+        if register >= FIRST_VIRTUAL and register in self.frozen and not self._move_related(register):
+            del self.frozen[register]
+            self.low[register] = None
+
+    def _safe(self, keep: int, drop: int) -> bool:
+        """Whether joining the two cannot turn a colourable graph into one that is not."""
+        mine = self._neighbours(drop)
+        others = self._neighbours(keep)
+        # George: every neighbour of one is harmless or a neighbour of the other already.
+        if self._george(mine & ~self.adjacent[keep]):
+            return True
+        if keep < COLOURS:
+            return False
+        if self._george(others & ~self.adjacent[drop]):
+            return True
+        # Briggs: the joined node has fewer than COLOURS neighbours of significant degree.
+        both = mine & others
+        significant = bin((mine | others) & ALLOCATABLE).count("1")
+        for register in _bits((mine | others) >> FIRST_VIRTUAL << FIRST_VIRTUAL):
+            degree = self.degree[register] - (both >> register & 1)
+            if degree >= COLOURS:
+                significant += 1
+                if significant >= COLOURS:
+                    return False
+        return significant < COLOURS
+
+    def _george(self, extra: int) -> bool:
+        if extra & ALLOCATABLE:
+            return False
+        return all(self.degree[register] < COLOURS for register in _bits(extra))
+
+    def _combine(self, keep: int, drop: int) -> None:
+        self.frozen.pop(drop, None)
+        self.high.pop(drop, None)
+        self.low.pop(drop, None)
+        neighbours = self._neighbours(drop)
+        self.coalesced |= 1 << drop
+        self.alias[drop] = keep
+        self.moves_of.setdefault(keep, set()).update(self.moves_of.get(drop, ()))
+        self._enable(drop)
+        self.costs[keep] += self.costs[drop]
+        if drop not in self.never:
+            self.never.discard(keep)
+        keep_bit = 1 << keep
+        for other in _bits(neighbours):
+            if self.adjacent[keep] >> other & 1:
+                if other >= FIRST_VIRTUAL:
+                    self._lower_degree(other)
+                continue
+            self.adjacent[keep] |= 1 << other
+            self.adjacent[other] |= keep_bit
+            if keep >= FIRST_VIRTUAL:
+                self.degree[keep] += 1
+        if keep >= FIRST_VIRTUAL and self.degree[keep] >= COLOURS and keep in self.frozen:
+            del self.frozen[keep]
+            self.high[keep] = None
+
+    def _freeze(self, register: int) -> None:
+        del self.frozen[register]
+        self.low[register] = None
+        self._freeze_moves(register)
+
+    def _freeze_moves(self, register: int) -> None:
+        for move in sorted(self.moves_of.get(register, ())):
+            if move not in self.active and move not in self.ready:
+                continue
+            self.active.discard(move)
+            self.ready.pop(move, None)
+            a, b = self._find(self.moves[move][0]), self._find(self.moves[move][1])
+            other = b if a == self._find(register) else a
+            if other >= FIRST_VIRTUAL and self.degree[other] < COLOURS:
+                self._maybe_low(other)
+
+    # --- colours ---
+
+    def _select(self) -> None:
+        colours: dict[int, int] = {number: number for number in range(COLOURS)}
+        failed: list[int] = []
+        for register in reversed(self.stack):
+            used = 0
+            for other in _bits(self.adjacent[register]):
+                colour = colours.get(self._find(other))
+                if colour is not None:
+                    used |= 1 << colour
+            free = ALLOCATABLE & ~used
+            if not free:
+                failed.append(register)
+                continue
+            colours[register] = self._choose(register, free, colours)
+        if failed:
+            members: dict[int, list[int]] = {}
+            for register in self.alias:
+                members.setdefault(self._find(register), []).append(register)
+            self.spilled = {register: members.get(register, []) for register in failed}
+            return
+        self.registers = {
+            register: colours[self._find(register)]
+            for register in _bits(self.present >> FIRST_VIRTUAL << FIRST_VIRTUAL)
+        }
+
+    def _choose(self, register: int, free: int, colours: dict[int, int]) -> int:
+        """A free colour, preferably one that makes a remaining move disappear."""
+        best, best_weight = -1, 0.0
+        wishes: dict[int, float] = {}
+        for move in self.moves_of.get(register, ()):
+            a, b = self._find(self.moves[move][0]), self._find(self.moves[move][1])
+            colour = colours.get(b if a == register else a)
+            if colour is not None and free >> colour & 1:
+                wishes[colour] = wishes.get(colour, 0.0) + self.weights[move]
+        for colour in sorted(wishes):
+            if wishes[colour] > best_weight:
+                best, best_weight = colour, wishes[colour]
+        return best if best >= 0 else (free & -free).bit_length() - 1
+
+
+def constants(func: MFunction) -> dict[int, MIns]:
+    """The virtual registers that always hold the same constant or address, with an instruction that makes it."""
+    found: dict[int, MIns] = {}
+    refused: set[int] = set()
+    for block in func.blocks:
+        for ins in block.ins:
+            writes = ins.writes() >> FIRST_VIRTUAL << FIRST_VIRTUAL
+            if not writes:
+                continue
+            register = writes.bit_length() - 1
+            first = found.get(register)
+            if ins.op not in _CONSTANTS or (first is not None and first.key() != ins.key()):
+                refused.add(register)
+            else:
+                found[register] = ins
+    return {register: ins for register, ins in found.items() if register not in refused}
+
+
+def _join(func: MFunction, groups: dict[int, list[int]]) -> None:
+    """Carry out the coalescing of what is about to be spilled, so that moves do not become copies in memory."""
+    alias = {member: register for register, members in groups.items() for member in members}
+    if not alias:
+        return
+    for register, members in groups.items():
+        for kinds in (func.pointer, func.bounded):
+            if not kinds.isdisjoint(members):
+                kinds.add(register)
+    for block in func.blocks:
+        kept = []
+        for ins in block.ins:
+            ins.dst, ins.src = alias.get(ins.dst, ins.dst), alias.get(ins.src, ins.src)
+            if ins.op != MOVE or ins.dst != ins.src:
+                kept.append(ins)
+        block.ins = kept
+        test = block.test
+        if test is not None:
+            test.dst, test.src = alias.get(test.dst, test.dst), alias.get(test.src, test.src)
+
+
+def _spill(func: MFunction, registers: list[int], temporary: set[int]) -> None:
+    """Give every use of the registers a register of its own, filled right before and saved right after."""
+    known = constants(func)
+    slots: dict[int, int] = {}
+    for register in registers:
+        if register not in known:
+            func.frame += 8
+            slots[register] = -func.frame
+            func.spill_slots.add(-func.frame)
+    wanted = set(registers)
+    for block in func.blocks:
+        out: list[MIns] = []
+        for ins in block.ins:
+            if known and ins.dst in wanted and ins.dst in known and ins.flags == WRITES_DST:
+                continue  # made anew where it is used
+            _spill_in(func, ins, out, wanted, known, slots, temporary)
+        if block.test is not None:
+            after: list[MIns] = []
+            _spill_in(func, block.test, after, wanted, known, slots, temporary)
+            out += after[:-1]
+        block.ins = out
+
+
+def _spill_in(
+    func: MFunction,
+    ins: MIns,
+    out: list[MIns],
+    wanted: set[int],
+    known: dict[int, MIns],
+    slots: dict[int, int],
+    temporary: set[int],
+) -> None:
+    flags = ins.flags
+    after: list[MIns] = []
+    dst, src = ins.dst, ins.src
+    fresh: dict[int, int] = {}
+    filled: set[int] = set()
+    for old, reads, writes, present in (
+        (dst, flags & READS_DST, flags & WRITES_DST, flags & (READS_DST | WRITES_DST)),
+        (src, flags & READS_SRC, flags & WRITES_SRC, flags & (READS_SRC | WRITES_SRC)),
+    ):
+        if not present or old not in wanted:
+            continue
+        new = fresh.get(old)
+        if new is None:
+            new = fresh[old] = func.new()
+            temporary.add(new)
+            if old in func.pointer:
+                func.pointer.add(new)
+        if reads and new not in filled:
+            filled.add(new)
+            if old in known:
+                load = known[old].copy()
+                load.dst, load.loc = new, ins.loc
+            else:
+                load = MIns(_LOAD, new, BPF_REG_FP, slots[old], loc=ins.loc)
+            out.append(load)
+        if writes and old in slots:
+            after.append(MIns(_STORE, BPF_REG_FP, new, slots[old], loc=ins.loc))
+    if flags & (READS_DST | WRITES_DST):
+        ins.dst = fresh.get(dst, dst)
+    if flags & (READS_SRC | WRITES_SRC):
+        ins.src = fresh.get(src, src)
+    out.append(ins)
+    out += after

@@ -1,0 +1,370 @@
+"""Algebra on single instructions: cheaper forms, redundant extensions, address arithmetic into offsets."""
+
+from __future__ import annotations
+
+from pybpf.lang import ir
+from pybpf.lang.cfg import clone_ins, uses
+from pybpf.lang.fold import MASK64, extend, fits_s32, signed
+from pybpf.lang.ir import Function, Imm, Ins, Slot
+from pybpf.lang.values import only_definitions
+
+_SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
+
+
+def simplify(func: Function) -> None:
+    """Rewrite every instruction to its cheapest equal form."""
+    only = only_definitions(func)
+    widths = _widths(func)
+    reads = _read_counts(func)
+    for block in func.blocks:
+        for index, ins in enumerate(block.ins):
+            new = _simplified(ins, only, widths, reads)
+            if new is not None:
+                if new.loc is None:
+                    new.loc = ins.loc
+                block.ins[index] = new
+                if new.dst is not None and new.dst in only:
+                    only[new.dst] = new
+
+
+def _read_counts(func: Function) -> list[int]:
+    counts = [0] * len(func.vregs)
+    for block in func.blocks:
+        for ins in block.ins:
+            for vreg in uses(ins):
+                counts[vreg] += 1
+    return counts
+
+
+def _widths(func: Function) -> list[int]:
+    """An upper bound for the number of significant bits of each register's values.
+
+    Only what the verifier of Linux 5.10 can infer as well counts (it learns nothing
+    from a division or a remainder): a mask that is redundant by better reasoning may
+    be what proves an access safe.
+    """
+    widths = [0] * len(func.vregs)
+    for turn in range(8):
+        changed = False
+        for block in func.blocks:
+            for ins in block.ins:
+                if ins.dst is None:
+                    continue
+                width = _width(ins, widths)
+                if width > widths[ins.dst]:
+                    # What still grows after some turns grows around a loop.
+                    widths[ins.dst] = width if turn < 4 else 64
+                    changed = True
+        if not changed:
+            break
+    else:
+        return [64] * len(func.vregs)
+    return widths
+
+
+def _width(ins: Ins, widths: list[int]) -> int:
+    op = ins.op
+    if op == ir.CONST:
+        return (ins.imm & MASK64).bit_length()
+    if op == ir.LOAD:
+        return 64 if ins.imm else ins.size * 8
+    if op == ir.BSWAP:
+        return ins.size * 8
+    a = widths[ins.a] if type(ins.a) is int else 64
+    if op == ir.MOV:
+        return a
+    if op == ir.ZEXT:
+        return min(a, ins.size * 8)
+    if op == ir.SEXT:
+        return a if a < ins.size * 8 else 64
+    limit = ins.size * 8 if op in _BINARY_OPS else 64
+    if isinstance(ins.b, Imm):
+        value = ins.b.value & (1 << limit) - 1
+        b = value.bit_length()
+        if op == ir.RSH:
+            return min(limit, max(0, min(a, limit) - (value & limit - 1)))
+        if op == ir.LSH:
+            return min(limit, a + (value & limit - 1))
+    else:
+        b = widths[ins.b] if type(ins.b) is int else 64
+    if op == ir.AND:
+        return min(a, b, limit)
+    if op in (ir.OR, ir.XOR):
+        return min(max(a, b), limit)
+    if op == ir.ADD:
+        return min(max(a, b) + 1, limit)
+    if op == ir.MUL and a <= 32 and b <= 32:
+        return min(a + b, limit)
+    if op == ir.RSH:
+        return min(a, limit)
+    if op == ir.ARSH:
+        return min(a, limit) if a < limit else limit
+    return limit
+
+
+_BINARY_OPS = frozenset((
+    ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
+))  # fmt: skip
+
+
+def _simplified(ins: Ins, only: dict[int, Ins], widths: list[int], reads: list[int]) -> Ins | None:
+    """A better instruction, or None to keep ``ins``."""
+    if ins.op in _BINARY_OPS:
+        return _arithmetic(ins, only, widths)
+    if ins.op in (ir.ZEXT, ir.SEXT):
+        return _extension(ins, only, widths)
+    if ins.op == ir.STORE:
+        return _stored(ins, only)
+    if ins.op == ir.BRANCH:
+        return _branch(ins, only, widths, reads)
+    return None
+
+
+def _copy(ins: Ins, source: object) -> Ins:
+    assert type(source) is int
+    return Ins(ir.MOV, dst=ins.dst, a=source)
+
+
+def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+    op, wide = ins.op, ins.size == 8
+    a = ins.a
+    assert type(a) is int
+    if type(ins.b) is int:
+        if ins.a == ins.b and wide:
+            if op in (ir.SUB, ir.XOR):
+                return Ins(ir.CONST, dst=ins.dst)
+            if op in (ir.AND, ir.OR):
+                return _copy(ins, a)
+        return None
+    assert isinstance(ins.b, Imm)
+    value = ins.b.value & (MASK64 if wide else 0xFFFF_FFFF)
+    if op in (ir.LSH, ir.RSH, ir.ARSH):
+        value &= ins.size * 8 - 1
+    if op == ir.DIV and value == 0:
+        return Ins(ir.CONST, dst=ins.dst)
+    same = {
+        ir.ADD: 0,
+        ir.SUB: 0,
+        ir.OR: 0,
+        ir.XOR: 0,
+        ir.LSH: 0,
+        ir.RSH: 0,
+        ir.ARSH: 0,
+        ir.MUL: 1,
+        ir.DIV: 1,
+        ir.MOD: 0,
+    }
+    if same.get(op) == value or (op == ir.AND and value == (1 << ins.size * 8) - 1):
+        return _copy(ins, a) if wide or widths[a] <= 32 else Ins(ir.ZEXT, dst=ins.dst, a=a, size=4)
+    if value == 0 and op in (ir.MUL, ir.AND):
+        return Ins(ir.CONST, dst=ins.dst)
+    if op == ir.MOD and value == 1:
+        return Ins(ir.CONST, dst=ins.dst)
+    power = value.bit_length() - 1 if value & value - 1 == 0 else -1
+    if power > 0:
+        replacement = {ir.MUL: (ir.LSH, power), ir.DIV: (ir.RSH, power), ir.MOD: (ir.AND, value - 1)}.get(op)
+        if replacement is not None:
+            return Ins(replacement[0], dst=ins.dst, a=a, b=Imm(replacement[1]), size=ins.size)
+    if op == ir.SUB and fits_s32(-value if wide else signed(-value, 32)):
+        return Ins(ir.ADD, dst=ins.dst, a=a, b=Imm(signed(-value, ins.size * 8)), size=ins.size)
+    if op == ir.AND:
+        return _masked(ins, a, value, widths)
+    if op == ir.RSH and wide and value >= widths[a]:
+        return Ins(ir.CONST, dst=ins.dst)
+    source = only.get(a)
+    if source is None or not wide or source.size != 8 or not isinstance(source.b, Imm):
+        return _address(ins, source, value) if wide and op == ir.ADD else None
+    return _combined(ins, source, value, only)
+
+
+def _masked(ins: Ins, a: int, value: int, widths: list[int]) -> Ins | None:
+    if (
+        value == (1 << value.bit_length()) - 1
+        and widths[a] <= value.bit_length()
+        and (ins.size == 8 or widths[a] <= 32)
+    ):
+        return _copy(ins, a)
+    if value == 0xFFFF_FFFF:
+        return Ins(ir.ZEXT, dst=ins.dst, a=a, size=4)
+    return None
+
+
+def _address(ins: Ins, source: Ins | None, value: int) -> Ins | None:
+    """Adding a constant to a place known by name gives another such place."""
+    if source is None or source.op not in (ir.FRAME, ir.DATA):
+        return None
+    off = source.off + signed(value)
+    if not 0 <= off <= 0x7FFF_FFFF:
+        return None
+    return Ins(source.op, dst=ins.dst, ref=source.ref, off=off)
+
+
+def _combined(ins: Ins, source: Ins, value: int, only: dict[int, Ins]) -> Ins | None:
+    """(x + 1) + 2 and its like; x must still have its value, which one write guarantees."""
+    x = source.a
+    assert isinstance(source.b, Imm)
+    if type(x) is not int or x not in only:
+        return None
+    inner = source.b.value & MASK64
+    if ins.op == source.op and ins.op in (ir.ADD, ir.AND, ir.OR, ir.XOR):
+        both = {ir.ADD: inner + value, ir.AND: inner & value, ir.OR: inner | value, ir.XOR: inner ^ value}[
+            ins.op
+        ] & MASK64
+        if fits_s32(both):
+            return Ins(ins.op, dst=ins.dst, a=x, b=Imm(both))
+    if ins.op == source.op and ins.op in (ir.LSH, ir.RSH) and inner + value < 64:
+        return Ins(ins.op, dst=ins.dst, a=x, b=Imm(inner + value))
+    if source.op == ir.LSH and inner == value and 64 - value in (8, 16, 32):
+        if ins.op == ir.RSH:
+            return Ins(ir.ZEXT, dst=ins.dst, a=x, size=8 - value // 8)
+        if ins.op == ir.ARSH:
+            return Ins(ir.SEXT, dst=ins.dst, a=x, size=8 - value // 8)
+    return None
+
+
+def _extension(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+    a = ins.a
+    assert type(a) is int
+    bits = ins.size * 8
+    if widths[a] <= (bits if ins.op == ir.ZEXT else bits - 1):
+        return _copy(ins, a)
+    source = only.get(a)
+    if source is None:
+        return None
+    if ins.op == ir.SEXT and source.op == ir.LOAD and source.imm and source.size <= ins.size:
+        return _copy(ins, a)
+    if source.op in (ir.ZEXT, ir.SEXT) and type(source.a) is int and source.a in only:
+        if source.size >= ins.size:
+            return Ins(ins.op, dst=ins.dst, a=source.a, size=ins.size)
+        if ins.op == source.op == ir.SEXT:
+            return _copy(ins, a)
+    return None
+
+
+def _stored(ins: Ins, only: dict[int, Ins]) -> Ins | None:
+    """A store keeps the low bytes only, so it need not wait for an extension of them."""
+    if type(ins.b) is not int:
+        return None
+    source = only.get(ins.b)
+    if source is None or type(source.a) is not int or source.a not in only:
+        return None
+    narrowing = source.op in (ir.ZEXT, ir.SEXT) and source.size >= ins.size
+    if source.op == ir.AND and isinstance(source.b, Imm):
+        low = (1 << ins.size * 8) - 1
+        narrowing = source.b.value & low == low
+    if not narrowing or (ins.size == 8):
+        return None
+    new = clone_ins(ins)
+    new.b = source.a
+    return new
+
+
+def _branch(ins: Ins, only: dict[int, Ins], widths: list[int], reads: list[int]) -> Ins | None:
+    a = ins.a
+    assert type(a) is int
+    if not isinstance(ins.b, Imm):
+        return None
+    cond, bits = ins.cond, ins.size * 8
+    value = ins.b.value & (1 << bits) - 1
+    width = min(widths[a], bits)
+    everything = (1 << width) - 1
+    if cond == "set" and value & everything == everything:
+        cond, value = "ne", 0
+    # Unsigned tests next to zero, and signed ones of what is never negative.
+    if width < bits and cond in ("sgt", "sge", "slt", "sle"):
+        if value >> bits - 1:
+            return Ins(ir.JUMP, then=ins.then if cond in ("sgt", "sge") else ins.els)
+        cond = cond[1:]
+    if cond in ("gt", "ge", "lt", "le") and value > everything:
+        return Ins(ir.JUMP, then=ins.then if cond in ("lt", "le") else ins.els)
+    if cond in ("eq", "ne") and value > everything:
+        return Ins(ir.JUMP, then=ins.then if cond == "ne" else ins.els)
+    if (cond, value) in (("ge", 0), ("le", everything)):
+        return Ins(ir.JUMP, then=ins.then)
+    if (cond, value) in (("lt", 0), ("gt", everything), ("set", 0)):
+        return Ins(ir.JUMP, then=ins.els)
+    if (cond, value) in (("gt", 0), ("ge", 1)):
+        cond, value = "ne", 0
+    elif (cond, value) in (("lt", 1), ("le", 0)):
+        cond, value = "eq", 0
+    source = only.get(a)
+    if source is not None and ins.size == 8 and reads[a] == 1:
+        new = _branch_on_source(ins, source, cond, value, only)
+        if new is not None:
+            return new
+    if cond == ins.cond and value == ins.b.value & (1 << bits) - 1:
+        return None
+    new = clone_ins(ins)
+    new.cond, new.b = cond, Imm(signed(value, bits))
+    return new
+
+
+def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[int, Ins]) -> Ins | None:
+    """Test the operand of an AND or of an extension directly, when nothing else reads the result."""
+    x = source.a
+    if type(x) is not int or x not in only:
+        return None
+    new = clone_ins(ins)
+    new.a = x
+    if source.op == ir.AND and isinstance(source.b, Imm) and source.size == 8 and value == 0 and cond in ("eq", "ne"):
+        if not fits_s32(source.b.value):
+            return None
+        new.cond, new.b = "set", source.b
+        if cond == "eq":
+            new.then, new.els = ins.els, ins.then
+        return new
+    if source.op not in (ir.ZEXT, ir.SEXT) or source.size != 4:
+        return None
+    if extend(source.op, value, 4) != value:
+        return None
+    if source.op == ir.SEXT:
+        allowed = cond in _SIGNED_OF_EXTENSION
+    else:
+        allowed = cond in ("eq", "ne", "gt", "ge", "lt", "le", "set")
+    if not allowed:
+        return None
+    new.cond, new.b, new.size = cond, Imm(signed(value, 32)), 4
+    return new
+
+
+def fold_addresses(func: Function) -> None:
+    """Access memory by frame place or by base and offset instead of by a computed address."""
+    only = only_definitions(func)
+    addresses: dict[int, int] = {}  # register -> reads as the address of an access that could take an offset
+    reads = _read_counts(func)
+    for block in func.blocks:
+        for ins in block.ins:
+            if ins.op in (ir.LOAD, ir.STORE, ir.ATOMIC) and ins.ref is None and type(ins.a) is int:
+                addresses[ins.a] = addresses.get(ins.a, 0) + 1
+    for block in func.blocks:
+        for index, ins in enumerate(block.ins):
+            if ins.op not in (ir.LOAD, ir.STORE, ir.ATOMIC) or ins.ref is not None:
+                continue
+            while type(ins.a) is int:
+                source = only.get(ins.a)
+                if source is None:
+                    break
+                new = _with_offset(ins, source, only, addresses[ins.a] == reads[ins.a])
+                if new is None:
+                    break
+                if type(new.a) is int:
+                    addresses[new.a] = addresses.get(new.a, 0) + 1
+                    reads[new.a] += 1
+                block.ins[index] = ins = new
+
+
+def _with_offset(ins: Ins, source: Ins, only: dict[int, Ins], only_addresses: bool) -> Ins | None:
+    if source.op == ir.FRAME:
+        assert isinstance(source.ref, Slot)
+        new = clone_ins(ins)
+        new.a, new.off = source.ref, ins.off + source.off
+        return new
+    if source.op != ir.ADD or source.size != 8 or not isinstance(source.b, Imm) or not only_addresses:
+        return None
+    base = source.a
+    off = ins.off + signed(source.b.value)
+    if type(base) is not int or base not in only or not -0x8000 <= off <= 0x7FFF:
+        return None
+    new = clone_ins(ins)
+    new.a, new.off = base, off
+    return new

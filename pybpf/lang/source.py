@@ -1,0 +1,122 @@
+"""From a function object to its syntax tree: every file is parsed once, functions are found by line.
+
+``inspect.getsource`` is not used: it guesses where a function ends and differs
+between Python versions. The parser's own positions do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+import tokenize
+from types import FunctionType
+
+from pybpf.errors import CompileError
+from pybpf.lang.diagnostics import SourceFile, error_at
+from pybpf.lang.syntax import check_body
+
+
+class Routine:
+    """A function of the language: its tree, its file, and what the names in it mean outside of it."""
+
+    __slots__ = ("assigned", "function", "names", "node", "source")
+
+    def __init__(self, function: FunctionType, node: ast.FunctionDef, source: SourceFile) -> None:
+        self.function = function
+        self.node = node
+        self.source = source
+        self.assigned = assigned_names(node.body)
+        self.names: dict[str, object] = {}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            try:
+                self.names[name] = cell.cell_contents
+            except ValueError:  # a name of the enclosing function that has no value yet
+                continue
+
+    def lookup(self, name: str) -> object:
+        """What a name that is not local means: closure, module, Python's builtins. Raises KeyError."""
+        if name in self.names:
+            return self.names[name]
+        if name in self.function.__globals__:
+            return self.function.__globals__[name]
+        return vars(builtins)[name]
+
+
+class Sources:
+    """The parsed files of one compilation."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[SourceFile, dict[tuple[int, str], ast.FunctionDef]]] = {}
+        self._routines: dict[FunctionType, Routine] = {}
+
+    def routine(self, function: FunctionType) -> Routine:
+        """The routine behind a function object. Raises CompileError when its source cannot be had or is not DSL."""
+        found = self._routines.get(function)
+        if found is None:
+            code = function.__code__
+            source, functions = self._file(code.co_filename, function.__module__)
+            node = functions.get((code.co_firstlineno, code.co_name))
+            if node is None:
+                raise CompileError(
+                    f"{code.co_filename}:{code.co_firstlineno}:1: function {code.co_name!r} is not at this line: "
+                    "the file changed since it was imported, or this is not a plain 'def'"
+                )
+            check_body(source, node)
+            found = self._routines[function] = Routine(function, node, source)
+        return found
+
+    def _file(self, path: str, module: str) -> tuple[SourceFile, dict[tuple[int, str], ast.FunctionDef]]:
+        found = self._files.get(path)
+        if found is None:
+            text = _read(path, module)
+            source = SourceFile(path, _label(path, module), text)
+            try:
+                tree = ast.parse(text, path)
+            except SyntaxError as error:
+                raise CompileError(f"{path}:{error.lineno}:{error.offset}: {error.msg}") from None
+            functions = {}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    # Code objects start at the first decorator.
+                    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                    if (first, node.name) in functions:
+                        raise error_at(source, node, f"two functions {node.name!r} start on one line")
+                    functions[first, node.name] = node
+            found = self._files[path] = (source, functions)
+        return found
+
+
+def _read(path: str, module: str) -> str:
+    try:
+        with tokenize.open(path) as file:  # honours the coding line
+            return file.read()
+    except (OSError, SyntaxError) as error:
+        # Inside a zip archive only the module's loader can read it.
+        loader = getattr(sys.modules.get(module), "__loader__", None)
+        get_source = getattr(loader, "get_source", None)
+        text = get_source(module) if get_source is not None and module != "__main__" else None
+        if text is None:
+            raise CompileError(
+                f"{path}:1:1: the source cannot be read ({error}): compiling needs the .py file"
+            ) from None
+        return str(text)
+
+
+def _label(path: str, module: str) -> str:
+    """A path that does not depend on where the tree stands: ``programs/files.py`` for module programs.files."""
+    parts = module.split(".")
+    name = path.replace("\\", "/").split("/")[-1]
+    if name == "__init__.py":
+        return "/".join([*parts, name])
+    return "/".join([*parts[:-1], name])
+
+
+def assigned_names(body: list[ast.stmt]) -> frozenset[str]:
+    """Names that the statements assign."""
+    names = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+    return frozenset(names)

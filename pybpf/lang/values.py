@@ -1,0 +1,395 @@
+"""Passes about which register holds which value: webs, copies, repeated computations, dead code."""
+
+from __future__ import annotations
+
+from pybpf.lang import ir
+from pybpf.lang.cfg import PURE, Liveness, predecessors, uses
+from pybpf.lang.fold import fits_s32
+from pybpf.lang.ir import Block, Function, Imm, Ins, Slot
+
+_COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
+_REPEATABLE = frozenset((
+    ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
+    ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP,
+))  # fmt: skip
+_Key = tuple[str, tuple[int, ...], object, object, int, int, int]
+_WRITES_MEMORY = frozenset((ir.STORE, ir.ATOMIC, ir.CALL, ir.CALLSUB))
+
+
+def definitions(func: Function) -> list[int]:
+    """How many instructions write each virtual register."""
+    counts = [0] * len(func.vregs)
+    for block in func.blocks:
+        for ins in block.ins:
+            if ins.dst is not None:
+                counts[ins.dst] += 1
+    return counts
+
+
+def only_definitions(func: Function) -> dict[int, Ins]:
+    """The instruction that writes each virtual register that is written once.
+
+    Every read is dominated by it (reads of unwritten registers are refused), so
+    such a register may be reasoned about as if the code were in SSA form.
+    """
+    counts = definitions(func)
+    return {
+        ins.dst: ins
+        for block in func.blocks
+        for ins in block.ins
+        if ins.dst is not None and counts[ins.dst] == 1
+    }  # fmt: skip
+
+
+def split_webs(func: Function) -> None:
+    """Give a new register to every independent life of a register.
+
+    Two writes belong together when some read may see either. What a Python
+    variable held before and after an unrelated assignment then no longer
+    competes for the same machine register.
+    """
+    counts = definitions(func)
+    sites: list[int] = []  # the register each numbered write goes to
+    of_vreg: dict[int, int] = {}  # the writes to a register, as a bit set
+    numbers: dict[int, int] = {}  # id of instruction -> its write's number
+    last_writes: dict[Block, dict[int, int]] = {}
+    for block in func.blocks:
+        last: dict[int, int] = {}
+        for ins in block.ins:
+            if ins.dst is not None and counts[ins.dst] > 1:
+                numbers[id(ins)] = len(sites)
+                of_vreg[ins.dst] = of_vreg.get(ins.dst, 0) | 1 << len(sites)
+                last[ins.dst] = 1 << len(sites)
+                sites.append(ins.dst)
+        last_writes[block] = last
+    if not sites:
+        return
+    reaching = _reaching(func, of_vreg, last_writes)
+    parent = list(range(len(sites)))
+
+    def find(site: int) -> int:
+        while parent[site] != site:
+            parent[site] = parent[parent[site]]
+            site = parent[site]
+        return site
+
+    for block in func.blocks:
+        for _, _, bits in _seen(block, reaching[block], of_vreg, numbers):
+            first = find((bits & -bits).bit_length() - 1)
+            bits &= bits - 1
+            while bits:
+                low = bits & -bits
+                parent[find(low.bit_length() - 1)] = first
+                first = find(first)
+                bits ^= low
+    webs: dict[int, int] = {}
+    taken: set[int] = set()
+    for site, vreg in enumerate(sites):
+        root = find(site)
+        if root not in webs:
+            webs[root] = vreg if vreg not in taken else func.vreg(func.vregs[vreg])
+            taken.add(vreg)
+    for block in func.blocks:
+        new: dict[int, dict[int, int]] = {}
+        for ins, vreg, bits in _seen(block, reaching[block], of_vreg, numbers):
+            new.setdefault(id(ins), {})[vreg] = webs[find((bits & -bits).bit_length() - 1)]
+        for ins in block.ins:
+            if id(ins) in new:
+                _rename_all(ins, new[id(ins)])
+            if id(ins) in numbers:
+                ins.dst = webs[find(numbers[id(ins)])]
+
+
+def _seen(block: Block, reaching: int, of_vreg: dict[int, int], numbers: dict[int, int]) -> list[tuple[Ins, int, int]]:
+    """Instruction, register and the writes it may see, for every read of a register of interest."""
+    found = []
+    current: dict[int, int] = {}
+    for ins in block.ins:
+        for vreg in dict.fromkeys(uses(ins)):
+            if vreg in of_vreg:
+                found.append((ins, vreg, current.get(vreg, reaching & of_vreg[vreg])))
+        number = numbers.get(id(ins))
+        if number is not None:
+            assert ins.dst is not None
+            current[ins.dst] = 1 << number
+    return found
+
+
+def _rename_all(ins: Ins, new: dict[int, int]) -> None:
+    if type(ins.a) is int:
+        ins.a = new.get(ins.a, ins.a)
+    if type(ins.b) is int:
+        ins.b = new.get(ins.b, ins.b)
+    if ins.args:
+        ins.args = tuple([new.get(arg, arg) if type(arg) is int else arg for arg in ins.args])
+
+
+def _reaching(func: Function, of_vreg: dict[int, int], last_writes: dict[Block, dict[int, int]]) -> dict[Block, int]:
+    """The writes that can be seen at the start of each block."""
+    start = dict.fromkeys(func.blocks, 0)
+    end: dict[Block, int] = {}
+    preds = predecessors(func)
+    kill: dict[Block, int] = {}
+    gen: dict[Block, int] = {}
+    for block in func.blocks:
+        kill[block] = gen[block] = 0
+        for vreg, bit in last_writes[block].items():
+            kill[block] |= of_vreg[vreg]
+            gen[block] |= bit
+        end[block] = gen[block]
+    changed = True
+    while changed:
+        changed = False
+        for block in func.blocks:
+            bits = 0
+            for pred in preds[block]:
+                bits |= end[pred]
+            if bits != start[block]:
+                start[block] = bits
+                out = gen[block] | bits & ~kill[block]
+                if out != end[block]:
+                    end[block] = out
+                    changed = True
+    return start
+
+
+def eliminate_copies(func: Function) -> bool:
+    """Replace a copy by its source where the two hold the same value for the copy's whole life.
+
+    A copy is either removed altogether, from comparisons and other reads alike,
+    or left alone: were it replaced in a comparison only, the verifier would know
+    the bounds of one register and see the other used.
+    """
+    changed = False
+    while True:
+        only = only_definitions(func)
+        copies = {vreg: ins for vreg, ins in only.items() if ins.op == ir.MOV and ins.a != vreg}
+        if not copies:
+            return changed
+        renames: dict[int, int] = {}
+        unsure: dict[int, list[int]] = {}  # source -> copies of it that need a look at its other writes
+        for vreg, ins in copies.items():
+            source = ins.a
+            assert type(source) is int
+            if source in only:
+                renames[vreg] = source
+            else:
+                unsure.setdefault(source, []).append(vreg)
+        # Copies of copies are followed only where every link holds without a look at lifetimes.
+        if unsure and not renames:
+            clobbered = _written_while_live(func, unsure)
+            for source, vregs in unsure.items():
+                for vreg in vregs:
+                    if vreg not in clobbered:
+                        renames[vreg] = source
+        if not renames:
+            return changed
+        changed = True
+        for vreg in renames:
+            source = renames[vreg]
+            while source in renames:
+                source = renames[source]
+            renames[vreg] = source
+        for block in func.blocks:
+            block.ins = [ins for ins in block.ins if ins.dst not in renames]
+            for ins in block.ins:
+                _rename_all(ins, renames)
+
+
+def _written_while_live(func: Function, watched: dict[int, list[int]]) -> set[int]:
+    """The copies whose source is written while they are live."""
+    result: set[int] = set()
+    live = Liveness(func)
+    for block in func.blocks:
+        alive = live.at_end[block]
+        for ins in reversed(block.ins):
+            if ins.dst is not None:
+                if ins.dst in watched:
+                    result.update(vreg for vreg in watched[ins.dst] if alive >> vreg & 1)
+                alive &= ~(1 << ins.dst)
+            for vreg in uses(ins):
+                alive |= 1 << vreg
+    return result
+
+
+def reuse_values(func: Function) -> None:
+    """Turn a computation whose result some register still holds into a copy.
+
+    Results are remembered along all paths from their computation up to the next
+    call (beyond it they would have to be kept in scarce registers), loads up to
+    the next write to memory within the block.
+    """
+    preds = predecessors(func)
+    ends: dict[Block, dict[_Key, int]] = {}
+    for block in func.blocks:
+        known: dict[_Key, int] = {}
+        before = preds[block]
+        if before and all(pred in ends for pred in before):
+            first, *rest = [ends[pred] for pred in before]
+            known = {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
+        _reuse_in(block, known)
+        ends[block] = {key: vreg for key, vreg in known.items() if key[0] != ir.LOAD}
+
+
+def _reuse_in(block: Block, known: dict[_Key, int]) -> None:
+    for index, ins in enumerate(block.ins):
+        key = _key(ins)
+        if key is not None and key in known:
+            block.ins[index] = ins = Ins(ir.MOV, dst=ins.dst, a=known[key], loc=ins.loc)
+            key = None
+        if ins.op in (ir.CALL, ir.CALLSUB):
+            known.clear()
+        elif ins.op in _WRITES_MEMORY:
+            for old in [old for old in known if old[0] == ir.LOAD]:
+                del known[old]
+        if ins.dst is not None:
+            for old in [old for old, vreg in known.items() if vreg == ins.dst or ins.dst in old[1]]:
+                del known[old]
+            if key is not None and ins.dst not in key[1]:
+                known[key] = ins.dst
+
+
+def _key(ins: Ins) -> _Key | None:
+    """What makes two computations equal; the second element is the registers read."""
+    if ins.op not in _REPEATABLE and (ins.op != ir.LOAD or ins.ref is not None):
+        return None
+    a: object = ins.a
+    b: object = ("imm", ins.b.value & 0xFFFF_FFFF_FFFF_FFFF) if isinstance(ins.b, Imm) else ins.b
+    if ins.op in _COMMUTES and type(a) is int and type(b) is int and b < a:
+        a, b = b, a
+    if isinstance(a, Slot):
+        a = ("slot", id(a))
+    return ins.op, tuple(sorted(uses(ins))), a, b, ins.imm, ins.off, ins.size
+
+
+def remove_dead(func: Function) -> bool:
+    """Remove what has no effect: results nobody reads, and cycles that only feed themselves."""
+    needed: set[int] = set()
+    feeds: dict[int, list[int]] = {}
+    work: list[int] = []
+    for block in func.blocks:
+        for ins in block.ins:
+            if ins.op in PURE and ins.dst is not None:
+                feeds.setdefault(ins.dst, []).extend(uses(ins))
+            else:
+                work += uses(ins)
+    while work:
+        vreg = work.pop()
+        if vreg not in needed:
+            needed.add(vreg)
+            work += feeds.get(vreg, ())
+    live = Liveness(func)
+    changed = False
+    for block in func.blocks:
+        alive = live.at_end[block]
+        kept: list[Ins] = []
+        for ins in reversed(block.ins):
+            dst = ins.dst
+            dead = dst is not None and (dst not in needed or not alive >> dst & 1)
+            if ins.op == ir.MOV and ins.a == dst:
+                dead = True
+            if dead and (ins.op in PURE or ins.op == ir.PARAM):
+                changed = True
+                continue
+            if dst is not None:
+                alive &= ~(1 << dst)
+                if dead:
+                    ins.dst = None
+            for vreg in uses(ins):
+                alive |= 1 << vreg
+            kept.append(ins)
+        block.ins = kept[::-1]
+    return changed
+
+
+def hoist_constants(func: Function) -> bool:
+    """Set a constant before a branch instead of in a block of its own behind one side of it.
+
+    ``x = 1 if a else 0`` becomes ``x = 0; if a: x = 1``, which needs no jump around
+    the other side.
+    """
+    changed = False
+    preds = predecessors(func)
+    live = Liveness(func)
+    for block in func.blocks:
+        last = block.ins[-1]
+        if last.op != ir.BRANCH:
+            continue
+        for side, other in ((last.els, last.then), (last.then, last.els)):
+            assert side is not None
+            assert other is not None
+            if side is other or len(preds[side]) != 1 or len(side.ins) != 2 or side.ins[1].op != ir.JUMP:
+                continue
+            ins = side.ins[0]
+            if ins.op != ir.CONST or ins.dst is None or not fits_s32(ins.imm):
+                continue
+            if ins.dst in uses(last) or live.at_start[other] >> ins.dst & 1:
+                continue
+            block.ins.insert(-1, side.ins.pop(0))
+            changed = True
+            break
+    return changed
+
+
+def merge_tails(func: Function) -> bool:
+    """Let blocks that end alike share their ends.
+
+    Works on virtual registers, so the same code has the same meaning to the
+    verifier too: an access through the same register is one through the same
+    kind of pointer.
+    """
+    groups: dict[object, list[Block]] = {}
+    for block in func.blocks:
+        groups.setdefault(_ins_key(block.ins[-1]), []).append(block)
+    changed = False
+    for group in groups.values():
+        while len(group) > 1:
+            best: tuple[int, list[Block]] = (0, [])
+            by_two: dict[object, list[Block]] = {}
+            for block in group:
+                if len(block.ins) > 1:
+                    by_two.setdefault(_ins_key(block.ins[-2]), []).append(block)
+            for alike in by_two.values():
+                if len(alike) > 1:
+                    length = _common_tail(alike)
+                    best = max(best, (length, alike), key=lambda found: found[0] * (len(found[1]) - 1))
+            length, alike = best
+            if length < 2:
+                break
+            changed = True
+            tail = next((block for block in alike if len(block.ins) == length and block is not func.blocks[0]), None)
+            if tail is None:
+                tail = Block(f"{alike[0].name}.tail")
+                tail.ins = alike[0].ins[-length:]
+                func.blocks.append(tail)
+            for block in alike:
+                if block is not tail:
+                    block.ins[-length:] = [Ins(ir.JUMP, then=tail, loc=block.ins[-1].loc)]
+            group = [block for block in group if block not in alike] + [tail]
+    return changed
+
+
+def _common_tail(blocks: list[Block]) -> int:
+    length = 0
+    shortest = min(len(block.ins) for block in blocks)
+    while length < shortest:
+        keys = {_ins_key(block.ins[-1 - length]) for block in blocks}
+        if len(keys) > 1 or blocks[0].ins[-1 - length].op == ir.PARAM:
+            break
+        length += 1
+    return length
+
+
+def _ins_key(ins: Ins) -> object:
+    """Equal for instructions that do the same."""
+    return (
+        ins.op, ins.dst, _operand_key(ins.a), _operand_key(ins.b), ins.imm, ins.off, ins.size,
+        ins.ref if isinstance(ins.ref, str) else id(ins.ref), tuple([_operand_key(arg) for arg in ins.args]),
+        ins.cond, id(ins.then), id(ins.els),
+    )  # fmt: skip
+
+
+def _operand_key(operand: object) -> object:
+    if isinstance(operand, Imm):
+        return ("imm", operand.value & 0xFFFF_FFFF_FFFF_FFFF)
+    return operand if type(operand) is int else id(operand)

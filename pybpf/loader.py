@@ -1,0 +1,264 @@
+"""From a specification to kernel objects: maps, BTF, CO-RE, relocations, programs; all or nothing."""
+
+from __future__ import annotations
+
+import sys
+from errno import EINVAL, ENOENT
+
+from btf.errors import BtfError, BtfNotFound
+from pybpf import abi, kernel, linker
+from pybpf.errors import LoadError, NotSupported, ObjectError, SyscallError
+from pybpf.maps import Map
+from pybpf.program import Program, Request
+from pybpf.sections import parse_section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from btf.core import Relocator
+    from btf.reader import Btf
+    from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
+    from pybpf.sections import Section
+
+__all__ = ["Collection", "Program"]
+
+
+class Collection:
+    """Some programs of an object, loaded, with the maps that they use.
+
+    ``programs`` names those to load. Only maps that they refer to are created;
+    ``maps`` gives existing ones to use instead, by name, which stay the
+    caller's. ``btf`` is the kernel's BTF when the caller has it open (else
+    /sys/kernel/btf/vmlinux is opened if some program needs it). ``log_level``
+    asks for the verifier's log even of a success (``Program.log``).
+
+    ``programs`` and ``maps`` map names to objects. ``btf_error`` tells why the
+    object's own BTF was not accepted, None if it was: programs are then loaded
+    without function and line information.
+
+    Raises ObjectError, BtfError (CoreError), LoadError, VerifierError,
+    NotSupported or MapError, with everything closed that was made.
+    """
+
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        programs: Iterable[str],
+        *,
+        btf: Btf | None = None,
+        maps: Mapping[str, Map] | None = None,
+        log_level: int = 0,
+    ) -> None:
+        if spec.byteorder != sys.byteorder:
+            raise ObjectError(f"object is {spec.byteorder}-endian, this machine is {sys.byteorder}-endian")
+        self.programs: dict[str, Program] = {}
+        self.maps: dict[str, Map] = {}
+        self.btf_error: SyscallError | None = None
+        self._spec = spec
+        self._given = dict(maps or {})
+        self._log_level = log_level
+        self._target = btf
+        self._own_target: Btf | None = None
+        self._local: Btf | None = None
+        self._relocator: Relocator | None = None
+        self._code: dict[str, bytes] = {}
+        self._object_btf: kernel.Fd | None = None
+        try:
+            self._load({name: linker.functions_of(spec, name) for name in programs})
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._close_btf()
+
+    # --- steps, in order ------------------------------------------------------
+
+    def _load(self, functions: dict[str, list[ProgramSpec]]) -> None:
+        sections = {name: parse_section(parts[0].section) for name, parts in functions.items()}
+        needed: set[str] = set()
+        for parts in functions.values():
+            needed |= linker.maps_of(parts)
+        self._load_btf()
+        # The object's order, so that what the kernel shows does not depend on hashing.
+        for name in [*(n for n in self._spec.maps if n in needed), *sorted(needed - self._spec.maps.keys())]:
+            self._add_map(name)
+        fds = {name: map.fd for name, map in {**self.maps, **self._given}.items()}
+        for name, parts in functions.items():
+            linked = linker.Linked(parts, self._relocated, self._spec.byteorder)
+            linked.bind(fds)
+            self.programs[name] = self._load_program(linked, sections[name])
+
+    def _load_btf(self) -> None:
+        if not self._spec.btf:
+            return
+        try:
+            self._object_btf = kernel.btf_load(self._spec.btf)
+        except SyscallError as error:
+            # Old kernels know fewer kinds. BTF is a description; programs run without.
+            self.btf_error = error
+
+    def _add_map(self, name: str) -> None:
+        spec = self._spec.maps.get(name)
+        given = self._given.get(name)
+        if given is not None:
+            if spec is not None:
+                _check_same(spec, given)
+            self.maps[name] = given
+            return
+        if spec is None:
+            raise ObjectError(f"a program uses map {name!r}, which the object does not define")
+        self.maps[name] = create_map(spec, self._object_btf.fd if self._object_btf is not None else 0)
+
+    def _relocated(self, function: ProgramSpec) -> bytes:
+        """The function's code with CO-RE applied; once, however many programs call it."""
+        if not function.core_relos:
+            return function.insns
+        code = self._code.get(function.name)
+        if code is None:
+            raw = bytearray(function.insns)
+            self._core().relocate(raw, function.core_relos, function.name, self._spec.byteorder)
+            code = self._code[function.name] = bytes(raw)
+        return code
+
+    def _load_program(self, linked: linker.Linked, section: Section) -> Program:
+        request = Request(linked.name, section, linked.insns, self._spec.license)
+        if section.btf is not None:
+            request.attach_btf_id = self._attach_id(linked.name, section)
+        if self._object_btf is not None:
+            request.btf_fd = self._object_btf.fd
+            request.func_info = linked.func_info()
+            request.line_info = linked.line_info()
+        return request.load(self._log_level, self._locator(linked), self._field_namer(linked))
+
+    # --- BTF --------------------------------------------------------------------
+
+    def _kernel_btf(self) -> Btf:
+        if self._target is None:
+            from btf.reader import Btf
+
+            self._target = self._own_target = Btf.kernel()
+        return self._target
+
+    def _local_btf(self) -> Btf:
+        if self._local is None:
+            from btf.reader import Btf
+
+            self._local = Btf(self._spec.btf)
+        return self._local
+
+    def _core(self) -> Relocator:
+        if self._relocator is None:
+            if not self._spec.btf:
+                raise ObjectError("object has CO-RE relocations but no .BTF section")
+            from btf.core import Relocator
+
+            self._relocator = Relocator(self._local_btf(), self._kernel_btf())
+        return self._relocator
+
+    def _attach_id(self, program: str, section: Section) -> int:
+        """The kernel's BTF type id of the hook: a function's, or the typedef of a tracepoint's signature."""
+        from btf.format import KIND_FUNC, KIND_TYPEDEF
+
+        prefix, typedef = section.btf or ("", False)
+        target = self._kernel_btf()
+        try:
+            return target.find_id(prefix + section.target, KIND_TYPEDEF if typedef else KIND_FUNC)
+        except BtfNotFound as error:
+            noun = "tracepoint" if typedef else "LSM hook" if prefix else "function"
+            raise NotSupported(
+                f"program {program!r} ({section.name}): this kernel has no {noun} {section.target!r}",
+                ENOENT,
+                str(error),
+            ) from None
+
+    def _close_btf(self) -> None:
+        """Let go of what only loading needs; the kernel keeps the object's BTF with the programs."""
+        if self._own_target is not None:
+            self._own_target.close()
+        if self._local is not None:
+            self._local.close()
+        if self._object_btf is not None:
+            self._object_btf.close()
+        self._target = self._own_target = self._local = self._relocator = self._object_btf = None
+        self._code = {}
+
+    # --- explanations of a rejection ----------------------------------------------
+
+    def _locator(self, linked: linker.Linked) -> Callable[[int], str]:
+        def locate(slot: int) -> str:
+            function, index = linked.function_at(slot)
+            best = None
+            for record in function.line_info:
+                if record[0] <= index and (best is None or record[0] >= best[0]):
+                    best = record
+            if best is None or not self._spec.btf:
+                return ""
+            try:
+                return f"{self._local_btf().string(best[1])}:{best[3] >> 10}"
+            except BtfError:
+                return ""
+
+        return locate
+
+    def _field_namer(self, linked: linker.Linked) -> Callable[[int], str]:
+        def field(slot: int) -> str:
+            function, index = linked.function_at(slot)
+            for at, type_id, access, kind in function.core_relos:
+                if at == index:
+                    return self._core().describe(type_id, access, kind)
+            return ""
+
+        return field
+
+    # --- life -------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close programs and maps; maps given by the caller stay open."""
+        for program in self.programs.values():
+            program.close()
+        for name, map in self.maps.items():
+            if name not in self._given:
+                map.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def create_map(spec: MapSpec, btf_fd: int = 0) -> Map:
+    """Create a map with its initial contents, frozen if ``spec`` says so.
+
+    A frozen map is also read-only for programs, which lets the verifier treat
+    its contents as constants and drop the branches that they disable. Raises
+    LoadError or MapError.
+    """
+    map = Map.create(spec, btf_fd, extra_flags=abi.F_RDONLY_PROG if spec.frozen else 0)
+    try:
+        if spec.contents is not None:
+            if len(spec.contents) > spec.value_size:
+                raise ObjectError(f"{map}: {len(spec.contents)} bytes of contents in a value of {spec.value_size}")
+            # A new array is zero already.
+            if spec.contents.strip(b"\0"):
+                map.update(bytes(spec.key_size), bytes(spec.contents).ljust(spec.value_size, b"\0"))
+        if spec.frozen:
+            map.freeze()
+    except BaseException:
+        map.close()
+        raise
+    return map
+
+
+def _check_same(spec: MapSpec, given: Map) -> None:
+    wanted = (spec.type, spec.key_size, spec.value_size)
+    actual = (given.type, given.key_size, given.value_size)
+    if wanted != actual:
+        raise LoadError(
+            f"{given} given for {spec.name!r} has (type, key size, value size) {actual}, the object wants {wanted}",
+            EINVAL,
+        )

@@ -1,0 +1,274 @@
+"""Maps: creation from a specification, typed access by raw key and value bytes."""
+
+from __future__ import annotations
+
+import sys
+from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, EPERM
+
+from pybpf import abi, kernel
+from pybpf.errors import LoadError, MapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from pybpf.object.spec import MapSpec
+
+# Types that BPF_MAP_LOOKUP_BATCH walks bucket by bucket since 5.6 (per-CPU arrays 5.13).
+_BATCHED = frozenset(
+    (
+        abi.MAP_TYPE_HASH,
+        abi.MAP_TYPE_ARRAY,
+        abi.MAP_TYPE_PERCPU_HASH,
+        abi.MAP_TYPE_PERCPU_ARRAY,
+        abi.MAP_TYPE_LRU_HASH,
+        abi.MAP_TYPE_LRU_PERCPU_HASH,
+    )
+)
+_BATCH_BYTES = 64 * 1024
+
+
+def check_ringbuf_size(name: str, size: int) -> None:
+    """Raise LoadError unless ``size`` is what the kernel takes for a ring buffer (kernel/bpf/ringbuf.c)."""
+    page = kernel.page_size()
+    if size >= page and not size & size - 1:
+        return
+    good = page
+    while good < size:
+        good *= 2
+    raise LoadError(
+        f"ring buffer {name!r} has {size} bytes: it must be a power of two and a multiple of the page size ({page}), "
+        f"such as {good}",
+        EINVAL,
+    )
+
+
+class Map:
+    """A kernel map. Keys and values are bytes of exactly ``key_size`` and ``value_size``.
+
+    Per-CPU values are exchanged as one block: a value for each possible CPU,
+    each padded to a multiple of 8 bytes. Every operation raises MapError.
+    """
+
+    __slots__ = ("_fd", "_width", "key_size", "max_entries", "name", "percpu", "type", "value_size")
+
+    def __init__(self, fd: kernel.Fd, name: str, type: int, key_size: int, value_size: int, max_entries: int) -> None:
+        self._fd = fd
+        self.name = name
+        self.type = type
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+        self.percpu = type in abi.PERCPU_MAP_TYPES
+        if self.percpu:
+            self._width = (value_size + 7 & ~7) * kernel.possible_cpus()
+        else:
+            self._width = value_size
+
+    @classmethod
+    def create(cls, spec: MapSpec, btf_fd: int = 0, inner_fd: int = 0, extra_flags: int = 0) -> Map:
+        """Create the map that ``spec`` describes; its initial contents are not written here.
+
+        ``btf_fd`` is the loaded BTF that the spec's type ids belong to, 0 for
+        none; ``inner_fd`` a map like the ones that a map of maps will hold;
+        ``extra_flags`` are added to the spec's.
+        Raises LoadError.
+        """
+        entries = spec.max_entries
+        if spec.type == abi.MAP_TYPE_RINGBUF:
+            check_ringbuf_size(spec.name, entries)
+        elif spec.type == abi.MAP_TYPE_PERF_EVENT_ARRAY and not entries:
+            entries = kernel.possible_cpus()
+        typed = bool(btf_fd and (spec.key_type_id or spec.value_type_id))
+        try:
+            fd = kernel.map_create(
+                spec.type,
+                spec.key_size,
+                spec.value_size,
+                entries,
+                name=spec.name,
+                flags=spec.flags | extra_flags,
+                inner_fd=inner_fd,
+                btf_fd=btf_fd if typed else 0,
+                key_type_id=spec.key_type_id if typed else 0,
+                value_type_id=spec.value_type_id if typed else 0,
+                map_extra=spec.map_extra,
+            )
+        except LoadError as error:
+            if not typed or error.errno == EPERM:
+                raise
+            # Many map types take no BTF, and which ones depends on the kernel; the types only describe.
+            fd = kernel.map_create(
+                spec.type,
+                spec.key_size,
+                spec.value_size,
+                entries,
+                name=spec.name,
+                flags=spec.flags | extra_flags,
+                inner_fd=inner_fd,
+                map_extra=spec.map_extra,
+            )
+        try:
+            return cls(fd, spec.name, spec.type, spec.key_size, spec.value_size, entries)
+        except BaseException:
+            fd.close()
+            raise
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor; -1 once closed."""
+        return self._fd.fd
+
+    def _check(self, key: bytes) -> None:
+        if len(key) != self.key_size:
+            raise MapError(f"{self}: a key has {self.key_size} bytes, got {len(key)}", EINVAL)
+
+    def __str__(self) -> str:
+        return f"map {self.name!r}"
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of ``key``, None when it is absent. Arrays of objects give the 4-byte id in a slot."""
+        self._check(key)
+        value = bytearray(self._width)
+        return bytes(value) if kernel.map_lookup(self.fd, key, value, str(self)) else None
+
+    def lookup_percpu(self, key: bytes) -> list[bytes]:
+        """The value of each possible CPU, in order; an empty list when ``key`` is absent."""
+        if not self.percpu:
+            raise MapError(f"{self} is not a per-CPU map", EINVAL)
+        raw = self.lookup(key)
+        return [] if raw is None else self.split(raw)
+
+    def split(self, raw: bytes) -> list[bytes]:
+        """Take a per-CPU block apart into the values of the possible CPUs."""
+        size = self.value_size
+        return [raw[at : at + size] for at in range(0, len(raw), size + 7 & ~7)]
+
+    def take(self, key: bytes = b"") -> bytes | None:
+        """Look up and delete at once: the head of a queue or stack, or a hash element (5.14). None when absent."""
+        self._check(key)
+        value = bytearray(self._width)
+        return bytes(value) if kernel.map_lookup_and_delete(self.fd, key, value, str(self)) else None
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        """Set ``key`` to ``value`` (a descriptor's 4 bytes for arrays of objects).
+
+        ``flags``: ``abi.NOEXIST`` creates only, ``abi.EXIST`` replaces only. A
+        per-CPU map also takes one plain value, which every CPU gets.
+        """
+        self._check(key)
+        if len(value) != self._width:
+            if not self.percpu or len(value) != self.value_size:
+                raise MapError(f"{self}: a value has {self._width} bytes, got {len(value)}", EINVAL)
+            stride = value.ljust(self.value_size + 7 & ~7, b"\0")
+            value = stride * (self._width // len(stride))
+        try:
+            kernel.map_update(self.fd, key, value, flags, str(self))
+        except MapError as error:
+            reason = self._update_reason(error.errno)
+            if not reason:
+                raise
+            raise MapError(f"{self}: {reason}", error.errno, str(error)) from None
+
+    def _update_reason(self, error: int) -> str:
+        if error == E2BIG:
+            return f"no room for another element (max_entries {self.max_entries})"
+        if error == EEXIST:
+            return "the key exists already"
+        if error == ENOENT:
+            return "there is no such key"
+        return ""
+
+    def delete(self, key: bytes) -> bool:
+        """Remove ``key``; False if it was not there. Arrays cannot delete (EINVAL)."""
+        self._check(key)
+        return kernel.map_delete(self.fd, key, str(self))
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys, each at most once, whatever is deleted meanwhile by the caller or by programs."""
+        if self.type in _BATCHED:
+            for key, _ in self.items():
+                yield key
+        else:
+            yield from self._walk()
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All ``(key, value)``; what is deleted meanwhile may be missing, nothing comes twice.
+
+        Elements added meanwhile may or may not be seen.
+        """
+        step = self._batch(None) if self.type in _BATCHED else None
+        if step is None:
+            for key in self._walk():
+                value = self.lookup(key)
+                if value is not None:
+                    yield key, value
+        while step is not None:
+            keys, values, position = step
+            yield from zip(keys, values)
+            step = self._batch(position) if position is not None else None
+
+    def _batch(self, position: bytearray | None) -> tuple[list[bytes], list[bytes], bytearray | None] | None:
+        """Many elements by one call: ``(keys, values, next position or None)``; None if this kernel cannot."""
+        key_size, width = self.key_size, self._width
+        count = max(1, min(self.max_entries, _BATCH_BYTES // (key_size + width)))
+        # The position is a bucket number or an array's index: 4 bytes, or a key for other types.
+        following = bytearray(max(key_size, 8))
+        while True:
+            keys, values = bytearray(key_size * count), bytearray(width * count)
+            error, found = kernel.map_lookup_batch(self.fd, position, following, keys, values, count)
+            if error != ENOSPC or count >= self.max_entries:
+                break
+            count = min(count * 2, self.max_entries)  # one bucket was larger than the buffer
+        if error and error != ENOENT:
+            if position is None:
+                return None
+            raise kernel.failure(MapError, "BPF_MAP_LOOKUP_BATCH", str(self), error)
+        return (
+            [bytes(keys[at : at + key_size]) for at in range(0, found * key_size, key_size)],
+            [bytes(values[at : at + width]) for at in range(0, found * width, width)],
+            None if error == ENOENT else following,
+        )
+
+    def _walk(self) -> Iterator[bytes]:
+        """Key by key, for types without batches.
+
+        The next key is asked for before the caller may delete this one. When
+        somebody else deletes it, the kernel starts over: hence the set of keys that
+        were given, and a bound for a map whose elements come and go faster than we walk.
+        """
+        seen: set[bytes] = set()
+        what = str(self)
+        key = kernel.map_get_next_key(self.fd, None, self.key_size, what)
+        for _ in range(4 * self.max_entries + 16):
+            if key is None:
+                return
+            following = kernel.map_get_next_key(self.fd, key, self.key_size, what)
+            if key not in seen:
+                seen.add(key)
+                yield key
+            key = following
+
+    def freeze(self) -> None:
+        """Forbid every further write from user space; programs with F_RDONLY_PROG then see constants."""
+        kernel.map_freeze(self.fd, str(self))
+
+    def id(self) -> int:
+        """The kernel's id of the map."""
+        return int.from_bytes(kernel.obj_get_info(self.fd, 8, str(self))[4:8], sys.byteorder)
+
+    def close(self) -> None:
+        """Close the descriptor; programs that use the map keep it alive."""
+        self._fd.close()
+
+    def __enter__(self) -> Map:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Map {self.name!r} type {self.type} fd {self.fd}>"

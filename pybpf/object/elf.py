@@ -1,0 +1,139 @@
+"""The ELF container of BPF objects: constants, and a reader of headers, sections and symbols.
+
+Only what a relocatable ELF64 file for machine EM_BPF (247) needs; nothing here
+knows about maps or programs. Layouts are those of the System V ABI, generic
+part, and `Documentation/bpf/llvm_reloc.rst` of the kernel for the relocations.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from pybpf.errors import ObjectError
+
+EM_BPF = 247
+ET_REL = 1
+ELFCLASS64 = 2
+ELFDATA2LSB, ELFDATA2MSB = 1, 2
+
+# Sections.
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL = 1, 2, 3, 4, 8, 9
+SHT_SYMTAB_SHNDX = 18
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS, SHF_INFO_LINK = 1, 2, 4, 0x10, 0x20, 0x40
+SHF_COMPRESSED = 0x800
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
+
+# Symbols.
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION = 0, 1, 2, 3
+
+# Relocations: of an ld_imm64, and of a call.
+R_BPF_64_64, R_BPF_64_32 = 1, 10
+
+EHDR_SIZE, SHDR_SIZE, SYM_SIZE, REL_SIZE = 64, 64, 24, 16
+# The same fields in both byte orders; prefix with "<" or ">".
+EHDR = "16sHHIQQQIHHHHHH"
+SHDR = "IIQQQQIIQQ"
+SYM = "IBBHQQ"
+REL = "QQ"
+
+
+class Section:
+    """One section header. ``offset`` and ``size`` are bytes in the file; ``index`` is its own number."""
+
+    __slots__ = ("entsize", "flags", "index", "info", "link", "name", "offset", "size", "type")
+
+    def __init__(self, index: int, name: str, fields: tuple[int, ...]) -> None:
+        _, self.type, self.flags, _, self.offset, self.size, self.link, self.info, _, self.entsize = fields
+        self.index = index
+        self.name = name
+
+
+class Elf:
+    """A parsed ELF file: ``byteorder`` (``little`` or ``big``), ``sections``, ``symbols``.
+
+    ``symbols`` are the raw tuples ``(name_off, info, other, shndx, value, size)``.
+    Every section that has bytes in the file lies inside it. Raises ObjectError
+    for anything that is not a relocatable ELF64 file for BPF.
+    """
+
+    __slots__ = ("_strings", "byteorder", "data", "prefix", "sections", "symbols")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        if len(data) < EHDR_SIZE or data[:4] != b"\x7fELF":
+            raise ObjectError("not an ELF file: an eBPF object made by pybpf or by clang -target bpf is needed")
+        order = data[5]
+        if data[4] != ELFCLASS64 or order not in (ELFDATA2LSB, ELFDATA2MSB):
+            raise ObjectError("not a 64-bit ELF file: eBPF objects are ELF64")
+        self.prefix = "<" if order == ELFDATA2LSB else ">"
+        self.byteorder = "little" if order == ELFDATA2LSB else "big"
+        header = Struct(self.prefix + EHDR).unpack_from(data)
+        _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = header
+        if machine != EM_BPF:
+            raise ObjectError(f"ELF file is for machine {machine}, not eBPF ({EM_BPF}): compile with -target bpf")
+        if kind != ET_REL:
+            raise ObjectError(f"ELF file has type {kind}: only relocatable objects (type {ET_REL}) can be loaded")
+        if shentsize != SHDR_SIZE or not shnum or shstrndx >= shnum or shoff + shnum * SHDR_SIZE > len(data):
+            raise ObjectError("ELF section table is malformed or cut off")
+        self._read_sections(shoff, shnum, shstrndx)
+        self._strings = b""
+        self.symbols: list[tuple[int, int, int, int, int, int]] = []
+        self._read_symbols()
+
+    def _read_sections(self, shoff: int, shnum: int, shstrndx: int) -> None:
+        headers = list(Struct(self.prefix + SHDR).iter_unpack(self.data[shoff : shoff + shnum * SHDR_SIZE]))
+        size = len(self.data)
+        for index, header in enumerate(headers):
+            if index and header[1] != SHT_NOBITS and header[4] + header[5] > size:
+                raise ObjectError(f"ELF section {index} lies outside the file of {size} bytes: the file is cut off")
+        names = self.data[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]]
+        self.sections = [Section(i, cstring(names, h[0], "section name"), h) for i, h in enumerate(headers)]
+
+    def _read_symbols(self) -> None:
+        tables = [s for s in self.sections if s.type == SHT_SYMTAB]
+        if len(tables) != 1:
+            raise ObjectError(f"ELF file has {len(tables)} symbol tables: an eBPF object has one (was it stripped?)")
+        table = tables[0]
+        if table.size % SYM_SIZE or table.link >= len(self.sections):
+            raise ObjectError("ELF symbol table is malformed")
+        self._strings = self.bytes(self.sections[table.link])
+        self.symbols = list(Struct(self.prefix + SYM).iter_unpack(self.bytes(table)))
+
+    def bytes(self, section: Section) -> bytes:
+        """The contents of ``section`` (a copy); nothing for one that takes no room in the file."""
+        if section.type == SHT_NOBITS:
+            return b""
+        if section.flags & SHF_COMPRESSED:
+            raise ObjectError(f"ELF section {section.name!r} is compressed: compile without compressed sections")
+        return self.data[section.offset : section.offset + section.size]
+
+    def symbol_name(self, index: int) -> str:
+        """The name of symbol number ``index``; that of its section for a section symbol."""
+        symbol = self.symbols[index]
+        if symbol[1] & 15 == STT_SECTION and symbol[3] < len(self.sections):
+            return self.sections[symbol[3]].name
+        return cstring(self._strings, symbol[0], "symbol name")
+
+    def relocations(self, section: Section) -> list[tuple[int, int, int]]:
+        """Records ``(offset, symbol index, type)`` of a SHT_REL section, in file order."""
+        if section.size % REL_SIZE:
+            raise ObjectError(f"ELF relocation section {section.name!r} is malformed")
+        count = len(self.symbols)
+        out = []
+        for offset, info in Struct(self.prefix + REL).iter_unpack(self.bytes(section)):
+            if info >> 32 >= count:
+                raise ObjectError(f"ELF relocation in {section.name!r} names symbol {info >> 32} of {count}")
+            out.append((offset, info >> 32, info & 0xFFFFFFFF))
+        return out
+
+
+def cstring(strings: bytes, offset: int, what: str) -> str:
+    """The NUL-terminated string at ``offset``; ObjectError when it is outside or not UTF-8."""
+    end = strings.find(b"\0", offset)
+    if end < 0:
+        raise ObjectError(f"ELF {what} at {offset} is outside the string table")
+    try:
+        return strings[offset:end].decode()
+    except UnicodeDecodeError:
+        raise ObjectError(f"ELF {what} at {offset} is not UTF-8") from None

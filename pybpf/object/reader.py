@@ -1,0 +1,354 @@
+"""Reads relocatable ELF objects for eBPF into an ObjectSpec.
+
+Takes what pybpf writes and what ``clang -target bpf -g`` makes, in both byte
+orders. What it does not support it refuses by name: externs (``.kconfig``,
+``.ksyms``), the legacy ``maps`` section, struct_ops, initialised pointers in data.
+The rules are those of libbpf.c (record_reloc, init_global_data_maps).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from struct import Struct
+
+from btf.errors import BtfError
+from btf.ext import parse_ext
+from btf.format import KIND_DATASEC
+from btf.reader import Btf
+from pybpf.errors import ObjectError
+from pybpf.object import elf
+from pybpf.object.btfmaps import datasec, datasec_names, read_maps
+from pybpf.object.datasec import fix_datasecs
+from pybpf.object.spec import (
+    RELOC_CALL,
+    RELOC_DATA,
+    RELOC_FUNC,
+    RELOC_MAP,
+    MapSpec,
+    ObjectSpec,
+    ProgramSpec,
+    Reloc,
+    Variable,
+)
+
+_LD_IMM64, _CALL = 0x18, 0x85
+_OPCODE = {elf.R_BPF_64_64: _LD_IMM64, elf.R_BPF_64_32: _CALL}  # what each relocation type is for
+_PSEUDO_CALL = 1
+_MAP_TYPE_ARRAY = 2
+_F_RDONLY_PROG = 1 << 7
+_BTF_MAGIC_LITTLE = b"\x9f\xeb"
+# A global array larger than this is a mistake: a device has less memory.
+_MAX_DATA = 1 << 26
+
+_REFUSED = {
+    "maps": "legacy map definitions: define maps in .maps (libbpf 1.0 dropped this section too)",
+    ".struct_ops": "struct_ops",
+    ".struct_ops.link": "struct_ops",
+}
+
+
+def read_object(data: bytes) -> ObjectSpec:
+    """What the ELF object ``data`` holds.
+
+    Every function is in ``programs``, subprograms (section ``.text``) included.
+    Instructions at ``relocs`` still hold the compiler's placeholders. In ``btf``
+    the DATASEC types have their sizes and offsets filled in, as the kernel wants
+    them. Raises ObjectError, and only that, for malformed or unsupported input.
+    """
+    try:
+        return _Reader(elf.Elf(bytes(data))).read()
+    except BtfError as error:
+        raise ObjectError(f"BTF of the object: {error}", error.details) from error
+
+
+class _Function:
+    """A FUNC symbol with its place: ``start`` and ``end`` are bytes in its section."""
+
+    __slots__ = ("end", "spec", "start")
+
+    def __init__(self, start: int, end: int, spec: ProgramSpec) -> None:
+        self.start = start
+        self.end = end
+        self.spec = spec
+
+
+class _Reader:
+    def __init__(self, file: elf.Elf) -> None:
+        self.elf = file
+        self.spec = ObjectSpec(file.byteorder)
+        self.code: dict[int, elf.Section] = {}  # by section index, as the two below
+        self.data: dict[int, elf.Section] = {}
+        self.functions: dict[int, list[_Function]] = {}
+        self.starts: dict[int, list[int]] = {}
+        self.maps_index = 0
+        self.map_names: dict[int, str] = {}  # offset in .maps -> name
+        self.raw_btf: bytes = b""
+        self.raw_ext: bytes = b""
+        self.btf: Btf | None = None
+
+    def read(self) -> ObjectSpec:
+        self._sort_sections()
+        self._read_symbols()
+        if self.raw_btf:
+            self._read_btf()
+        elif self.map_names or self.raw_ext:
+            raise ObjectError("object has no .BTF section: compile with -g")
+        relocated = self._read_relocations()
+        self._read_local_calls(relocated)
+        if self.raw_ext:
+            self._read_ext()
+        return self.spec
+
+    # --- sections and symbols ---
+
+    def _sort_sections(self) -> None:
+        file = self.elf
+        names = set()
+        for section in file.sections:
+            name = section.name
+            if name in _REFUSED and section.size:
+                raise ObjectError(f"section {name!r} is not supported: {_REFUSED[name]}")
+            if name == ".BTF":
+                self.raw_btf = file.bytes(section)
+            elif name == ".BTF.ext":
+                self.raw_ext = file.bytes(section)
+            elif name == "license":
+                self.spec.license = elf.cstring(file.bytes(section) + b"\0", 0, "license")
+            elif name == ".maps":
+                self.maps_index = section.index
+            elif section.flags & elf.SHF_EXECINSTR and section.size:
+                if section.type != elf.SHT_PROGBITS or section.size % 8:
+                    raise ObjectError(f"section {name!r} is not eBPF code: its size is no multiple of 8")
+                self.code[section.index] = section
+            elif section.flags & elf.SHF_ALLOC and section.size and _is_data(name):
+                self._add_data(section)
+            else:
+                continue
+            if name in names:
+                raise ObjectError(f"object has two sections named {name!r}: link them into one")
+            names.add(name)
+
+    def _add_data(self, section: elf.Section) -> None:
+        if section.size > _MAX_DATA:
+            raise ObjectError(f"data section {section.name!r} is too large: {section.size} bytes")
+        self.data[section.index] = section
+        spec = MapSpec(section.name, _MAP_TYPE_ARRAY, 4, section.size, 1)
+        if section.type == elf.SHT_NOBITS:
+            spec.contents = bytearray(section.size)
+        else:
+            spec.contents = bytearray(self.elf.bytes(section))
+        if section.name.startswith(".rodata"):
+            spec.flags = _F_RDONLY_PROG
+            spec.frozen = True
+        self.spec.maps[section.name] = spec
+
+    def _read_symbols(self) -> None:
+        code, data, maps_index = self.code, self.data, self.maps_index
+        found = []
+        local: dict[str, int] = {}  # number of local variables of a name
+        for number, (_, info, _, shndx, value, size) in enumerate(self.elf.symbols):
+            kind = info & 15
+            if kind == elf.STT_FUNC:
+                if shndx in code:
+                    found.append((shndx, value, size, self.elf.symbol_name(number)))
+            elif kind == elf.STT_OBJECT:
+                if shndx in data:
+                    self._add_variable(number, info >> 4, data[shndx], value, size, local)
+                elif shndx == maps_index and shndx:
+                    self.map_names[value] = self.elf.symbol_name(number)
+        # A name that only several local variables share means none of them.
+        for name, count in local.items():
+            if count > 1:
+                del self.spec.variables[name]
+        found.sort()
+        for shndx, start, size, name in found:
+            self._add_function(shndx, start, size, name)
+        for index, functions in self.functions.items():
+            self.starts[index] = [function.start for function in functions]
+
+    def _add_variable(
+        self, number: int, bind: int, section: elf.Section, value: int, size: int, local: dict[str, int]
+    ) -> None:
+        name = self.elf.symbol_name(number)
+        if value + size > section.size:
+            raise ObjectError(f"variable {name!r} lies outside section {section.name!r}")
+        if bind != elf.STB_LOCAL:
+            local.pop(name, None)
+        elif name in self.spec.variables and name not in local:
+            return  # the global one has the name
+        else:
+            local[name] = local.get(name, 0) + 1
+        self.spec.variables[name] = Variable(name, section.name, value, size)
+
+    def _add_function(self, shndx: int, start: int, size: int, name: str) -> None:
+        section = self.code[shndx]
+        end = start + size
+        before = self.functions.setdefault(shndx, [])
+        if start % 8 or size % 8 or not size or end > section.size or (before and start < before[-1].end):
+            raise ObjectError(f"function {name!r} has a bad place in section {section.name!r}: {start} to {end}")
+        if name in self.spec.programs:
+            raise ObjectError(f"object has two functions named {name!r}: rename one")
+        at = section.offset
+        spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end])
+        self.spec.programs[name] = spec
+        before.append(_Function(start, end, spec))
+
+    # --- BTF ---
+
+    def _read_btf(self) -> None:
+        magic = _BTF_MAGIC_LITTLE if self.elf.byteorder == "little" else _BTF_MAGIC_LITTLE[::-1]
+        if self.raw_btf[:2] != magic:
+            raise ObjectError(f"section .BTF is not {self.elf.byteorder}-endian BTF, as the object is")
+        btf = self.btf = Btf(self.raw_btf)
+        btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
+        btf.prefetch([section.name for section in self.elf.sections if section.flags & elf.SHF_ALLOC], (KIND_DATASEC,))
+        if self.maps_index and self.map_names:
+            for spec in read_maps(btf, set(self.map_names.values())):
+                if spec.name in self.spec.maps:
+                    raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
+                self.spec.maps[spec.name] = spec
+        for section in self.data.values():
+            self.spec.maps[section.name].value_type_id = datasec(btf, section.name)
+        self.spec.btf = fix_datasecs(self.elf, self.raw_btf, btf)
+
+    def _read_ext(self) -> None:
+        """Splits the records of .BTF.ext, which count bytes from the section's start, among the functions."""
+        btf = self.btf
+        assert btf is not None
+        ext = parse_ext(self.raw_ext, self.elf.byteorder)
+        functions = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
+        for offset, records in ext.func_info.items():
+            for function, part in _split(records, functions.get(btf.string(offset), [])):
+                start = function.start
+                function.spec.func_info = [(r[0] - start >> 3, r[1]) for r in part]
+        for offset, records in ext.line_info.items():
+            for function, part in _split(records, functions.get(btf.string(offset), [])):
+                start = function.start
+                function.spec.line_info = [(r[0] - start >> 3, r[1], r[2], r[3]) for r in part]
+        accesses: dict[int, str] = {}
+        for offset, records in ext.core_relos.items():
+            for function, part in _split(records, functions.get(btf.string(offset), [])):
+                relos = function.spec.core_relos
+                for insn, type_id, access, kind in part:
+                    if access not in accesses:
+                        accesses[access] = btf.string(access)
+                    relos.append((insn - function.start >> 3, type_id, accesses[access], kind))
+
+    # --- relocations ---
+
+    def _read_relocations(self) -> dict[int, set[int]]:
+        """Fills ``relocs`` from the relocation sections; returns their offsets by section index."""
+        done: dict[int, set[int]] = {}
+        for section in self.elf.sections:
+            if section.type not in (elf.SHT_REL, elf.SHT_RELA) or not section.size:
+                continue
+            target = section.info
+            if target in self.data or (target and target == self.maps_index):
+                raise ObjectError(f"section {self.elf.sections[target].name!r} holds pointers: not supported")
+            if target not in self.code:
+                continue  # debug sections and .BTF: their placeholders are right as they stand
+            if section.type == elf.SHT_RELA:
+                raise ObjectError(f"section {section.name!r}: RELA relocations are not supported")
+            records = sorted(self.elf.relocations(section))
+            self._relocate(self.code[target], records)
+            done.setdefault(target, set()).update([record[0] for record in records])
+        return done
+
+    def _relocate(self, section: elf.Section, records: list[tuple[int, int, int]]) -> None:
+        """Turns the relocations of one code section, sorted by offset, into those of its functions."""
+        data, base = self.elf.data, section.offset
+        imm_at = Struct(self.elf.prefix + "i").unpack_from
+        functions = iter(self.functions.get(section.index, ()))
+        function = next(functions, None)
+        known: dict[tuple[int, int, int], tuple[str, str, int]] = {}
+        for offset, symbol, type in records:
+            while function is not None and offset >= function.end:
+                function = next(functions, None)
+            if function is None or offset < function.start or offset % 8:
+                raise ObjectError(f"section {section.name!r}: relocation at {offset} is outside any function")
+            at = offset - function.start
+            if _OPCODE.get(type) != data[base + offset] or (type == elf.R_BPF_64_64 and offset + 16 > function.end):
+                what = "does not fit the instruction" if type in _OPCODE else "is not supported"
+                raise ObjectError(f"{_where(function, at)}: relocation type {type} {what}")
+            (imm,) = imm_at(data, base + offset + 4)
+            key = (symbol, type, imm)
+            if key not in known:
+                known[key] = self._resolve(symbol, type, imm, _where(function, at))
+            function.spec.relocs.append(Reloc(at >> 3, *known[key]))
+
+    def _resolve(self, number: int, type: int, imm: int, where: str) -> tuple[str, str, int]:
+        """Kind, target and addend of a relocation; ``imm`` is the instruction's, since BPF objects use REL."""
+        _, _, _, shndx, value, _ = self.elf.symbols[number]
+        if shndx == elf.SHN_UNDEF or shndx == elf.SHN_COMMON:
+            raise ObjectError(f"{where}: {self._extern(self.elf.symbol_name(number))}")
+        if type == elf.R_BPF_64_32:
+            return RELOC_CALL, self._callee(shndx, value + (imm + 1) * 8, where), 0
+        offset = value + imm
+        if shndx in self.code:
+            return RELOC_FUNC, self._callee(shndx, offset, where), 0
+        if shndx in self.data:
+            section = self.data[shndx]
+            if not 0 <= offset < section.size:
+                raise ObjectError(f"{where}: address {offset} lies outside section {section.name!r}")
+            return RELOC_DATA, section.name, offset
+        if shndx == self.maps_index and offset in self.map_names:
+            return RELOC_MAP, self.map_names[offset], 0
+        section_name = self.elf.sections[shndx].name if shndx < len(self.elf.sections) else str(shndx)
+        name = self.elf.symbol_name(number)
+        raise ObjectError(f"{where}: symbol {name!r} in section {section_name!r} is neither map, data nor function")
+
+    def _callee(self, index: int, offset: int, where: str) -> str:
+        functions = self.functions.get(index, [])
+        place = bisect_left(self.starts.get(index, []), offset)
+        if place == len(functions) or functions[place].start != offset:
+            raise ObjectError(f"{where}: call target {offset} of section {index} is not the start of a function")
+        return functions[place].spec.name
+
+    def _extern(self, name: str) -> str:
+        if self.btf is not None:
+            if name in datasec_names(self.btf, ".kconfig"):
+                return f"extern {name!r} in .kconfig is not supported: make it a const volatile and set it before load"
+            if name in datasec_names(self.btf, ".ksyms"):
+                return f"extern {name!r} in .ksyms is not supported: kernel symbols and kfuncs cannot be linked"
+        return f"symbol {name!r} is not defined in this object: externs are not supported"
+
+    def _read_local_calls(self, relocated: dict[int, set[int]]) -> None:
+        """Adds the calls inside one section that the assembler has resolved itself."""
+        src_shift = 4 if self.elf.byteorder == "little" else 0
+        imm_at = Struct(self.elf.prefix + "i").unpack_from
+        for index, functions in self.functions.items():
+            known = relocated.get(index, set())
+            for function in functions:
+                code = function.spec.insns
+                opcodes = code[::8]
+                slot = opcodes.find(_CALL)
+                while slot >= 0:
+                    at = slot * 8
+                    start = function.start + at
+                    if code[at + 1] >> src_shift & 15 == _PSEUDO_CALL and start not in known:
+                        target = start + (imm_at(code, at + 4)[0] + 1) * 8
+                        callee = self._callee(index, target, _where(function, at))
+                        function.spec.relocs.append(Reloc(slot, RELOC_CALL, callee))
+                    slot = opcodes.find(_CALL, slot + 1)
+
+
+def _where(function: _Function, at: int) -> str:
+    return f"function {function.spec.name!r}, instruction {at // 8}"
+
+
+def _is_data(name: str) -> bool:
+    """Whether a section becomes a map: ``.data`` and ``.data.x``, but not ``.database``."""
+    return name in (".rodata", ".data", ".bss") or name.startswith((".rodata.", ".data.", ".bss."))
+
+
+def _split(records: list[tuple[int, ...]], functions: list[_Function]) -> list[tuple[_Function, list[tuple[int, ...]]]]:
+    """``records`` (their first number is a byte offset) by function; ObjectError for a place between instructions."""
+    records.sort()
+    out = []
+    for function in functions:
+        part = records[bisect_left(records, (function.start,)) : bisect_left(records, (function.end,))]
+        if [1 for record in part if record[0] & 7]:
+            raise ObjectError(f"function {function.spec.name!r}: .BTF.ext record between two instructions")
+        if part:
+            out.append((function, part))
+    return out

@@ -1,0 +1,222 @@
+"""Loaded programs: the load itself with its second attempt for a log, test runs and statistics."""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOSPC
+from struct import unpack_from
+
+from pybpf import abi, kernel
+from pybpf.errors import LoadError, VerifierError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from pybpf.sections import Section
+
+_LOG_START = 64 * 1024
+_PROG_INFO_SIZE = 232
+
+
+def _log_limit() -> int:
+    """Largest log buffer: what the kernel takes, but no more than a quarter of the memory that is free."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return max(_LOG_START, min(abi.LOG_SIZE_MAX, int(line.split()[1]) * 1024 // 4))
+    except (OSError, ValueError, IndexError):
+        pass
+    return 16 * 1024 * 1024
+
+
+def _text(log: bytearray) -> str:
+    end = log.find(0)
+    return log[: end if end >= 0 else len(log)].decode(errors="replace")
+
+
+class Request:
+    """What BPF_PROG_LOAD is asked; see ``kernel.prog_load`` for the fields."""
+
+    __slots__ = ("attach_btf_id", "btf_fd", "func_info", "insns", "license", "line_info", "name", "section")
+
+    def __init__(self, name: str, section: Section, insns: bytes | bytearray, license: str = "GPL") -> None:
+        self.name = name
+        self.section = section
+        self.insns = insns
+        self.license = license
+        self.attach_btf_id = 0
+        self.btf_fd = 0
+        self.func_info = b""
+        self.line_info = b""
+
+    def attempt(self, log_level: int = 0, log: bytearray | None = None) -> int:
+        """One load: a descriptor or ``-errno``."""
+        section = self.section
+        return kernel.prog_load(
+            section.type,
+            self.insns,
+            self.license,
+            name=self.name,
+            flags=section.flags,
+            expected_attach_type=section.attach_type,
+            attach_btf_id=self.attach_btf_id,
+            btf_fd=self.btf_fd,
+            func_info=self.func_info,
+            line_info=self.line_info,
+            log_level=log_level,
+            log=log,
+        )
+
+    def attempt_with_log(self, log_level: int) -> tuple[int, str]:
+        """Load with a log, as long as it may need: ``(descriptor or -errno, log)``."""
+        size = _LOG_START
+        limit = _log_limit()
+        while True:
+            log = bytearray(size)
+            result = self.attempt(log_level, log)
+            # Since 6.4 the log's length is known too late to help: the first attempt cost a whole verification.
+            if result != -ENOSPC or size >= limit:
+                break
+            size = min(size * 2, limit)
+        if result == -ENOSPC and log_level & (abi.LOG_LEVEL1 | abi.LOG_LEVEL2):
+            # No room for the trace: statistics alone still come with the verifier's last words.
+            log = bytearray(_LOG_START)
+            result = self.attempt(abi.LOG_STATS, log)
+        return result, _text(log)
+
+    def load(
+        self,
+        log_level: int = 0,
+        locate: Callable[[int], str] | None = None,
+        field: Callable[[int], str] | None = None,
+    ) -> Program:
+        """Load the program: silently first, after a failure again with a log.
+
+        ``locate`` and ``field`` explain an instruction's index, see
+        ``verifier.message``. Raises VerifierError with the whole log in
+        ``details``, LoadError when the kernel refused without a word.
+        """
+        log = ""
+        if log_level:
+            result, log = self.attempt_with_log(log_level)
+        else:
+            result = self.attempt()
+            if result < 0:
+                result, log = self.attempt_with_log(abi.LOG_LEVEL1)
+        if result >= 0:
+            return Program(kernel.Fd(result, f"program {self.name!r}"), self, log)
+        if log.strip():
+            from pybpf import verifier
+
+            raise VerifierError(verifier.message(self.name, log, locate, field), -result, log)
+        hint = "this kernel may lack the program type or its hook" if result == -EINVAL else ""
+        raise kernel.failure(LoadError, "BPF_PROG_LOAD", f"program {self.name!r} ({self.section.name})", -result, hint)
+
+
+class TestRun:
+    """Result of a test run: return value (32 bits), nanoseconds of one run, output data and context."""
+
+    __slots__ = ("ctx", "data", "duration", "retval")
+    __test__ = False  # not a test case, whatever its name begins with
+
+    def __init__(self, retval: int, duration: int, data: bytes, ctx: bytes) -> None:
+        self.retval = retval
+        self.duration = duration
+        self.data = data
+        self.ctx = ctx
+
+
+class ProgramInfo:
+    """What the kernel knows of a program; times in nanoseconds.
+
+    ``run_time`` and ``run_count`` grow only while kernel.bpf_stats_enabled is
+    set; ``recursion_misses`` (5.12) and ``verified_insns`` (5.16) are 0 on older kernels.
+    """
+
+    __slots__ = (
+        "btf_id",
+        "id",
+        "jited_size",
+        "name",
+        "recursion_misses",
+        "run_count",
+        "run_time",
+        "tag",
+        "translated_size",
+        "type",
+        "verified_insns",
+    )
+
+    def __init__(self, raw: bytes | bytearray) -> None:
+        self.type, self.id = unpack_from("=II", raw)
+        self.tag = bytes(raw[8:16]).hex()
+        self.jited_size, self.translated_size = unpack_from("=II", raw, 16)
+        self.name = bytes(raw[64:80]).partition(b"\0")[0].decode(errors="replace")
+        (self.btf_id,) = unpack_from("=I", raw, 128)
+        self.run_time, self.run_count, self.recursion_misses = unpack_from("=QQQ", raw, 192)
+        (self.verified_insns,) = unpack_from("=I", raw, 216)
+
+
+class Program:
+    """A loaded program. ``log`` is the verifier's when one was asked for."""
+
+    __slots__ = ("_fd", "attach_btf_id", "log", "name", "section")
+
+    def __init__(self, fd: kernel.Fd, request: Request, log: str = "") -> None:
+        self._fd = fd
+        self.name = request.name
+        self.section = request.section.name
+        self.attach_btf_id = request.attach_btf_id
+        self.log = log
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor; -1 once closed."""
+        return self._fd.fd
+
+    def test_run(
+        self, data: bytes = b"", ctx: bytes = b"", *, repeat: int = 0, cpu: int | None = None, room: int = 256
+    ) -> TestRun:
+        """Run the program once (or ``repeat`` times) in the kernel, by BPF_PROG_TEST_RUN.
+
+        socket, tc and xdp programs take a packet in ``data`` (14 bytes at least)
+        and may return up to ``room`` bytes more; raw_tp programs take the
+        tracepoint's arguments as u64 in ``ctx`` (5.10), on CPU ``cpu`` if given;
+        syscall programs a context in ``ctx`` that comes back changed (5.14).
+        Raises SyscallError.
+        """
+        data_out = bytearray(len(data) + room) if data else None
+        ctx_in = bytearray(ctx) if ctx else None
+        flags = abi.F_TEST_RUN_ON_CPU if cpu is not None else 0
+        retval, duration, length, _ = kernel.prog_test_run(
+            self.fd,
+            data,
+            data_out,
+            ctx_in,
+            repeat=repeat,
+            flags=flags,
+            cpu=cpu or 0,
+            what=f"program {self.name!r}",
+        )
+        return TestRun(retval, duration, bytes((data_out or b"")[:length]), bytes(ctx_in or b""))
+
+    def info(self) -> ProgramInfo:
+        """Statistics and identity. Raises SyscallError."""
+        return ProgramInfo(kernel.obj_get_info(self.fd, _PROG_INFO_SIZE, f"program {self.name!r}"))
+
+    def close(self) -> None:
+        """Close the descriptor; a link or prog array that uses the program keeps it alive."""
+        self._fd.close()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name!r} {self.section} fd {self.fd}>"

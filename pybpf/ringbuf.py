@@ -1,0 +1,357 @@
+"""The ring buffer's reader (kernel/bpf/ringbuf.c, since 5.8).
+
+The kernel shares two counters of bytes, the consumer's (ours to write) and the
+producer's, and the data, mapped twice in a row so that no record ever wraps. A
+record is 8 bytes of header (u32 length with a busy and a discard bit, u32 page
+offset) and its data, padded to a multiple of 8.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF, EINVAL
+from itertools import repeat
+from struct import Struct, calcsize
+
+from pybpf import abi, kernel
+from pybpf.errors import MapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from mmap import mmap
+    from types import TracebackType
+
+    from pybpf.maps import Map
+
+_BUSY = abi.RINGBUF_BUSY_BIT
+_DISCARD = abi.RINGBUF_DISCARD_BIT
+_LENGTH = _DISCARD - 1
+_NATIVE = calcsize("L")
+# Records taken by one call: bounds the memory that a full, large buffer would take at once.
+_BATCH = 1024
+# After so many records of one length the next ones are taken _RUN at a time, if they are as long.
+_STREAK = 4
+_RUN = 32
+_UNPACKERS = 64
+
+
+def strongly_ordered(machine: str) -> bool:
+    """True where loads are not reordered with loads, nor stores with earlier loads: x86 and s390x."""
+    return machine in ("x86_64", "amd64") or machine.startswith("s390") or (machine[:1] == "i" and machine[2:] == "86")
+
+
+def long_size(machine: str) -> int:
+    """Bytes of the kernel's ``unsigned long``; this process's own may be shorter (32-bit user space)."""
+    return 8 if "64" in machine or machine == "s390x" or machine.startswith("armv8") else 4
+
+
+def counter(raw: memoryview) -> memoryview:
+    """A view of the 4 or 8 bytes ``raw`` as one number, read and written by one native access where possible."""
+    if len(raw) == 4:
+        return raw.cast("I")
+    return raw.cast("L") if _NATIVE == 8 else raw.cast("Q")
+
+
+def _closed(limit: int = 0) -> list[bytes]:
+    raise MapError("the ring buffer's reader is closed", EBADF)
+
+
+def _make_barrier() -> Callable[[], None]:
+    """A full memory barrier in plain Python.
+
+    CPython offers none, but a lock's release is a store-release and its acquire
+    a load-acquire, and no access may pass the two in this order (arm64: STLR
+    before LDAR are ordered; RISC-V: both RCsc; elsewhere the C library has full
+    barriers in them). It costs less than a system call.
+    """
+    from _thread import allocate_lock
+
+    lock = allocate_lock()
+    lock.acquire()
+    release, acquire = lock.release, lock.acquire
+
+    def barrier() -> None:
+        release()
+        acquire()
+
+    return barrier
+
+
+class Reader:
+    """The protocol on three pieces of memory; what maps them is ``RingBuffer``.
+
+    ``consumer`` and ``producer`` are views of one of the kernel's ``unsigned long``
+    each (4 bytes on 32-bit kernels, where the counters wrap at 2**32). ``data``
+    holds, from ``base`` on, ``2 * size`` bytes: the buffer twice. ``ordered`` tells
+    whether the machine keeps loads in order.
+    """
+
+    __slots__ = (
+        "_barrier",
+        "_base",
+        "_consumer",
+        "_data",
+        "_heads",
+        "_mask",
+        "_producer",
+        "_unpackers",
+        "_wrap",
+        "read",
+        "size",
+    )
+
+    def __init__(
+        self,
+        consumer: memoryview,
+        producer: memoryview,
+        data: mmap,
+        base: int,
+        size: int,
+        ordered: bool,
+    ) -> None:
+        self.size = size
+        self._base = base
+        self._consumer = consumer
+        self._producer = producer
+        self._data = data
+        self._heads = memoryview(data).cast("I")
+        self._mask = size - 1
+        self._wrap = (1 << 8 * consumer.itemsize) - 1
+        self._barrier = _make_barrier()
+        self._unpackers: dict[int, Callable[[mmap, int], tuple[bytes, ...]]] = {}
+        # One attribute instead of a test in each call: this is the event path.
+        self.read: Callable[..., list[bytes]] = self._read_ordered if ordered else self._read_weak
+
+    def available(self) -> int:
+        """Bytes between the two counters: unread records, headers and unfinished ones included."""
+        return self._end() - self._consumer[0] & self._wrap
+
+    def _end(self) -> int:
+        """The producer's counter.
+
+        It is one aligned native load on x86 and arm64. A compiler for a machine
+        without unaligned loads may copy byte by byte, so that a concurrent
+        update tears: read until two agree.
+        """
+        producer = self._producer
+        end = producer[0]
+        while end != producer[0]:
+            end = producer[0]
+        return int(end)
+
+    def _read_ordered(self, limit: int = _BATCH) -> list[bytes]:
+        """Take up to ``limit`` finished records, oldest first; an empty list when there is none.
+
+        Stops at a record that its producer has not finished. Discarded records
+        are passed over and do not count. The room is given back to the kernel
+        once, at the end.
+        """
+        consumer = self._consumer
+        begin = consumer[0]
+        span = self._producer[0] - begin & self._wrap
+        records: list[bytes] = []
+        if not span:
+            return records
+        heads = self._heads
+        data = self._data
+        append = records.append
+        # From here on offsets into the doubled data, which no batch can leave.
+        first = at = self._base + (begin & self._mask)
+        stop = at + span
+        last = -1
+        size = stride = streak = 0
+        while at < stop:
+            for _ in repeat(None, limit - len(records)):
+                head = heads[at >> 2]
+                if head == last:
+                    append(data[at + 8 : at + size])
+                    at += stride
+                    streak += 1
+                    if streak == _STREAK:
+                        break
+                elif head < _DISCARD:
+                    last = head
+                    size = head + 8
+                    stride = head + 15 & -8
+                    streak = 0
+                    append(data[at + 8 : at + size])
+                    at += stride
+                elif head < _BUSY:
+                    at += (head & _LENGTH) + 15 & -8
+                else:
+                    stop = at
+                if at == stop:
+                    break
+            else:
+                if len(records) >= limit:
+                    break
+            if streak == _STREAK:
+                # Records of one size tend to come in runs: check and copy them many at once, in C.
+                streak = 0
+                step = stride * _RUN
+                unpack = self._unpacker(last)
+                while at + step <= stop and len(records) + _RUN <= limit:
+                    if heads[at >> 2 : at + step >> 2 : stride >> 2].tolist().count(last) != _RUN:
+                        break
+                    records += unpack(data, at)
+                    at += step
+        consumer[0] = begin + at - first & self._wrap
+        return records
+
+    def _unpacker(self, length: int) -> Callable[[mmap, int], tuple[bytes, ...]]:
+        """What cuts ``_RUN`` records of ``length`` bytes out of the data; remembered."""
+        known = self._unpackers.get(length)
+        if known is None:
+            if len(self._unpackers) >= _UNPACKERS:
+                self._unpackers.clear()
+            known = Struct("=" + f"8x{length}s{-length & 7}x" * _RUN).unpack_from
+            self._unpackers[length] = known
+        return known
+
+    def _read_weak(self, limit: int = _BATCH) -> list[bytes]:
+        """The same where the processor may reorder loads (arm, RISC-V, POWER, MIPS, LoongArch).
+
+        Three barriers a batch: after the counter (else a header may be older
+        than it), after the headers (else data may be older than its header's
+        clear busy bit), and before room is given back (else data may be read
+        after the kernel has written over it).
+        """
+        consumer = self._consumer
+        begin = consumer[0]
+        span = self._end() - begin & self._wrap
+        if not span:
+            return []
+        barrier = self._barrier
+        barrier()
+        heads = self._heads
+        first = at = self._base + (begin & self._mask)
+        stop = at + span
+        # What to copy after the barrier: spans, then runs as (what cuts one, where).
+        spans: list[tuple[int, int]] = []
+        runs: list[tuple[Callable[[mmap, int], tuple[bytes, ...]], int]] = []
+        plan = [(spans, runs)]
+        count = streak = 0
+        last = -1
+        while at < stop and count < limit:
+            head = heads[at >> 2]
+            if head >= _BUSY:
+                break
+            if head >= _DISCARD:
+                at += (head & _LENGTH) + 15 & -8
+                continue
+            at += 8
+            spans.append((at, at + head))
+            at += head + 7 & -8
+            count += 1
+            streak = streak + 1 if head == last else 0
+            last = head
+            if streak == _STREAK:
+                streak = 0
+                stride = head + 15 & -8
+                step = stride * _RUN
+                while at + step <= stop and count + _RUN <= limit:
+                    if heads[at >> 2 : at + step >> 2 : stride >> 2].tolist().count(head) != _RUN:
+                        break
+                    runs.append((self._unpacker(head), at))
+                    at += step
+                    count += _RUN
+                if runs:
+                    spans, runs = [], []
+                    plan.append((spans, runs))
+        barrier()
+        data = self._data
+        records: list[bytes] = []
+        for spans, runs in plan:
+            records += [data[start:end] for start, end in spans]
+            for unpack, start in runs:
+                records += unpack(data, start)
+        barrier()
+        consumer[0] = begin + at - first & self._wrap
+        return records
+
+    def drain(self, out: list[bytes] | Callable[[bytes], object]) -> int:
+        """Hand over every record, those that arrive meanwhile included: append to a list, or call. Returns how many.
+
+        Ends when the buffer is empty or the next record is unfinished.
+        """
+        total = 0
+        while True:
+            records = self.read()
+            if not records:
+                return total
+            total += len(records)
+            if isinstance(out, list):
+                out += records
+            else:
+                for record in records:
+                    out(record)
+
+    def release(self) -> None:
+        """Let go of the memory; later reads raise MapError."""
+        self.read = _closed  # also ends the cycle that the bound method made
+        self._heads.release()
+        self._consumer.release()
+        self._producer.release()
+
+
+class RingBuffer(Reader):
+    """Reader of a ring buffer map; the map stays the caller's.
+
+    ``read(limit)`` gives a list of records, ``drain`` takes all, ``available``
+    counts bytes. ``fd`` is the map's, for epoll: readable when the producer
+    wakes its reader. Raises MapError when ``map`` is of another type.
+    """
+
+    __slots__ = ("_map", "_mappings")
+
+    def __init__(self, map: Map) -> None:
+        if map.type != abi.MAP_TYPE_RINGBUF:
+            raise MapError(f"{map} is not a ring buffer (type {map.type})", EINVAL)
+        page = kernel.page_size()
+        size = map.max_entries
+        self._map = map
+        self._mappings: list[mmap] = []
+        what = str(map)
+        try:
+            # Consumer page, writable; then producer page and data twice, which user space may only read.
+            self._mappings.append(kernel.map_memory(map.fd, page, writable=True, what=what))
+            self._mappings.append(kernel.map_memory(map.fd, page + 2 * size, page, what=what))
+        except BaseException:
+            self._unmap()
+            raise
+        consumer, data = self._mappings
+        machine = os.uname().machine
+        width = long_size(machine)
+        super().__init__(
+            counter(memoryview(consumer)[:width]),
+            counter(memoryview(data)[:width]),
+            data,
+            page,
+            size,
+            strongly_ordered(machine),
+        )
+
+    @property
+    def fd(self) -> int:
+        """The map's file descriptor, for epoll; -1 once the map is closed."""
+        return self._map.fd
+
+    def _unmap(self) -> None:
+        for mapping in self._mappings:
+            mapping.close()
+        self._mappings = []
+
+    def close(self) -> None:
+        """Unmap the memory; a second call does nothing."""
+        if self._mappings:
+            self.release()
+            self._unmap()
+
+    def __enter__(self) -> RingBuffer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,268 @@
+"""The filter grammar."""
+
+from __future__ import annotations
+
+import pytest
+
+from bfer import expr
+from bfer.catalogue import Catalogue
+from bfer.errors import UsageError
+from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Numbers
+
+X86 = Catalogue("x86_64")
+ARM64 = Catalogue("aarch64")
+
+
+def parse(*texts: str, catalogue: Catalogue = X86):
+    return expr.parse(texts, catalogue)
+
+
+def names(*texts: str, catalogue: Catalogue = X86) -> list[str]:
+    return [event.name for event in parse(*texts, catalogue=catalogue).events]
+
+
+ALL = ["open", "openat", "openat2", "creat", "unlink", "unlinkat"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ((), ALL),
+        (("event=openat",), ["openat"]),
+        (("e=openat",), ["openat"]),
+        (("ev=unlink,creat",), ["creat", "unlink"]),
+        (("event=open*",), ["open", "openat", "openat2"]),
+        (("event=*",), ALL),
+        (("event!=openat",), ["open", "openat2", "creat", "unlink", "unlinkat"]),
+        (("event!=open*",), ["creat", "unlink", "unlinkat"]),
+        (("set=fs_link_ops",), ["unlink", "unlinkat"]),
+        (("s=fs", "e!=open,openat"), ["openat2", "creat", "unlink", "unlinkat"]),
+        (("set=fs_link_ops", "event=open"), ["open", "unlink", "unlinkat"]),
+        # Tracee: != takes away from sets only.
+        (("event=open*", "event!=openat"), ["open", "openat", "openat2"]),
+        (("comm=x",), ALL),
+        (("openat.pathname=/x",), ["openat"]),
+        (("openat.pathname=/x", "unlink.retval=0"), ["openat", "unlink"]),
+        (("event=unlink", "openat.pathname=/x"), ["openat", "unlink"]),
+        (("event!=unlink", "openat.pathname=/x"), ["open", "openat", "openat2", "creat", "unlinkat"]),
+        (("event!=openat", "openat.pathname=/x"), ALL),
+    ],
+)
+def test_events(texts: tuple[str, ...], expected: list[str]) -> None:
+    assert names(*texts) == expected
+
+
+def test_events_of_another_machine() -> None:
+    assert names(catalogue=ARM64) == ["openat", "openat2", "unlinkat"]
+    assert names("event=open*", catalogue=ARM64) == ["openat", "openat2"]
+    with pytest.raises(UsageError, match=r"^event 'open' does not exist on aarch64$"):
+        parse("event=open", catalogue=ARM64)
+    with pytest.raises(UsageError, match=r"^event 'creat' does not exist on aarch64$"):
+        parse("creat.mode=0", catalogue=ARM64)
+    with pytest.raises(UsageError, match=r"^no event matches 'creat\*': see `bfer list`$"):
+        parse("event=creat*", catalogue=ARM64)
+
+
+@pytest.mark.parametrize(
+    ("texts", "notes"),
+    [
+        (("event=openat", "openat.pathname=/x"), []),
+        (("openat.pathname=/x",), ["event openat is traced alone, because a filter names it"]),
+        (
+            ("openat.pathname=/x", "open.pathname=/x"),
+            ["events openat, open are traced alone, because filters name them"],
+        ),
+        (("event=open", "openat.retval<0"), ["event openat is traced too, because a filter names it"]),
+    ],
+)
+def test_notes(texts: tuple[str, ...], notes: list[str]) -> None:
+    assert parse(*texts).notes == notes
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "data"),
+    [
+        ("/tmp/x", EXACT, b"/tmp/x"),
+        ("/tmp/*", PREFIX, b"/tmp/"),
+        ("*.txt", SUFFIX, b".txt"),
+        ("*login*", CONTAINS, b"login"),
+        ("*", PREFIX, b""),
+        ("**", PREFIX, b""),
+        ("a=b", EXACT, b"a=b"),
+        ("a!<>b", EXACT, b"a!<>b"),
+        ("/caf\udcff", EXACT, b"/caf\xff"),
+    ],
+)
+def test_patterns(word: str, kind: int, data: bytes) -> None:
+    (item,) = parse(f"openat.pathname={word}").filters["openat"].args["pathname"][1].wanted
+    assert (item.kind, item.data) == (kind, data)
+
+
+def test_values_are_ored_and_repeats_merge() -> None:
+    policy = parse("openat.pathname=/a,/b*", "openat.pathname=/c", "openat.pathname!=/d")
+    choice = policy.filters["openat"].args["pathname"][1]
+    assert [item.data for item in choice.wanted] == [b"/a", b"/b", b"/c"]
+    assert [item.data for item in choice.unwanted] == [b"/d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("openat.flags=O_WRONLY|O_CREAT|O_TRUNC", 0o1101),
+        ("openat.flags=O_TRUNC|O_CREAT|O_WRONLY", 0o1101),
+        ("openat.flags=O_RDONLY", 0),
+        ("openat.flags=0x241", 0x241),
+        ("openat.flags=577", 577),
+        ("openat.mode=0644", 0o644),
+        ("openat.mode=0o644", 0o644),
+        ("openat.mode=420", 420),
+        ("openat.mode=0", 0),
+        ("openat.dirfd=AT_FDCWD", -100),
+        ("openat.dirfd=-100", -100),
+        ("openat2.size=24", 24),
+        ("unlinkat.flags=AT_REMOVEDIR", 0x200),
+    ],
+)
+def test_numbers_of_arguments(text: str, value: int) -> None:
+    event, _, rest = text.partition(".")
+    assert parse(text).filters[event].args[rest.partition("=")[0]][1].wanted == [value]
+
+
+@pytest.mark.parametrize(
+    ("texts", "inside", "outside"),
+    [
+        (("uid=0",), [0], [1, 1000]),
+        (("uid=0,1000",), [0, 1000], [1]),
+        (("uid!=0",), [1, 1000], [0]),
+        (("u>0", "u!=1000"), [1, 999, 1001], [0, 1000]),
+        (("uid<10",), [0, 9], [10, 11]),
+        (("uid<=10",), [0, 10], [11]),
+        (("uid>=10", "uid<20"), [10, 19], [9, 20]),
+        (("uid>5", "uid>7"), [8], [6, 7]),
+        (("uid=0", "uid>1000"), [0, 1001], [1, 1000]),
+        (("uid=0,5", "uid!=5"), [0], [5, 6]),
+        (("uid!=5", "uid=5"), [], [5]),
+    ],
+)
+def test_numbers(texts: tuple[str, ...], inside: list[int], outside: list[int]) -> None:
+    uid = parse(*texts).uid
+    assert isinstance(uid, Numbers)
+    assert [n for n in inside + outside if uid.matches(n)] == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("openat.retval=-ENOENT", [-2], [0, 3, -13]),
+        ("openat.retval!=-ENOENT,-EACCES", [0, -1], [-2, -13]),
+        ("openat.retval<0", [-1, -38], [0, 3]),
+        ("openat.retval>=0", [0, 3], [-1]),
+        ("openat.retval=3,-2", [3, -2], [4]),
+        ("openat.retval>-9223372036854775808", [-1], []),
+    ],
+)
+def test_results(text: str, inside: list[int], outside: list[int]) -> None:
+    numbers = parse(text).filters["openat"].result
+    assert [n for n in inside + outside if numbers.matches(n)] == inside
+
+
+def test_who() -> None:
+    policy = parse("comm=a.sh,x=y", "comm!=cat", "tree=3,5", "tree!=7", "follow", "pid=9", "pid=new")
+    assert policy.comms == {b"a.sh": True, b"x=y": True, b"cat": False}
+    assert policy.tree == {3: True, 5: True, 7: False}
+    assert policy.follow
+    assert policy.pid.exact == {9: True}
+    assert policy.pid_new is True
+    assert parse("pid!=new", "f").pid_new is False
+    assert parse("p=new").pid is None
+
+
+BAD = [
+    ("", "empty filter expression"),
+    ("=x", "no name before '=' in '=x'"),
+    ("!container", "unknown operator '!' in '!container'"),
+    ("uid==5", "unknown operator '==' in 'uid==5'"),
+    ("uid!==5", "unknown operator '!==' in 'uid!==5'"),
+    ("uid!5", "unknown operator '!' in 'uid!5'"),
+    ("event", "'event' needs an operator (= !=) and a value"),
+    ("uid", "'uid' needs an operator (= != < > <= >=) and a value"),
+    ("event=", "empty value in 'event='"),
+    ("event=open,", "empty value in 'event=open,'"),
+    ("comm=a,,b", "empty value in 'comm=a,,b'"),
+    ("openat.pathname=", "empty value in 'openat.pathname='"),
+    ("openat.retval=", "empty value in 'openat.retval='"),
+    ("uid=", "empty value in 'uid='"),
+    ("event>open", "'event' knows no operator '>', only = !=: 'event>open'"),
+    ("set!=fs", "'set' knows no operator '!=', only =: 'set!=fs'"),
+    ("comm<x", "'comm' knows no operator '<', only = !=: 'comm<x'"),
+    ("tree>1", "'tree' knows no operator '>', only = !=: 'tree>1'"),
+    ("follow=1", "'follow' takes no value: 'follow=1'"),
+    ("event=opnat", "unknown event 'opnat': did you mean 'openat'?"),
+    ("event=openta", "unknown event 'openta': did you mean 'openat'?"),
+    ("event=security_file_open", "unknown event 'security_file_open': see `bfer list`"),
+    ("event!=foo", "unknown event 'foo': see `bfer list`"),
+    ("event=foo*", "no event matches 'foo*': see `bfer list`"),
+    ("event=*at", "unknown event '*at': see `bfer list`"),
+    ("event=o*t*", "no event matches 'o*t*': see `bfer list`"),
+    ("set=fs_file_op", "unknown set 'fs_file_op': did you mean 'fs_file_ops'?"),
+    ("set=net", "unknown set 'net': there are default, fs, fs_file_ops, fs_link_ops, syscalls"),
+    (
+        "mntns=5",
+        "unknown filter 'mntns': there are event, set, comm, uid, pid, tree, follow, EVENT.ARG, EVENT.retval",
+    ),
+    ("com=x", "unknown filter 'com': did you mean 'comm'?"),
+    ("tre=5", "unknown filter 'tre': did you mean 'tree'?"),
+    ("openat", "unknown filter 'openat': did you mean 'event=openat'?"),
+    ("uid=root", "'root' is not a number: 'uid=root'"),
+    ("uid=-1", "'-1' is not a number: 'uid=-1'"),
+    ("uid=1_000", "'1_000' is not a number: 'uid=1_000'"),
+    ("uid=+5", "'+5' is not a number: 'uid=+5'"),
+    ("uid= 5", "' 5' is not a number: 'uid= 5'"),
+    ("uid=\u0665", "'\u0665' is not a number: 'uid=\u0665'"),
+    ("uid=4294967296", "4294967296 is too big: 'uid=4294967296'"),
+    ("pid<x", "'x' is not a number: 'pid<x'"),
+    ("pid=new,5", "'new' stands alone, as pid=new or pid!=new: 'pid=new,5'"),
+    ("pid<new", "'new' stands alone, as pid=new or pid!=new: 'pid<new'"),
+    ("tree=0", "there is no process 0: 'tree=0'"),
+    ("tree=abc", "'abc' is not a number: 'tree=abc'"),
+    ("comm=sixteen_bytes_xx", "a comm has at most 15 bytes, 'sixteen_bytes_xx' has 16"),
+    ("comm=ba*", "'comm' takes no wildcards: 'comm=ba*'"),
+    ("opnat.pathname=/x", "unknown event 'opnat': did you mean 'openat'?"),
+    ("openat.path=/x", "event 'openat' has no argument 'path': it has dirfd, pathname, flags, mode, retval"),
+    ("openat.pathnam=/x", "event 'openat' has no argument 'pathnam': did you mean 'pathname'?"),
+    ("unlink.flags=0", "event 'unlink' has no argument 'flags': it has pathname, retval"),
+    ("openat.=/x", "event 'openat' has no argument '': it has dirfd, pathname, flags, mode, retval"),
+    (".pathname=/x", "unknown event '': see `bfer list`"),
+    ("openat.pathname", "'openat.pathname' needs an operator (= !=) and a value"),
+    ("openat.pathname>x", "'openat.pathname' knows no operator '>', only = !=: 'openat.pathname>x'"),
+    ("openat.retval", "'openat.retval' needs an operator (= != < > <= >=) and a value"),
+    ("openat.retval=ENOENT", "calls fail with negative values, use -ENOENT: 'openat.retval=ENOENT'"),
+    (
+        "openat.retval=-ENOWAY",
+        "'-ENOWAY' is neither a number nor an error such as -ENOENT: 'openat.retval=-ENOWAY'",
+    ),
+    ("openat.retval=x", "'x' is neither a number nor an error such as -ENOENT: 'openat.retval=x'"),
+    ("openat.retval=9223372036854775808", "9223372036854775808 is too big: 'openat.retval=9223372036854775808'"),
+    ("openat.flags=O_WRITE", "'O_WRITE' is no value of flags (int): 'openat.flags=O_WRITE'"),
+    ("openat.dirfd=x", "'x' is no value of dirfd (int): 'openat.dirfd=x'"),
+    ("openat.mode=09", "'09' is no value of mode (mode_t): 'openat.mode=09'"),
+    (
+        "openat.pathname=/a*b",
+        "'*' is a wildcard only at the start and the end of a value: 'openat.pathname=/a*b'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD, ids=[text or "empty" for text, _ in BAD])
+def test_bad_expressions(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(text)
+    assert str(error.value) == message
+    assert "\n" not in str(error.value)
+
+
+def test_contradictions() -> None:
+    with pytest.raises(UsageError, match="pid=new and pid!=new exclude each other"):
+        parse("pid=new", "pid!=new")
+    with pytest.raises(UsageError, match="no event is left to trace: event!= removed them all"):
+        parse("event!=*")

@@ -1,0 +1,262 @@
+"""What goes to the kernel and what stays: together they must decide as a plain matcher does."""
+
+from __future__ import annotations
+
+from struct import unpack
+
+import pytest
+from fake_records import CATALOGUE, EVENTS, TABLE, record
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bfer import expr
+from bfer.pushdown import Plan, prefix_key, push_down, suffix_key
+from bfer.records import PATH_CUT, PATH_UNREADABLE
+from bfer.residual import Residual
+
+
+def plan_of(*texts: str, command: bool = False) -> Plan:
+    return push_down(expr.parse(texts, CATALOGUE), command)
+
+
+def kernel_passes(plan: Plan, number: int, path: bytes, status: int = 0) -> bool:
+    """path_is_selected() of programs/common.py, with a trie and a hash that work as the kernel's."""
+    wanted, unwanted = plan.rules.get(number, (0, 0))
+    if not wanted and not unwanted:
+        return True
+    hits = 0
+    if status != PATH_UNREADABLE:
+        length = len(path) + 1
+        key = (path + b"\0")[: min(length, 256)]
+        if plan.config.get("prefixes_on"):
+            entries = {}
+            for prefix, mask in plan.prefixes.items():
+                bits, data = unpack("=I256s", prefix_key(prefix))
+                assert bits <= 2048
+                entries[data[: bits // 8]] = mask
+            matching = [prefix for prefix in entries if key.startswith(prefix)]
+            if matching:
+                hits |= entries[max(matching, key=len)]
+        lengths = plan.suffix_lengths()
+        assert len(lengths) <= 8
+        table = {suffix_key(suffix): mask for suffix, mask in plan.suffixes.items()}
+        for size in lengths:
+            if length > size:
+                hits |= table.get(suffix_key((path + b"\0")[length - 1 - size : length - 1]), 0)
+    return not (wanted and not hits & wanted) and not hits & unwanted
+
+
+def passes(plan: Plan, name: str, path: bytes, status: int = 0, **fields: object) -> bool:
+    number = CATALOGUE.events[name].number
+    if not kernel_passes(plan, number, path, status):
+        return False
+    if not plan.residual:
+        return True
+    pointer = 8 if status == PATH_UNREADABLE else None
+    raw = record(name, path, status=status, pointer=pointer, **fields)
+    return bool(Residual(plan.residual, TABLE).keep([raw]))
+
+
+def plainly(path: bytes, words: list[str]) -> bool:
+    for word in words:
+        data = word.strip("*").encode()
+        if word in ("*", "**"):
+            return True
+        if word[0] == "*" and word[-1] == "*":
+            if data in path:
+                return True
+        elif word[-1] == "*":
+            if path.startswith(data):
+                return True
+        elif word[0] == "*":
+            if path.endswith(data):
+                return True
+        elif path == data:
+            return True
+    return False
+
+
+letters = st.text("ab/", min_size=0, max_size=4)
+words = st.one_of(
+    letters.filter(bool),
+    letters.map(lambda s: s + "*"),
+    letters.filter(bool).map(lambda s: "*" + s),
+    letters.map(lambda s: f"*{s}*"),
+    st.integers(57, 63).map(lambda n: "*" + "a" * n),
+    st.integers(250, 260).map(lambda n: "a" * n),
+    st.integers(250, 260).map(lambda n: "a" * n + "*"),
+)
+paths = st.one_of(
+    st.text("ab/", max_size=6),
+    st.integers(50, 70).map(lambda n: "a" * n),
+    st.integers(245, 265).map(lambda n: "a" * n),
+).map(str.encode)
+
+
+@given(
+    st.lists(words, max_size=4),
+    st.lists(words, max_size=4),
+    st.lists(words, max_size=3),
+    st.lists(paths, min_size=1, max_size=8),
+)
+def test_same_as_a_plain_matcher(wanted: list[str], unwanted: list[str], other: list[str], tried: list[bytes]) -> None:
+    texts = ["event=openat,open"]
+    texts += [f"openat.pathname={','.join(wanted)}"] if wanted else []
+    texts += [f"openat.pathname!={','.join(unwanted)}"] if unwanted else []
+    texts += [f"open.pathname={','.join(other)}"] if other else []
+    plan = plan_of(*texts)
+    for path in tried:
+        expected = (not wanted or plainly(path, wanted)) and not plainly(path, unwanted)
+        assert passes(plan, "openat", path) == expected
+        assert passes(plan, "open", path) == (not other or plainly(path, other))
+        assert passes(plan, "openat", path, PATH_UNREADABLE) == (not wanted)
+
+
+def test_simple_patterns_leave_nothing_to_user_space() -> None:
+    plan = plan_of("openat.pathname=/tmp/login*,/etc/passwd,*.conf", "openat.pathname!=/tmp/login.old")
+    assert not plan.residual
+    assert plan.rules == {257: (1, 2)}
+    assert plan.prefixes == {b"/tmp/login": 1, b"/etc/passwd\0": 1, b"/tmp/login.old\0": 3}
+    assert plan.suffixes == {b".conf": 1}
+    assert plan.config["prefixes_on"] == 1
+    assert plan.suffix_lengths() == [5]
+
+
+def test_no_path_filter_costs_nothing() -> None:
+    plan = plan_of("event=openat")
+    assert plan.config == {}
+    assert not plan.rules
+    assert not plan.residual
+    assert plan.calls == {257: "fd_path_int_int"}
+
+
+@pytest.mark.parametrize(
+    "word", ["*login*", "a" * 256, "a" * 256 + "*", "*" + "a" * 61], ids=["contains", "exact", "prefix", "suffix"]
+)
+def test_what_the_kernel_cannot_match(word: str) -> None:
+    plan = plan_of(f"openat.pathname=/tmp/x,{word}")
+    assert not plan.rules
+    assert not plan.prefixes
+    assert passes(plan, "openat", b"/tmp/x")
+    assert not passes(plan, "openat", b"/tmp/y")
+    # Of what is not wanted, each can go down alone.
+    plan = plan_of(f"openat.pathname!=/tmp/x,{word}")
+    assert plan.rules == {257: (0, 1)}
+    assert len(plan.residual[257].args["pathname"][1].unwanted) == 1
+
+
+@pytest.mark.parametrize(("word", "length"), [("a" * 255, 256), ("a" * 255 + "*", 255)])
+def test_longest_paths_of_a_trie(word: str, length: int) -> None:
+    plan = plan_of(f"openat.pathname={word}")
+    assert not plan.residual
+    assert [len(prefix) for prefix in plan.prefixes] == [length]
+
+
+def test_nine_suffix_lengths_do_not_fit() -> None:
+    eight = ",".join("*" + "a" * n for n in range(1, 9))
+    assert not plan_of(f"openat.pathname={eight}").residual
+    plan = plan_of(f"openat.pathname={eight},*aaaaaaaaa")
+    assert plan.residual
+    assert not plan.suffixes
+    # What one event cannot have must not be taken from another.
+    plan = plan_of(f"openat.pathname={eight},*aaaaaaaaa", "open.pathname=*x")
+    assert list(plan.residual) == [257]
+    assert plan.suffixes == {b"x": 1}
+
+
+def test_who_goes_down_whole() -> None:
+    plan = plan_of("uid=0,1000", "uid>2000", "pid!=5", "pid=new", "comm=cat", "comm!=dog", "tree=9", "follow")
+    assert plan.config == {
+        "uid_on": 1,
+        "uid_default": 1,
+        "uid_above": 2000,
+        "pid_on": 1,
+        "pid_default": 1,
+        "pid_new": 1,
+        "comm_on": 1,
+        "comm_default": 0,
+        "tree_on": 1,
+        "tree_default": 0,
+        "follow": 1,
+    }
+    assert plan.uids == {0: True, 1000: True}
+    assert plan.pids == {5: False}
+    assert plan.comms == {b"cat": True, b"dog": False}
+    assert plan.tree == {9: True}
+    assert plan.follows_processes
+    assert not plan.residual
+
+
+def test_defaults_of_unwanted_values() -> None:
+    config = plan_of("comm!=dog", "tree!=9", "pid!=new", "uid<5").config
+    assert config["comm_default"] == config["tree_default"] == 1
+    assert config["pid_new"] == 2
+    assert (config["uid_default"], config["uid_below"]) == (1, 5)
+
+
+def test_command_is_a_tree() -> None:
+    plan = plan_of(command=True)
+    assert plan.config == {"tree_on": 1, "tree_default": 0}
+    assert plan.follows_processes
+
+
+class TestResidual:
+    """Numbers and results."""
+
+    @pytest.mark.parametrize(
+        ("texts", "fields", "expected"),
+        [
+            (["openat.retval<0"], {"result": -2}, True),
+            (["openat.retval<0"], {"result": 3}, False),
+            (["openat.retval=-ENOENT"], {"result": -13}, False),
+            (["openat.flags=O_WRONLY|O_CREAT|O_TRUNC"], {}, True),
+            (["openat.flags=O_WRONLY"], {}, False),
+            (["openat.flags=*O_CREAT*"], {}, True),
+            (["openat.flags=O_RDWR*"], {}, False),
+            (["openat.flags!=577"], {}, False),
+            (["openat.flags!=577"], {"scalars": (3, 578, 0)}, True),
+            (["openat.mode=0644"], {}, True),
+            (["openat.mode=42*"], {}, True),
+            (["openat.mode=0600,0644"], {}, True),
+            (["openat.mode!=0644"], {}, False),
+            (["openat.dirfd=-100"], {}, True),
+            (["openat.dirfd=AT_FDCWD"], {"scalars": (0xFFFFFF9C, 0, 0)}, True),
+            (["openat.dirfd=3"], {}, False),
+            (["openat.pathname=*gin*", "openat.retval>=0"], {"result": -2}, False),
+            (["openat.pathname=*gin*", "openat.retval>=0"], {"result": 0}, True),
+        ],
+    )
+    def test_openat(self, texts: list[str], fields: dict[str, object], expected: bool) -> None:
+        assert passes(plan_of(*texts), "openat", b"/tmp/login.txt", **fields) == expected
+
+    def test_other_events_are_left_alone(self) -> None:
+        plan = plan_of("event=open,openat", "openat.retval<0", "openat.pathname=*x*")
+        residual = Residual(plan.residual, TABLE)
+        records = [record("open", b"/y", (0, 0)), record("openat", b"/x"), record("openat", b"/x", result=-2)]
+        assert residual.keep(records) == [records[0], records[2]]
+
+    def test_how(self) -> None:
+        plan = plan_of("openat2.how=*RESOLVE_BENEATH*")
+        how = (0, 0, 0, 8, 24)
+        assert passes(plan, "openat2", b"x", scalars=how)
+        assert not passes(plan, "openat2", b"x", scalars=(0, 0, 0, 4, 24))
+        raw = record("openat2", b"x", how, status=4)
+        assert not Residual(plan.residual, TABLE).keep([raw])
+        assert Residual(plan_of("openat2.how!=*O_PATH*").residual, TABLE).keep([raw])
+
+    def test_a_cut_path_has_no_known_end(self) -> None:
+        plan = plan_of("openat.pathname=*a*,*.x")
+        path = b"b" * 4101 + b".x"
+        assert passes(plan, "openat", path)
+        assert not passes(plan, "openat", path, PATH_CUT)
+        assert passes(plan, "openat", b"a" + path, PATH_CUT)
+
+    def test_cache_is_bounded(self) -> None:
+        residual = Residual(plan_of("openat.retval<0").residual, TABLE)
+        kept = residual.keep([record(pid=pid, result=-(pid % 2)) for pid in range(10000)])
+        assert len(kept) == 5000
+        assert len(residual._cache) <= 4096
+
+
+def test_programs_are_selected_by_native_number() -> None:
+    assert {event.number: event.program for event in EVENTS.values()} == plan_of().calls

@@ -1,0 +1,94 @@
+"""The single-file archive: contents, byte code, reproducibility. The compiler is not needed here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import pybpf.__main__
+from bfer import archive
+
+BUDGET = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def compiled_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pybpf.__main__, "compile_programs", lambda: ("/x/programs/bfer.bpf.o", b"\x7fELF object"))
+
+
+def run(path: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # -I: neither the directory of the tests nor the environment may lend a module.
+    return subprocess.run(
+        [sys.executable, "-I", path, *words], capture_output=True, text=True, check=False, cwd="/", env=environment
+    )
+
+
+@pytest.mark.parametrize("sourceless", [False, True])
+def test_archive_runs(sourceless: bool, tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    archive.make_archive(path, sourceless)
+    assert os.path.getsize(path) < BUDGET
+    assert os.access(path, os.X_OK)
+    done = run(path, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bfer ")
+    with open(path, "rb") as file:
+        assert file.readline() == b"#!/usr/bin/env python3\n"
+
+
+def test_archive_holds_the_packages_and_the_object(tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    archive.make_archive(path, False)
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        assert file.read("programs/bfer.bpf.o") == b"\x7fELF object"
+    assert {"__main__.py", "btf/reader.py", "pybpf/loader.py", "pybpf/object/reader.py", "bfer/__main__.py"} <= {*names}
+    assert {name.split("/")[0] for name in names} == {"__main__.py", *archive.PACKAGES}
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_sourceless_archive_holds_byte_code_only(tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    archive.make_archive(path, True)
+    with zipfile.ZipFile(path) as file:
+        assert [name for name in file.namelist() if name.endswith(".py")] == ["__main__.py"]
+        # Unchecked hash (PEP 552): no time stamp, and the source is never looked for.
+        assert file.read("bfer/__main__.pyc")[4:8] == b"\1\0\0\0"
+
+
+def test_sourceless_archive_names_the_version_it_needs(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    monkeypatch.setattr(
+        archive, "_CHECK", archive._CHECK.replace("{tag}", "cpython-27").replace("{tag!r}", "'cpython-27'")
+    )
+    archive.make_archive(path, True)
+    done = run(path, "--version")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"bfer: this archive holds byte code of cpython-27 only; this is {sys.implementation.cache_tag}\n"
+    )
+
+
+@pytest.mark.parametrize("sourceless", [False, True])
+def test_same_sources_same_bytes(sourceless: bool, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    for number in ("1", "2"):
+        path = os.path.join(str(tmp_path), number)
+        monkeypatch.setenv("PYTHONHASHSEED", number)
+        archive.make_archive(path, sourceless)
+        with open(path, "rb") as file:
+            contents.append(file.read())
+    assert contents[0] == contents[1]
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path: object) -> None:
+    directory = os.path.join(str(tmp_path), "taken")
+    os.mkdir(directory)
+    with pytest.raises(OSError, match="taken"):
+        archive.make_archive(directory, False)
+    assert os.listdir(str(tmp_path)) == ["taken"]
