@@ -6,6 +6,9 @@ _PRINTABLE = bytes(range(0x20, 0x7F))
 # Deleting these leaves nothing of a text that needs no escaping.
 TABLE_SAFE = _PRINTABLE.replace(b"\\", b"")
 JSON_SAFE = _PRINTABLE.replace(b"\\", b"").replace(b'"', b"") + b"\x7f"
+# These too, if they are valid UTF-8.
+_HIGH = bytes(range(0x80, 0x100))
+_JSON_SAFE_OR_HIGH = JSON_SAFE + _HIGH
 
 _NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x5C: "\\\\"}
 _JSON = {
@@ -20,9 +23,26 @@ _JSON = {
 }
 
 
+def safe_for_table(data: bytes) -> bool:
+    """Can ``data`` be printed as it is?"""
+    if not data.translate(None, TABLE_SAFE):
+        return True
+    try:
+        return b"\\" not in data and data.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def safe_for_json(data: bytes) -> bool:
+    """Can ``data`` stand in a JSON string as it is?"""
+    if not data.translate(None, JSON_SAFE):
+        return True
+    return not data.translate(None, _JSON_SAFE_OR_HIGH) and is_utf8(data)
+
+
 def for_table(data: bytes) -> bytes:
     r"""As strace prints strings: ``\n``, ``\33``; bytes that are no printable UTF-8 as ``\xff``."""
-    if not data.translate(None, TABLE_SAFE):
+    if safe_for_table(data):
         return data
     text = data.decode("utf-8", "surrogateescape")
     out = []
@@ -43,7 +63,7 @@ def for_table(data: bytes) -> bytes:
 
 def for_json(data: bytes) -> bytes:
     """The inside of a JSON string; what is no UTF-8 becomes U+FFFD."""
-    if not data.translate(None, JSON_SAFE):
+    if safe_for_json(data):
         return data
     return data.decode("utf-8", "replace").translate(_JSON).encode()
 

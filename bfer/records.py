@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from struct import Struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # A record is: u64 time, BLOCK, path without NUL (to the record's end).
 BLOCK_START = 8
 PATH_START = 200
@@ -47,8 +51,20 @@ class Block:
 CALL_OFFSET = 136
 CALL = Struct("=q5QII")
 
-TIME = Struct("=Q")
 POINTER = Struct("=Q")
+
+
+class _Split(dict):  # type: ignore[type-arg]
+    """By a record's length: the function that gives its time, block and path."""
+
+    def __missing__(self, length: int) -> Callable[[bytes], tuple[int, bytes, bytes]]:
+        if len(self) >= 512:
+            self.clear()
+        unpack = self[length] = Struct(f"=Q192s{length - PATH_START}s").unpack
+        return unpack
+
+
+SPLIT = _Split()
 
 PATH_CUT = 1
 PATH_UNREADABLE = 2

@@ -39,9 +39,11 @@ class Tracer:
         self.plan = plan
         self.family = ""
         self._links: list[Link] = []
-        spec = read_object(load_object())
-        configure(spec, plan, buffer_size)
-        self._collection = self._load(spec, btf_path)
+        names = ["sys_exit", *sorted(set(plan.calls.values()))]
+        if plan.follows_processes:
+            names += ["fork", "exit"]
+        self._programs = names
+        self._collection = self._load(buffer_size, btf_path)
         try:
             self.maps = self._collection.maps
             self._fill()
@@ -50,27 +52,28 @@ class Tracer:
             self._collection.close()
             raise
 
-    def _load(self, spec: ObjectSpec, btf_path: str) -> Collection:
+    def _load(self, buffer_size: int, btf_path: str) -> Collection:
         btf: Btf | None = None
         if btf_path:
             from btf.reader import Btf
 
             btf = Btf.open(btf_path)
         try:
-            return self._load_family(spec, btf)
+            return self._load_family(buffer_size, btf)
         finally:
             if btf is not None:
                 btf.close()
 
-    def _load_family(self, spec: ObjectSpec, btf: Btf | None) -> Collection:
+    def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
-        names = ["sys_exit", *sorted(set(self.plan.calls.values()))]
-        if self.plan.follows_processes:
-            names += ["fork", "exit"]
+        data = load_object()
         failure: Error | None = None
         for family in FAMILIES:
+            names = [name + family for name in self._programs]
+            spec = read_object(data, names)
+            configure(spec, self.plan, buffer_size)
             try:
-                collection = Collection(spec, [name + family for name in names], btf=btf)
+                collection = Collection(spec, names, btf=btf)
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
                     raise

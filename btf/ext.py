@@ -7,13 +7,15 @@ those of the object's .BTF.
 
 from __future__ import annotations
 
-from struct import pack, unpack_from
+from struct import iter_unpack, pack, unpack_from
 
 from btf.errors import BtfError
 from btf.format import MAGIC, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from btf.builder import Builder
 
     Records = dict[int, list[tuple[int, ...]]]
@@ -43,8 +45,11 @@ class Ext:
         self.core_relos: Records = {}
 
 
-def parse_ext(data: bytes, byteorder: str) -> Ext:
-    """Parse a .BTF.ext section. Longer records of newer compilers are cut; BtfError if malformed."""
+def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = None) -> Ext:
+    """Parse a .BTF.ext section. Longer records of newer compilers are cut; BtfError if malformed.
+
+    With ``keep``, only sections for which it is true, given the string offset of their name.
+    """
     mark = "<" if byteorder == "little" else ">"
     data = bytes(data)
     if len(data) < _HEADER_FUNC_LINE:
@@ -58,15 +63,17 @@ def parse_ext(data: bytes, byteorder: str) -> Ext:
         raise BtfError(f".BTF.ext: header length {length} is wrong in {len(data)} bytes")
     ext = Ext()
     func_off, func_len, line_off, line_len = unpack_from(f"{mark}4I", data, 8)
-    ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS)
-    ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS)
+    ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS, keep)
+    ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep)
     if length >= _HEADER_CORE:
         core_off, core_len = unpack_from(f"{mark}2I", data, 24)
-        ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS)
+        ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS, keep)
     return ext
 
 
-def _parse_records(data: bytes, mark: str, what: str, at: int, size: int, words: int) -> Records:
+def _parse_records(
+    data: bytes, mark: str, what: str, at: int, size: int, words: int, keep: Callable[[int], bool] | None
+) -> Records:
     records: Records = {}
     if not size:
         return records
@@ -85,10 +92,14 @@ def _parse_records(data: bytes, mark: str, what: str, at: int, size: int, words:
         at += 8
         if not count or at + count * record_size > end:
             raise BtfError(f".BTF.ext: {what} claims {count} records where {(end - at) // record_size} fit")
-        rows = records.setdefault(section, [])
-        for _ in range(count):
-            rows.append(unpack_from(layout, data, at))
-            at += record_size
+        stop = at + count * record_size
+        if keep is None or keep(section):
+            rows = records.setdefault(section, [])
+            if record_size == words * 4:
+                rows += iter_unpack(layout, data[at:stop])
+            else:
+                rows += [unpack_from(layout, data, start) for start in range(at, stop, record_size)]
+        at = stop
     return records
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import (
-    pt_regs___arm64,
-    task_struct___x86,
-)
+from pybpf.ktypes import pt_regs___arm64, task_struct, task_struct___x86
 from pybpf.lang import *
 
 CALLS = 512  # more than any architecture's highest system call number
@@ -14,6 +11,8 @@ CALLS = 512  # more than any architecture's highest system call number
 # Bits of a task's state that say "this call came through the 32-bit table".
 TS_COMPAT = 0x2  # arch/x86/include/asm/thread_info.h
 TIF_32BIT = 1 << 22  # arch/arm64/include/asm/thread_info.h
+
+PROC_PID_INIT_INO = 0xEFFFFFFC  # the initial pid namespace, include/linux/proc_ns.h
 
 # What the reader wrote into the doorbell before it went to sleep.
 WAKE_AT_NEXT, WAKE_AT_WATERMARK = 1, 2
@@ -176,12 +175,14 @@ def fill_context(who, task):
         who.pid = who.host_pid
         who.tid = who.host_tid
         who.ppid = who.host_ppid
-        who.pid_ns = thread_pid.numbers[0].ns.ns.inum
+        who.pid_ns = PROC_PID_INIT_INO
     else:
+        # As numbers these pointers are read by helper: rare, and following typed ones costs the verifier much time.
+        inner = cast(Ptr[task_struct], u64(task))
         who.tid = thread_pid.numbers[level].nr
         who.pid_ns = thread_pid.numbers[level].ns.ns.inum
-        who.pid = task.group_leader.thread_pid.numbers[level].nr
-        outer = parent.group_leader.thread_pid
+        who.pid = inner.group_leader.thread_pid.numbers[level].nr
+        outer = inner.real_parent.group_leader.thread_pid
         who.ppid = 0  # a parent outside of the namespace has no number in it
         if outer.level >= level:
             who.ppid = outer.numbers[level].nr

@@ -9,7 +9,7 @@ plain jumps then use.
 from __future__ import annotations
 
 from pybpf.asm.insn import Insn, encode
-from pybpf.asm.opcodes import BPF_JA, BPF_JMP32, JA
+from pybpf.asm.opcodes import BPF_JA, BPF_JMP32, JA, LD_IMM64
 from pybpf.errors import AsmError
 
 REACH = 0x7FFF  # slots a 16-bit offset spans in both directions (one more backwards, not used)
@@ -57,7 +57,7 @@ class Assembler:
         return len(self._numbers) - 1
 
     def jump(self, insn: Insn, target: Label) -> int:
-        """Append a jump or a call of a local function to ``target``; its offset is filled in by finish."""
+        """Append a jump to ``target``, or a call of it or a load of its address; finish fills in the distance."""
         self._targets[len(self._insns)] = target
         return self.emit(insn)
 
@@ -87,7 +87,10 @@ class Assembler:
         for index, label in self._targets.items():
             insn = self._insns[index]
             distance = self._distance(index, label)
-            if insn.is_gotol or not insn.is_jump:
+            if insn.op == LD_IMM64:
+                # The address of a function: the first slot's half is the distance, the second's stays 0.
+                insn.imm = distance & 0xFFFF_FFFF
+            elif insn.is_gotol or not insn.is_jump:
                 insn.imm = distance
             else:
                 insn.off = distance
@@ -113,7 +116,7 @@ class Assembler:
 
     def _relax_one(self) -> bool:
         """Give one jump that is too long a nearer target; returns whether there was one."""
-        if self._slots[-1] <= REACH:
+        if not self._slots or self._slots[-1] <= REACH:
             return False
         for index, label in self._targets.items():
             insn = self._insns[index]

@@ -29,6 +29,10 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.errors import AsmError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 
 _SLOT = {"little": struct.Struct("<BBhi"), "big": struct.Struct(">BBhi")}
@@ -89,6 +93,16 @@ class Insn:
         return self.op & 0xF7 == BPF_JMP32 | BPF_JA
 
     @property
+    def is_gotox(self) -> bool:
+        """Whether it is the indirect jump, whose target is in a register."""
+        return self.op == BPF_JMP | BPF_JA | BPF_X
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it calls a function that ``imm`` names (not one in a register)."""
+        return self.op == BPF_JMP | BPF_CALL
+
+    @property
     def falls_through(self) -> bool:
         """Whether the next instruction can run after it."""
         kind, code = self.op & 0x07, self.op & 0xF0
@@ -115,6 +129,38 @@ class Insn:
         if not -0x8000_0000 <= imm <= 0x7FFF_FFFF:
             raise AsmError(f"immediate {imm} of {self!r} does not fit 32 bits (signed)")
         return slot.pack(self.op, regs, self.off, imm)
+
+
+class Word(Insn):
+    """A slot that is no instruction this module could name: ``value`` is its 64 bits as the byte order reads them."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        super().__init__(0)
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Word({self.value:#018x})"
+
+    def key(self) -> tuple[int, int, int, int, int]:
+        """Fields to compare by."""
+        return -1, 0, 0, 0, self.value
+
+    def copy(self) -> Word:
+        """A new slot with the same value."""
+        return Word(self.value)
+
+    @property
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    def encode(self, byteorder: str = "little") -> bytes:
+        """The 8 bytes. Raises AsmError for a value of more than 64 bits."""
+        if not 0 <= self.value <= MASK64:
+            raise AsmError(f"{self.value:#x} does not fit 64 bits")
+        return self.value.to_bytes(8, "big" if byteorder == "big" else "little")
 
 
 def _s32(value: int) -> int:
@@ -153,6 +199,27 @@ def decode(code: bytes, byteorder: str = "little") -> list[Insn]:
             imm = (slots[index][3] & 0xFFFF_FFFF) << 32 | imm & 0xFFFF_FFFF
         insns.append(Insn(op, dst, src, off, imm))
         index += 1
+    return insns
+
+
+def decode_any(code: bytes, byteorder: str = "little") -> list[Insn]:
+    """``decode`` for code that may hold anything: slots that are no instruction come out as Word.
+
+    Raises AsmError only when the length is no multiple of 8.
+    """
+    if len(code) % 8:
+        raise AsmError(f"code of {len(code)} bytes is not a whole number of 8-byte instruction slots")
+    order: Literal["big", "little"] = "big" if byteorder == "big" else "little"
+    insns: list[Insn] = []
+    at = 0
+    while at < len(code):
+        size = 16 if code[at] == LD_IMM64 else 8
+        try:
+            insns += decode(code[at : at + size], byteorder)
+        except AsmError:
+            size = 8
+            insns.append(Word(int.from_bytes(code[at : at + 8], order)))
+        at += size
     return insns
 
 

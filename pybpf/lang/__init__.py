@@ -70,4 +70,5 @@ __all__ = [
     "u32",
     "u64",
 ]
-__all__ += [*CONSTANTS, *INTRINSICS, *HELPERS]
+for _names in (CONSTANTS, INTRINSICS, HELPERS):
+    __all__.extend(_names)

@@ -11,7 +11,7 @@ from pybpf.lang.layout import emit
 from pybpf.lang.opt import optimise
 from pybpf.lang.peephole import clean
 from pybpf.lang.regalloc import allocate
-from pybpf.lang.unit import CodeUnit
+from pybpf.object.unit import CodeUnit
 
 
 def generate(func: Function) -> CodeUnit:

@@ -10,7 +10,7 @@ from pybpf.errors import CompileError
 from pybpf.lang.btfgen import TypeTable
 from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Function
-from pybpf.lang.lower_stmts import Lowering
+from pybpf.lang.lower_function import Lowering
 from pybpf.lang.maps import Map
 from pybpf.lang.source import Sources
 from pybpf.lang.surface import PROGRAMS, Kind, Program, Subprog

@@ -1,6 +1,6 @@
 """Helper functions of the kernel that tracing programs may call, with typed signatures.
 
-Numbers and arguments are those of include/uapi/linux/bpf.h, names without the
+tail_call (12) is an intrinsic of the language. Numbers and arguments are those of include/uapi/linux/bpf.h, names without the
 ``bpf_`` prefix. Which program type may call which helper is the kernel's
 decision; it differs between versions, so nothing here repeats it.
 
@@ -31,7 +31,6 @@ _TABLE = """
 6 trace_printk mem size any? any? any? -> int
 7 get_prandom_u32 -> u32
 8 get_smp_processor_id -> u32
-12 tail_call ctx map u64 -> int
 14 get_current_pid_tgid -> u64
 15 get_current_uid_gid -> u64
 16 get_current_comm out size -> int

@@ -15,6 +15,9 @@ STORE and ATOMIC is a virtual register or a ``Slot`` (a place in the frame).
 
 from __future__ import annotations
 
+from pybpf.object.unit import Core as Core
+from pybpf.object.unit import Loc as Loc
+
 # --- operations -------------------------------------------------------------
 # op        fields                          meaning
 CONST = "const"  # dst imm                  dst = imm (any 64-bit value, signed or unsigned)
@@ -75,32 +78,6 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"slot({self.name or hex(id(self))}:{self.size})"
-
-
-class Core:
-    """A CO-RE relocation: root BTF type id, access string and kind (btf.core constants)."""
-
-    __slots__ = ("access", "kind", "type_id")
-
-    def __init__(self, kind: int, type_id: int, access: str) -> None:
-        self.kind = kind
-        self.type_id = type_id
-        self.access = access
-
-    def __repr__(self) -> str:
-        return f"core(kind={self.kind} type={self.type_id} {self.access})"
-
-
-class Loc:
-    """A place in DSL source: file name, 1-based line and column, and the line's text."""
-
-    __slots__ = ("col", "line", "path", "text")
-
-    def __init__(self, path: str, line: int, col: int, text: str) -> None:
-        self.path = path
-        self.line = line
-        self.col = col
-        self.text = text
 
 
 class Ins:

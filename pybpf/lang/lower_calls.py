@@ -114,7 +114,9 @@ class Calls(Maps):
         if thing in (builtins.min, builtins.max) and not constant:
             if node.keywords or len(values) < 2:
                 raise self.error(node, f"{thing.__name__}() takes two or more numbers")
-            numbers = [(self.number(value, part), part) for value, part in zip(values, node.args)]
+            numbers: list[tuple[Int | Const, ast.AST]] = [
+                (self.number(value, part), part) for value, part in zip(values, node.args)
+            ]
             return self.least(numbers, thing is builtins.max)
         if thing is builtins.len and len(values) == 1 and isinstance(values[0], Place):
             if isinstance(values[0].type, ArrayType):
@@ -153,7 +155,7 @@ class Calls(Maps):
             return self.truth_value(yes, no, self.block("bool"))
         value = self.expr(argument)
         if isinstance(value, Place) and isinstance(value.type, Scalar) and not value.type.big:
-            return self.convert(self.load(value, argument, type), type)
+            return self.convert(self.load_number(value, argument, type), type)
         value = self.rvalue(value, argument)
         if isinstance(value, Pointer):
             if type.size != 8:
@@ -233,7 +235,10 @@ class Calls(Maps):
                 assert map is not None
                 args.append(self.part(map, kind, value, part, slots))
             else:
-                args.append(self._plain_argument(kind, value, part))
+                argument = self._plain_argument(kind, value, part)
+                if kind == "size" and isinstance(argument, Imm) and not 0 <= argument.value <= whole:
+                    raise self.error(part, f"size {argument.value} is outside of the memory's {whole} bytes")
+                args.append(argument)
         pointer = helper.result in ("value", "mem", "task")
         if helper.result == "void":
             self.emit(ir.CALL, imm=helper.number, args=tuple(args))
@@ -294,10 +299,9 @@ class Calls(Maps):
         )
         for param in _params(routine.node.args):
             if param.arg in values:
-                value, part = values[param.arg]
+                self._enter_param(param, *values[param.arg])
             else:
-                value, part = self._constant(defaults[param.arg], param.arg, param), param
-            self._enter_param(param, value, part)
+                self._enter_param(param, self._constant(defaults[param.arg], param.arg, param), param)
         self.body(routine.node.body)
         if targets is not None and self.cur is not None:
             raise self.error(routine.node, f"{inline.name} returns nothing at its end, but its result is tested")
@@ -347,7 +351,7 @@ class Calls(Maps):
         """``value`` as annotated ``type``. Raises CompileError when it cannot be that."""
         if isinstance(type, Scalar):
             if isinstance(value, Place) and isinstance(value.type, Scalar):
-                value = self.load(value, node, type)
+                value = self.load_number(value, node, type)
             if isinstance(value, Int) or int_constant(value) is not None:
                 return self.convert(self.number(value, node), type)
         elif isinstance(type, PtrType):

@@ -32,7 +32,7 @@ from pybpf.lang.operand import (
     sign_of,
 )
 from pybpf.lang.surface import CONSTANTS, INTRINSICS, Compiled, Intrinsic
-from pybpf.lang.types import ConfigBase, Ptr, Scalar, Type, bool_, find_type, i64, u32, u64
+from pybpf.lang.types import ConfigBase, Ptr, PtrType, Scalar, Type, bool_, find_type, i64, u32, u64
 
 _CONSTANTS = (
     int, str, bytes, tuple, range, type(None), Map, ConfigBase, Type, Helper, Intrinsic, Compiled,
@@ -168,7 +168,7 @@ class Expressions(Numbers):
         if thing is not Ptr and find_type(thing) is None and not isinstance(thing, (tuple, str, bytes, range)):
             raise self.error(node.value, f"{self.describe(value)} cannot be indexed")
         if thing is Ptr and isinstance(index.value, str):
-            return Const(Ptr[self.type_named(index.value, node.slice)])
+            return Const(PtrType(self.type_named(index.value, node.slice)))
         try:
             found = thing[index.value]  # type: ignore[index]
         except (IndexError, KeyError, TypeError) as error:

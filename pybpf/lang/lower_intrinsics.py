@@ -74,6 +74,8 @@ class Intrinsics(Calls):
             return Void()
         if not isinstance(source, Place):
             raise self.error(args["source"], f"copy() takes places, not {self.describe(source)}")
+        if isinstance(source.type, StructType) and source.type.kernel:
+            raise self.error(args["source"], f"{source.type} is laid out by the kernel: copy its fields")
         size = min(to.type.size, source.type.size)
         if source.space == BTF and isinstance(source.type, (Scalar, PtrType)):
             self.store(to, source, node)

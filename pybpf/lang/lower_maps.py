@@ -15,6 +15,7 @@ from pybpf.lang.types import Scalar, StructType, Type, i64
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 RINGBUF_OUTPUT, RINGBUF_RESERVE, RINGBUF_SUBMIT, RINGBUF_DISCARD = 130, 131, 132, 133
 BPF_ANY, BPF_NOEXIST = 0, 1
+_ANY = Imm(BPF_ANY)
 
 _ATOMIC: dict[type[ast.operator], int] = {
     ast.Add: 0x00,
@@ -23,8 +24,6 @@ _ATOMIC: dict[type[ast.operator], int] = {
     ast.BitAnd: 0x50,
     ast.BitXor: 0xA0,
 }
-
-Arguments = "dict[str, ast.expr]"
 
 
 class Maps(Expressions):
@@ -58,12 +57,12 @@ class Maps(Expressions):
                 raise self.error(
                     node, f"a record is reserved by 'with {map.name}.reserve(T) as e:', so that it is always submitted"
                 )
-            raise self.error(node, f"a {map.kind} has no {name}(): it has output() and reserve()")
+            raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: output, reserve)")
         known = ("lookup", "update", "delete", "get") if map.deletes else ("lookup", "update", "get")
         if not map.keyed:
-            raise self.error(node, f"a {map.kind} has no {name}(): see tail_call()")
+            raise self.error(node, f"{map.kind} {map.name} has no {name}(): see tail_call()")
         if name not in known:
-            raise self.error(node, f"a {map.kind} has no {name}() (has: {', '.join(known)})")
+            raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: {', '.join(known)})")
         if name == "lookup":
             args = self.arguments(node, ("key",), 1, what)
             return self.lookup(map, self.expr(args["key"]), args["key"])
@@ -82,10 +81,10 @@ class Maps(Expressions):
     # --- entries
 
     def part(self, map: Map, what: str, value: Value, node: ast.AST, slots: list[Slot]) -> int:
-        """The address of a key or value for a helper; numbers and strings go through a frame slot, noted in ``slots``."""
+        """The address of a key or value; numbers and strings go through a frame slot, noted in ``slots``."""
         type = map.key if what == "key" else map.value
         if type is None:
-            raise self.error(node, f"a {map.kind} has no {what}s")
+            raise self.error(node, f"{map.kind} {map.name} has no {what}s")
         return self.spilled(type, f"{what} of {map.name}", value, node, slots)
 
     def spilled(self, type: Type, what: str, value: Value, node: ast.AST, slots: list[Slot]) -> int:
@@ -126,7 +125,7 @@ class Maps(Expressions):
         return self.value_pointer(map, found)
 
     def update(
-        self, map: Map, key: tuple[Value, ast.AST], value: tuple[Value, ast.AST], flags: int | Imm = Imm(BPF_ANY)
+        self, map: Map, key: tuple[Value, ast.AST], value: tuple[Value, ast.AST], flags: int | Imm = _ANY
     ) -> Int:
         """``m.update(k, v, flags)``: 0 or negative."""
         slots: list[Slot] = []
@@ -147,7 +146,7 @@ class Maps(Expressions):
     def map_contains(self, map: Map, key: Value, key_node: ast.expr, node: ast.expr, yes: Block, no: Block) -> None:
         """``key in map``."""
         if not map.keyed:
-            raise self.error(node, f"'in' does not look into a {map.kind}")
+            raise self.error(node, f"'in' does not look into {map.kind} {map.name}")
         found = self.lookup(map, key, key_node)
         self.branch("ne", self.pointer_reg(found), Imm(0), yes, no)
 
@@ -180,12 +179,12 @@ class Maps(Expressions):
         """``del m[k]``."""
         self._needs_entries(map, target, "deleted")
         if not map.deletes:
-            raise self.error(target, f"an entry of a {map.kind} always exists and cannot be deleted")
+            raise self.error(target, f"an entry of {map.kind} {map.name} always exists and cannot be deleted")
         self.delete(map, self.expr(target.slice), target.slice)
 
     def _needs_entries(self, map: Map, node: ast.AST, what: str) -> None:
         if not map.keyed:
-            raise self.error(node, f"entries of a {map.kind} cannot be {what} by a program")
+            raise self.error(node, f"entries of {map.kind} {map.name} cannot be {what} by a program")
 
     def change_entry(self, map: Map, node: ast.AugAssign, target: ast.Subscript) -> None:
         """``m[k] += n``: atomic unless per CPU; an absent entry counts as 0."""
@@ -207,7 +206,7 @@ class Maps(Expressions):
         self.start(there)
         place = Place(kind, MEM, found, 0, 8)
         if map.per_cpu:
-            self.store(place, self.binary(node.op, self.load(place, node), change, node), node)
+            self.store(place, self.binary(node.op, self.number(place, node), change, node), node)
         else:
             if operation is ast.Sub:
                 change = self.unary(ast.USub(), change, node)

@@ -319,6 +319,8 @@ class Numbers(Places):
         """Branch on the truth of a value."""
         value = self.rvalue(value, node)
         if isinstance(value, Const):
+            if not isinstance(value.value, (int, str, bytes, tuple, type(None))):
+                raise self.error(node, f"{self.describe(value)} is always true: call it, or test a number or pointer")
             self.goto(then if value.value else els)
         elif isinstance(value, Int):
             if isinstance(value.op, Imm):

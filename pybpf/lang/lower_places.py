@@ -28,6 +28,7 @@ FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, TYPE_EXISTS, TYPE_SIZE = 0, 1,
 
 PROBE_READ_KERNEL = 113
 
+_UNSIGNED = {1: u8, 2: u16, 4: u32, 8: u64}
 _NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
 
 
@@ -139,7 +140,7 @@ class Places(Emitter):
     def offset_core(self, place: Place, tail: tuple[int, ...] = ()) -> Core | None:
         """The relocation of a place's offset, None if it needs none; ``tail`` goes further into it."""
         path = (*place.path, *tail)
-        if place.root is None or not any(path[:1]) and len(path) == 1:
+        if place.root is None or (len(path) == 1 and path[0] == 0):
             return None
         return Core(FIELD_BYTE_OFFSET, self.unit.types.id(place.root), ":".join(map(str, path)))
 
@@ -207,6 +208,12 @@ class Places(Emitter):
             dst = swapped
         return Int(shown, dst)
 
+    def load_number(self, place: Place, node: ast.AST, want: Scalar) -> Int:
+        """Read a number that becomes ``want``."""
+        value = self.load(place, node, want)
+        assert isinstance(value, Int)
+        return value
+
     def _load_pointer(self, place: Place, type: PtrType, node: ast.AST) -> Pointer:
         # What the verifier knows the type of stays typed, as long as structures are pointed to.
         typed = place.space == BTF and isinstance(type.target, StructType)
@@ -244,6 +251,9 @@ class Places(Emitter):
         self.writable(place, node)
         type = place.type
         if isinstance(type, Scalar):
+            if isinstance(value, Place) and isinstance(value.type, Scalar) and value.type.size >= type.size:
+                # Only the low bytes count: no sign to extend.
+                value = self.load(value, node, _UNSIGNED[value.type.size])
             self._store_number(place, type, self.number(value, node), node)
         elif isinstance(type, PtrType):
             pointer = self.rvalue(value, node)

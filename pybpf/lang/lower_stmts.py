@@ -13,8 +13,6 @@ from pybpf.lang.ir import Imm
 from pybpf.lang.lower_intrinsics import Intrinsics
 from pybpf.lang.maps import Map, RingBuf
 from pybpf.lang.operand import (
-    BTF,
-    CTX,
     KERN,
     MEM,
     SIGNED,
@@ -32,8 +30,8 @@ from pybpf.lang.operand import (
     sign_of,
 )
 from pybpf.lang.source import assigned_names
-from pybpf.lang.surface import INTRINSICS, known_context
-from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, Type, array_of, bool_, i64, u32, u64
+from pybpf.lang.surface import INTRINSICS
+from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, bool_, i64, u32, u64
 
 MAX_UNROLL = 1024
 
@@ -64,17 +62,17 @@ class Statements(Intrinsics):
             self.give(slot)
         self.temps = outer
 
-    def _Pass(self, node: ast.Pass) -> None:  # noqa: N802
+    def _Pass(self, node: ast.Pass) -> None:
         pass
 
-    def _Expr(self, node: ast.Expr) -> None:  # noqa: N802
+    def _Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return  # a docstring
         if not isinstance(node.value, ast.Call):
             raise self.error(node, "this has no effect: assign the value, or call something")
         self.expr(node.value)
 
-    def _Delete(self, node: ast.Delete) -> None:  # noqa: N802
+    def _Delete(self, node: ast.Delete) -> None:
         for target in node.targets:
             assert isinstance(target, ast.Subscript)
             owner = self.expr(target.value)
@@ -84,13 +82,13 @@ class Statements(Intrinsics):
 
     # --- assignment
 
-    def _Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def _Assign(self, node: ast.Assign) -> None:
         first = node.targets[0]
         if len(node.targets) == 1 and isinstance(first, ast.Name) and self._construct_into(first, node.value):
             return
         value = self._for_target(first, node.value)
-        if len(node.targets) > 1:
-            value = self._settled(value)
+        if len(node.targets) > 1 or isinstance(first, ast.Tuple):
+            value = self._settled(self.rvalue(value, node.value))
         for target in node.targets:
             self.assign(target, value, node.value)
 
@@ -106,6 +104,8 @@ class Statements(Intrinsics):
                 and isinstance(var.value, Int)
             ):
                 return self.load(value, node, var.value.type)
+        elif not any(isinstance(part, ast.Call) for part in ast.walk(target)):
+            return value  # finding the target changes nothing, so storing may read the value
         return self.rvalue(value, node)
 
     def _settled(self, value: Value) -> Value:
@@ -123,7 +123,7 @@ class Statements(Intrinsics):
             return Group([self._settled(item) for item in value.items])
         return value
 
-    def _AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def _AnnAssign(self, node: ast.AnnAssign) -> None:
         assert isinstance(node.target, ast.Name)
         assert node.value is not None
         name = node.target.id
@@ -244,7 +244,7 @@ class Statements(Intrinsics):
         elif isinstance(value, Place):
             raise self.error(
                 node,
-                f"a {value.type} is not copied into a variable: use addr() for a pointer to it, or copy() into a Struct",
+                f"a {value.type} is not copied into a variable: use addr() for a pointer, or copy() into a Struct",
             )
         elif isinstance(value, Const) and value.value is not None:
             if var is not None:
@@ -291,10 +291,10 @@ class Statements(Intrinsics):
         self.move(slot.reg, register)
         self.flow[var] = value.nullable
 
-    def _AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802
+    def _AugAssign(self, node: ast.AugAssign) -> None:
         target = node.target
         if isinstance(target, ast.Name):
-            left = self.number(self.name(ast.Name(target.id, ast.Load(), **_position(target))), target)
+            left = self.number(self.name(target), target)
             var = self.frame.vars[target.id]
             if var.bound:
                 raise self.error(
@@ -313,11 +313,11 @@ class Statements(Intrinsics):
             raise self.error(target, f"{self.describe(place)} cannot be assigned to")
         self.writable(place, target)
         right = self.number(self.expr(node.value), node.value)
-        self.store(place, self.binary(node.op, self.load(place, target), right, node), node)
+        self.store(place, self.binary(node.op, self.number(place, target), right, node), node)
 
     # --- control flow
 
-    def _If(self, node: ast.If) -> None:  # noqa: N802
+    def _If(self, node: ast.If) -> None:
         then, els, out = self.block("then"), self.block("else"), self.block("endif")
         self.cond(node.test, then, els)
         for block, body in ((then, node.body), (els, node.orelse)):
@@ -326,7 +326,7 @@ class Statements(Intrinsics):
                 self.goto(out)
         self.start(out)
 
-    def _Return(self, node: ast.Return) -> None:  # noqa: N802
+    def _Return(self, node: ast.Return) -> None:
         frame = self.frame
         if frame.targets is not None:
             self._return_truth(node)
@@ -382,7 +382,7 @@ class Statements(Intrinsics):
         for reservation in reversed(self.frame.withs[depth:]):
             self.finish_reservation(reservation, node)
 
-    def _With(self, node: ast.With) -> None:  # noqa: N802
+    def _With(self, node: ast.With) -> None:
         item = node.items[0]
         call = item.context_expr
         target = item.optional_vars
@@ -415,10 +415,10 @@ class Statements(Intrinsics):
         self.goto(full)
         self.start(full)
 
-    def _Break(self, node: ast.Break) -> None:  # noqa: N802
+    def _Break(self, node: ast.Break) -> None:
         self._leave(node, False)
 
-    def _Continue(self, node: ast.Continue) -> None:  # noqa: N802
+    def _Continue(self, node: ast.Continue) -> None:
         self._leave(node, True)
 
     def _leave(self, node: ast.AST, again: bool) -> None:
@@ -428,7 +428,7 @@ class Statements(Intrinsics):
 
     # --- loops
 
-    def _For(self, node: ast.For) -> None:  # noqa: N802
+    def _For(self, node: ast.For) -> None:
         call = node.iter
         name = None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and self._is_static(call.func):
@@ -564,112 +564,6 @@ class Statements(Intrinsics):
                 self.flow[var] = True
 
 
-class Lowering(Statements):
-    """Lowering of one function."""
-
-    def program(self) -> None:
-        """Lower a program: the context, its arguments, the body."""
-        node = self.root.routine.node
-        params = [*node.args.posonlyargs, *node.args.args]
-        if not params:
-            raise self.error(node, f"program {node.name} takes the context as its first parameter")
-        self._begin(node)
-        context = self.pointer()
-        self.emit(ir.PARAM, dst=context, imm=0)
-        layout = self._context_type(params[0])
-        self._enter(params[0].arg, Pointer(layout, CTX, context, 0, False, 8), params[0])
-        if len(params) > 1 and not self.kind.arguments:
-            raise self.error(params[1], f"a {self.kind.name} program has no arguments besides the context")
-        used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-        for index, param in enumerate(params[1:]):
-            if param.annotation is None:
-                raise self.error(param, f"argument {param.arg!r} needs a type: {param.arg}: Ptr[T] or i64")
-            kind = self.type_expr(param.annotation)
-            if param.arg in used:
-                self._enter(param.arg, self._argument_value(kind, index, context, param), param)
-        self._end(node)
-
-    def _begin(self, node: ast.FunctionDef) -> None:
-        self.at(node)
-        self.func.loc = self.loc
-        entry = self.block("entry")
-        self.func.blocks.append(entry)
-        self.cur = entry
-
-    def _end(self, node: ast.FunctionDef) -> None:
-        self.body(node.body)
-        if self.cur is not None:
-            self.at(node.body[-1])
-            self.finish(Void(), node.body[-1])
-
-    def _enter(self, name: str, value: Value, node: ast.AST) -> None:
-        if name in self.frame.routine.assigned:
-            self.assign_name(name, value, node)
-            return
-        var = self.frame.vars[name] = Var(name, value, bound=True)
-        self.flow[var] = False
-
-    def _context_type(self, param: ast.arg) -> Type:
-        if param.annotation is not None:
-            kind = self.type_expr(param.annotation)
-            if isinstance(kind, PtrType):
-                kind = kind.target
-            if not isinstance(kind, StructType) or kind.kernel:
-                raise self.error(param.annotation, f"the context is described by a Struct, not {kind}")
-            return kind
-        known = known_context(self.section)
-        if known is not None:
-            return known
-        layout = StructType("context")
-        if self.kind.name == "raw_tp":
-            layout.add("args", array_of(u64, 12))
-            layout.finish()
-        return layout
-
-    def _argument_value(self, kind: Type, index: int, context: int, param: ast.arg) -> Value:
-        """Argument ``index`` of a program whose context is a row of 64-bit values."""
-        if isinstance(kind, PtrType):
-            # Pointers to anything but structures are plain numbers to the verifier.
-            typed = self.kind.space == BTF and isinstance(kind.target, StructType)
-            dst = self.pointer() if typed else self.scalar()
-            self.emit(ir.LOAD, dst=dst, a=context, off=8 * index)
-            return Pointer(kind.target, BTF if typed else KERN, dst)
-        if not isinstance(kind, Scalar) or kind.big:
-            raise self.error(param, f"an argument is a number or a pointer, not {kind}")
-        dst = self.scalar()
-        self.emit(ir.LOAD, dst=dst, a=context, off=8 * index)
-        # The upper bits of a narrow argument are not defined.
-        if kind.size < 8:
-            narrow = self.scalar()
-            self.emit(ir.SEXT if kind.signed else ir.ZEXT, dst=narrow, a=dst, size=kind.size)
-            dst = narrow
-        return Int(kind, dst)
-
-    def subprogram(self, params: list[tuple[str, Type | None]], result: Type) -> None:
-        """Lower a subprogram with these parameters; None stands for the context."""
-        node = self.root.routine.node
-        self.root.result = result
-        self._begin(node)
-        registers = []
-        for index, (_, kind) in enumerate(params):
-            dst = self.scalar() if isinstance(kind, Scalar) else self.pointer()
-            self.emit(ir.PARAM, dst=dst, imm=index)
-            registers.append(dst)
-        for (name, kind), register, param in zip(params, registers, [*node.args.posonlyargs, *node.args.args]):
-            value: Value
-            if kind is None:
-                value = Pointer(self._context_type(ast.arg(param.arg, None)), CTX, register, 0, False, 8)
-            elif isinstance(kind, PtrType):
-                target = kind.target
-                kernel = isinstance(target, StructType) and target.kernel
-                value = Pointer(target, KERN if kernel else MEM, register)
-            else:
-                assert isinstance(kind, Scalar)
-                value = Int(kind, register)
-            self._enter(name, value, param)
-        self._end(node)
-
-
 def _variable_type(value: Int | Const) -> Scalar:
     """The type of a variable without annotation."""
     if _is_boolean(value):
@@ -681,12 +575,3 @@ def _variable_type(value: Int | Const) -> Scalar:
 
 def _is_boolean(value: Int | Const) -> bool:
     return isinstance(value.value, bool) if isinstance(value, Const) else value.type is bool_
-
-
-def _position(node: ast.expr) -> dict[str, int | None]:
-    return {
-        "lineno": node.lineno,
-        "col_offset": node.col_offset,
-        "end_lineno": node.end_lineno,
-        "end_col_offset": node.end_col_offset,
-    }

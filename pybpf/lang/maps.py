@@ -39,6 +39,9 @@ class Map:
         self._name = name
         self._home: dict[str, Any] = sys._getframe(2).f_globals
 
+    def __repr__(self) -> str:
+        return f"{self.kind} {self._name or ''}".rstrip()
+
     @property
     def name(self) -> str:
         """The map's name. Raises CompileError for a map that no module-level variable holds."""

@@ -21,7 +21,7 @@ def optimise(func: Function) -> None:
         simplify(func)
         before = len(func.blocks)
         tidy(func)
-        reuse_values(func)
+        changed |= reuse_values(func)
         eliminate_copies(func)
         simplify(func)
         remove_dead(func)

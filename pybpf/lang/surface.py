@@ -136,7 +136,7 @@ class Program(Compiled):
 
     def variants(self) -> list[tuple[str, str, Kind]]:
         """``(name, section, kind)`` for every section; all but the first get the kind's name as suffix."""
-        out = []
+        out: list[tuple[str, str, Kind]] = []
         used: dict[str, int] = {}
         for section in self.sections:
             kind = kind_of(section)

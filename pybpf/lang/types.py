@@ -281,7 +281,7 @@ class _Scope(Mapping[str, Any]):
 
 def read_annotations(cls: type, depth: int) -> list[tuple[str, Type]]:
     """The annotated fields of ``cls`` in order; ``depth`` counts frames up to the class statement."""
-    notes = cls.__dict__.get("__annotations__")
+    notes = vars(cls).get("__annotations__")
     if notes is None and sys.version_info >= (3, 14):
         notes = cls.__annotations__
     frame = sys._getframe(depth + 1)

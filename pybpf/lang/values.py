@@ -5,14 +5,14 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.cfg import PURE, Liveness, predecessors, uses
 from pybpf.lang.fold import fits_s32
-from pybpf.lang.ir import Block, Function, Imm, Ins, Slot
+from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Slot
 
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 _REPEATABLE = frozenset((
     ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
-    ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP,
+    ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP, ir.LOAD, ir.FRAME, ir.MAP, ir.DATA, ir.CORE,
 ))  # fmt: skip
-_Key = tuple[str, tuple[int, ...], object, object, int, int, int]
+_Key = tuple[str, tuple[int, ...], object, object, object, int, int, int]
 _WRITES_MEMORY = frozenset((ir.STORE, ir.ATOMIC, ir.CALL, ir.CALLSUB))
 
 
@@ -212,31 +212,35 @@ def _written_while_live(func: Function, watched: dict[int, list[int]]) -> set[in
     return result
 
 
-def reuse_values(func: Function) -> None:
+def reuse_values(func: Function) -> bool:
     """Turn a computation whose result some register still holds into a copy.
 
     Results are remembered along all paths from their computation up to the next
     call (beyond it they would have to be kept in scarce registers), loads up to
-    the next write to memory within the block.
+    the next write to memory. A loop begins with nothing remembered.
     """
     preds = predecessors(func)
     ends: dict[Block, dict[_Key, int]] = {}
+    changed = False
     for block in func.blocks:
         known: dict[_Key, int] = {}
         before = preds[block]
         if before and all(pred in ends for pred in before):
             first, *rest = [ends[pred] for pred in before]
             known = {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
-        _reuse_in(block, known)
-        ends[block] = {key: vreg for key, vreg in known.items() if key[0] != ir.LOAD}
+        changed |= _reuse_in(block, known)
+        ends[block] = known
+    return changed
 
 
-def _reuse_in(block: Block, known: dict[_Key, int]) -> None:
+def _reuse_in(block: Block, known: dict[_Key, int]) -> bool:
+    changed = False
     for index, ins in enumerate(block.ins):
         key = _key(ins)
         if key is not None and key in known:
             block.ins[index] = ins = Ins(ir.MOV, dst=ins.dst, a=known[key], loc=ins.loc)
             key = None
+            changed = True
         if ins.op in (ir.CALL, ir.CALLSUB):
             known.clear()
         elif ins.op in _WRITES_MEMORY:
@@ -247,11 +251,12 @@ def _reuse_in(block: Block, known: dict[_Key, int]) -> None:
                 del known[old]
             if key is not None and ins.dst not in key[1]:
                 known[key] = ins.dst
+    return changed
 
 
 def _key(ins: Ins) -> _Key | None:
     """What makes two computations equal; the second element is the registers read."""
-    if ins.op not in _REPEATABLE and (ins.op != ir.LOAD or ins.ref is not None):
+    if ins.op not in _REPEATABLE:
         return None
     a: object = ins.a
     b: object = ("imm", ins.b.value & 0xFFFF_FFFF_FFFF_FFFF) if isinstance(ins.b, Imm) else ins.b
@@ -259,7 +264,7 @@ def _key(ins: Ins) -> _Key | None:
         a, b = b, a
     if isinstance(a, Slot):
         a = ("slot", id(a))
-    return ins.op, tuple(sorted(uses(ins))), a, b, ins.imm, ins.off, ins.size
+    return ins.op, tuple(sorted(uses(ins))), a, b, _ref_key(ins.ref), ins.imm, ins.off, ins.size
 
 
 def remove_dead(func: Function) -> bool:
@@ -384,9 +389,15 @@ def _ins_key(ins: Ins) -> object:
     """Equal for instructions that do the same."""
     return (
         ins.op, ins.dst, _operand_key(ins.a), _operand_key(ins.b), ins.imm, ins.off, ins.size,
-        ins.ref if isinstance(ins.ref, str) else id(ins.ref), tuple([_operand_key(arg) for arg in ins.args]),
+        _ref_key(ins.ref), tuple([_operand_key(arg) for arg in ins.args]),
         ins.cond, id(ins.then), id(ins.els),
     )  # fmt: skip
+
+
+def _ref_key(ref: object) -> object:
+    if isinstance(ref, Core):
+        return ref.kind, ref.type_id, ref.access
+    return ref if isinstance(ref, str) else id(ref)
 
 
 def _operand_key(operand: object) -> object:

@@ -120,11 +120,11 @@ class Elf:
         if section.size % REL_SIZE:
             raise ObjectError(f"ELF relocation section {section.name!r} is malformed")
         count = len(self.symbols)
-        out = []
-        for offset, info in Struct(self.prefix + REL).iter_unpack(self.bytes(section)):
-            if info >> 32 >= count:
-                raise ObjectError(f"ELF relocation in {section.name!r} names symbol {info >> 32} of {count}")
-            out.append((offset, info >> 32, info & 0xFFFFFFFF))
+        pairs = Struct(self.prefix + REL).iter_unpack(self.bytes(section))
+        out = [(offset, info >> 32, info & 0xFFFFFFFF) for offset, info in pairs]
+        for _, symbol, _ in out:
+            if symbol >= count:
+                raise ObjectError(f"ELF relocation in {section.name!r} names symbol {symbol} of {count}")
         return out
 
 

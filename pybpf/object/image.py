@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from btf.builder import Builder
     from btf.ext import ExtBuilder
-    from pybpf.lang.unit import CodeUnit
+    from pybpf.object.unit import CodeUnit
 
 
 def assemble(

@@ -31,6 +31,10 @@ from pybpf.object.spec import (
     Variable,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 _LD_IMM64, _CALL = 0x18, 0x85
 _OPCODE = {elf.R_BPF_64_64: _LD_IMM64, elf.R_BPF_64_32: _CALL}  # what each relocation type is for
 _PSEUDO_CALL = 1
@@ -47,39 +51,44 @@ _REFUSED = {
 }
 
 
-def read_object(data: bytes) -> ObjectSpec:
+def read_object(data: bytes, wanted: Iterable[str] | None = None) -> ObjectSpec:
     """What the ELF object ``data`` holds.
 
-    Every function is in ``programs``, subprograms (section ``.text``) included.
+    Every function is in ``programs``, subprograms (section ``.text``) included;
+    with ``wanted``, only these programs and the subprograms, which saves time
+    and memory where an object holds many. A wanted program that the object lacks is no error here.
     Instructions at ``relocs`` still hold the compiler's placeholders. In ``btf``
     the DATASEC types have their sizes and offsets filled in, as the kernel wants
     them. Raises ObjectError, and only that, for malformed or unsupported input.
     """
     try:
-        return _Reader(elf.Elf(bytes(data))).read()
+        return _Reader(elf.Elf(bytes(data)), None if wanted is None else frozenset(wanted)).read()
     except BtfError as error:
         raise ObjectError(f"BTF of the object: {error}", error.details) from error
 
 
 class _Function:
-    """A FUNC symbol with its place: ``start`` and ``end`` are bytes in its section."""
+    """A FUNC symbol with its place: ``start`` and ``end`` are bytes in its section; ``spec`` is filled in if ``wanted``."""
 
-    __slots__ = ("end", "spec", "start")
+    __slots__ = ("end", "spec", "start", "wanted")
 
-    def __init__(self, start: int, end: int, spec: ProgramSpec) -> None:
+    def __init__(self, start: int, end: int, spec: ProgramSpec, wanted: bool) -> None:
         self.start = start
         self.end = end
         self.spec = spec
+        self.wanted = wanted
 
 
 class _Reader:
-    def __init__(self, file: elf.Elf) -> None:
+    def __init__(self, file: elf.Elf, wanted: frozenset[str] | None) -> None:
         self.elf = file
+        self.wanted = wanted
         self.spec = ObjectSpec(file.byteorder)
         self.code: dict[int, elf.Section] = {}  # by section index, as the two below
         self.data: dict[int, elf.Section] = {}
         self.functions: dict[int, list[_Function]] = {}
         self.starts: dict[int, list[int]] = {}
+        self.names: set[str] = set()  # of all functions
         self.maps_index = 0
         self.map_names: dict[int, str] = {}  # offset in .maps -> name
         self.raw_btf: bytes = b""
@@ -186,12 +195,15 @@ class _Reader:
         before = self.functions.setdefault(shndx, [])
         if start % 8 or size % 8 or not size or end > section.size or (before and start < before[-1].end):
             raise ObjectError(f"function {name!r} has a bad place in section {section.name!r}: {start} to {end}")
-        if name in self.spec.programs:
+        if name in self.names:
             raise ObjectError(f"object has two functions named {name!r}: rename one")
+        self.names.add(name)
+        wanted = self.wanted is None or name in self.wanted or section.name == ".text"
         at = section.offset
-        spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end])
-        self.spec.programs[name] = spec
-        before.append(_Function(start, end, spec))
+        spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end] if wanted else b"")
+        if wanted:
+            self.spec.programs[name] = spec
+        before.append(_Function(start, end, spec, wanted))
 
     # --- BTF ---
 
@@ -215,8 +227,15 @@ class _Reader:
         """Splits the records of .BTF.ext, which count bytes from the section's start, among the functions."""
         btf = self.btf
         assert btf is not None
-        ext = parse_ext(self.raw_ext, self.elf.byteorder)
         functions = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
+        keep: Callable[[int], bool] | None = None
+        if self.wanted is not None:
+            names = {name for name, parts in functions.items() if any(part.wanted for part in parts)}
+
+            def keep(name: int) -> bool:
+                return btf.string(name) in names
+
+        ext = parse_ext(self.raw_ext, self.elf.byteorder, keep)
         for offset, records in ext.func_info.items():
             for function, part in _split(records, functions.get(btf.string(offset), [])):
                 start = function.start
@@ -266,6 +285,8 @@ class _Reader:
                 function = next(functions, None)
             if function is None or offset < function.start or offset % 8:
                 raise ObjectError(f"section {section.name!r}: relocation at {offset} is outside any function")
+            if not function.wanted:
+                continue
             at = offset - function.start
             if _OPCODE.get(type) != data[base + offset] or (type == elf.R_BPF_64_64 and offset + 16 > function.end):
                 what = "does not fit the instruction" if type in _OPCODE else "is not supported"
@@ -319,7 +340,7 @@ class _Reader:
         for index, functions in self.functions.items():
             known = relocated.get(index, set())
             for function in functions:
-                code = function.spec.insns
+                code = function.spec.insns  # empty for one that is not wanted
                 opcodes = code[::8]
                 slot = opcodes.find(_CALL)
                 while slot >= 0:
@@ -346,6 +367,8 @@ def _split(records: list[tuple[int, ...]], functions: list[_Function]) -> list[t
     records.sort()
     out = []
     for function in functions:
+        if not function.wanted:
+            continue
         part = records[bisect_left(records, (function.start,)) : bisect_left(records, (function.end,))]
         if [1 for record in part if record[0] & 7]:
             raise ObjectError(f"function {function.spec.name!r}: .BTF.ext record between two instructions")

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pybpf.lang.unit import CodeUnit
+    from pybpf.object.unit import CodeUnit
 
 _LD_IMM64, _CALL, _PSEUDO_CALL = 0x18, 0x85, 1
 

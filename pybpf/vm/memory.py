@@ -10,7 +10,7 @@ to 32 bits is as bad as a null pointer.
 from __future__ import annotations
 
 from itertools import count
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from pybpf.vm.errors import VmError
 
@@ -20,6 +20,8 @@ M64 = 0xFFFF_FFFF_FFFF_FFFF
 # Kernel addresses have the sign bit set, so these do.
 _pages = count(0x8000_0000, 2)
 _NULL_PAGE = 4096
+
+Order = Literal["little", "big"]
 
 
 class Region:
@@ -62,6 +64,10 @@ class Region:
         """Bytes whose value is not what ``data`` holds; None for all others. See context.PacketContext."""
         return None
 
+    def refuse(self, at: int, size: int, writes: bool) -> str:
+        """Why these bytes of the region are out of reach, in addition to bounds and permissions; "" if they are not."""
+        return ""
+
 
 class StackFrame(Region):
     """A frame of ``size`` bytes that nothing was written to yet."""
@@ -81,8 +87,8 @@ class Memory:
     type.
     """
 
-    def __init__(self, byteorder: str = "little", probe_mem: bool = False) -> None:
-        self.byteorder: str = byteorder
+    def __init__(self, byteorder: Order = "little", probe_mem: bool = False) -> None:
+        self.byteorder: Order = byteorder
         self.probe_mem = probe_mem
         # By the upper half of the address; the instructions look here first.
         self.pages: dict[int, Region] = {}
@@ -179,6 +185,9 @@ class Memory:
             if not whole:
                 raise VmError(f"{verb} {size} bytes at {describe(region, at)}, which has no bytes")
             raise VmError(f"{verb} {size} bytes at {describe(region, at)}: outside its {whole} bytes")
+        refusal = region.refuse(at, size, writes)
+        if refusal:
+            raise VmError(f"{verb} {size} bytes at {describe(region, at)}: {refusal}")
         return region, at
 
     def _fail(self, address: int, size: int, verb: str) -> NoReturn:
@@ -210,15 +219,15 @@ class Memory:
         region, at = self.locate(address, size, "reads")
         computed = region.load(at, size)
         if computed is not None:
-            return int.from_bytes(computed, self._order)
+            return int.from_bytes(computed, self.byteorder)
         self._check_stack(region, at, size, "reads", True, True)
-        return int.from_bytes(region.data[at : at + size], self._order)
+        return int.from_bytes(region.data[at : at + size], self.byteorder)
 
     def store(self, address: int, size: int, value: int) -> None:
         """What a store instruction does; ``value`` fits ``size`` bytes."""
         region, at = self.locate(address, size, "writes", True)
         self._check_stack(region, at, size, "writes", False, True)
-        self._put(region, at, value.to_bytes(size, self._order))
+        self._put(region, at, value.to_bytes(size, self.byteorder))
 
     def atomic(self, address: int, size: int, reads: bool = True, writes: bool = True) -> tuple[Region, int]:
         """Where an atomic instruction works: naturally aligned, and neither context nor packet."""
@@ -272,10 +281,6 @@ class Memory:
                 break
             result += byte
         return bytes(result)
-
-    @property
-    def _order(self) -> str:
-        return self.byteorder
 
     @staticmethod
     def _put(region: Region, at: int, data: bytes) -> None:

@@ -235,7 +235,7 @@ def test_constants_of_all_widths():
         "w1 = -0x80000000",
         "w1 = -0x1",
         "r1 = 0x100000000 ll",
-        "r1 = 0xffffffff7fffffff ll",
+        "r1 = -0x80000001 ll",
         "r0 = -0x1",
     ]
 

@@ -27,7 +27,7 @@ class Loc:
 
 
 class CodeUnit:
-    """As pybpf.lang.unit.CodeUnit."""
+    """As pybpf.object.unit.CodeUnit."""
 
     def __init__(self, name: str, section: str, code: bytes, stack: int) -> None:
         self.name = name

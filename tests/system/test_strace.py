@@ -94,8 +94,10 @@ def test_same_calls_arguments_and_results_as_strace(tmp_path: Path) -> None:
     fresh(folder)
     out = tmp_path / "events.json"
     subprocess.run(
-        [sys.executable, "-m", "bfer", "trace", f"event={CALLS}", "--output", f"json:{out}"]
-        + ["--output", "option:parse-arguments", "--", *workload],
+        [
+            *(sys.executable, "-m", "bfer", "trace", f"event={CALLS}", "--output", f"json:{out}"),
+            *("--output", "option:parse-arguments", "--", *workload),
+        ],
         check=True,
         env={**environment, "PYTHONPATH": str(ROOT)},
         timeout=120,

@@ -1,0 +1,117 @@
+"""Lowering of whole functions: programs with their context and arguments, and subprograms."""
+
+from __future__ import annotations
+
+import ast
+
+from pybpf.lang import ir
+from pybpf.lang.lower_stmts import Statements
+from pybpf.lang.operand import BTF, CTX, KERN, MEM, Int, Pointer, Value, Var, Void
+from pybpf.lang.surface import known_context
+from pybpf.lang.types import PtrType, Scalar, StructType, Type, array_of, u64
+
+
+class Lowering(Statements):
+    """Lowering of one function."""
+
+    def program(self) -> None:
+        """Lower a program: the context, its arguments, the body."""
+        node = self.root.routine.node
+        params = [*node.args.posonlyargs, *node.args.args]
+        if not params:
+            raise self.error(node, f"program {node.name} takes the context as its first parameter")
+        self._begin(node)
+        context = self.pointer()
+        self.emit(ir.PARAM, dst=context, imm=0)
+        layout = self._context_type(params[0])
+        self._enter(params[0].arg, Pointer(layout, CTX, context, 0, False, 8), params[0])
+        if len(params) > 1 and not self.kind.arguments:
+            raise self.error(params[1], f"a {self.kind.name} program has no arguments besides the context")
+        used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        for index, param in enumerate(params[1:]):
+            if param.annotation is None:
+                raise self.error(param, f"argument {param.arg!r} needs a type: {param.arg}: Ptr[T] or i64")
+            kind = self.type_expr(param.annotation)
+            if param.arg in used:
+                self._enter(param.arg, self._argument_value(kind, index, context, param), param)
+        self._end(node)
+
+    def _begin(self, node: ast.FunctionDef) -> None:
+        self.at(node)
+        self.func.loc = self.loc
+        entry = self.block("entry")
+        self.func.blocks.append(entry)
+        self.cur = entry
+
+    def _end(self, node: ast.FunctionDef) -> None:
+        self.body(node.body)
+        if self.cur is not None:
+            self.at(node.body[-1])
+            self.finish(Void(), node.body[-1])
+
+    def _enter(self, name: str, value: Value, node: ast.AST) -> None:
+        if name in self.frame.routine.assigned:
+            self.assign_name(name, value, node)
+            return
+        var = self.frame.vars[name] = Var(name, value, bound=True)
+        self.flow[var] = False
+
+    def _context_type(self, param: ast.arg) -> Type:
+        if param.annotation is not None:
+            kind = self.type_expr(param.annotation)
+            if isinstance(kind, PtrType):
+                kind = kind.target
+            if not isinstance(kind, StructType) or kind.kernel:
+                raise self.error(param.annotation, f"the context is described by a Struct, not {kind}")
+            return kind
+        known = known_context(self.section)
+        if known is not None:
+            return known
+        layout = StructType("context")
+        if self.kind.name == "raw_tp":
+            layout.add("args", array_of(u64, 12))
+            layout.finish()
+        return layout
+
+    def _argument_value(self, kind: Type, index: int, context: int, param: ast.arg) -> Value:
+        """Argument ``index`` of a program whose context is a row of 64-bit values."""
+        if isinstance(kind, PtrType):
+            # Pointers to anything but structures are plain numbers to the verifier.
+            typed = self.kind.space == BTF and isinstance(kind.target, StructType)
+            dst = self.pointer() if typed else self.scalar()
+            self.emit(ir.LOAD, dst=dst, a=context, off=8 * index)
+            return Pointer(kind.target, BTF if typed else KERN, dst)
+        if not isinstance(kind, Scalar) or kind.big:
+            raise self.error(param, f"an argument is a number or a pointer, not {kind}")
+        dst = self.scalar()
+        self.emit(ir.LOAD, dst=dst, a=context, off=8 * index)
+        # The upper bits of a narrow argument are not defined.
+        if kind.size < 8:
+            narrow = self.scalar()
+            self.emit(ir.SEXT if kind.signed else ir.ZEXT, dst=narrow, a=dst, size=kind.size)
+            dst = narrow
+        return Int(kind, dst)
+
+    def subprogram(self, params: list[tuple[str, Type | None]], result: Type) -> None:
+        """Lower a subprogram with these parameters; None stands for the context."""
+        node = self.root.routine.node
+        self.root.result = result
+        self._begin(node)
+        registers = []
+        for index, (_, kind) in enumerate(params):
+            dst = self.scalar() if isinstance(kind, Scalar) else self.pointer()
+            self.emit(ir.PARAM, dst=dst, imm=index)
+            registers.append(dst)
+        for (name, kind), register, param in zip(params, registers, [*node.args.posonlyargs, *node.args.args]):
+            value: Value
+            if kind is None:
+                value = Pointer(self._context_type(ast.arg(param.arg, None)), CTX, register, 0, False, 8)
+            elif isinstance(kind, PtrType):
+                target = kind.target
+                kernel = isinstance(target, StructType) and target.kernel
+                value = Pointer(target, KERN if kernel else MEM, register)
+            else:
+                assert isinstance(kind, Scalar)
+                value = Int(kind, register)
+            self._enter(name, value, param)
+        self._end(node)
