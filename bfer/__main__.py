@@ -27,6 +27,10 @@ def _main(words: list[str]) -> int:
     _occupy_standard_fds()
     debug = "--debug" in words
     try:
+        if words[:1] == ["archive"]:
+            from bfer import archive
+
+            return archive.main(words[1:])
         status = _act(cli.parse(words))
     except OutputClosed:
         return 0

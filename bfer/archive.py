@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from bfer.errors import UsageError
 from pybpf.errors import ObjectError
 
 PACKAGES = ("btf", "pybpf", "programs", "bfer")
@@ -42,6 +43,17 @@ for name, source in marshal.loads(sys.stdin.buffer.read()):
     out.append(MAGIC_NUMBER + UNCHECKED_HASH + digest + marshal.dumps(code))
 sys.stdout.buffer.write(marshal.dumps(out))
 """
+
+
+def main(words: list[str]) -> int:
+    """``bfer archive OUT [--pyc]``. Raises UsageError and what make_archive raises."""
+    options = [word for word in words if word.startswith("-")]
+    paths = [word for word in words if not word.startswith("-")]
+    if len(paths) != 1 or [word for word in options if word != "--pyc"]:
+        raise UsageError("usage: bfer archive OUT.pyz [--pyc]")
+    make_archive(paths[0], "--pyc" in options)
+    print(f"{paths[0]}: {os.path.getsize(paths[0])} bytes")
+    return 0
 
 
 def make_archive(out: str, sourceless: bool) -> None:

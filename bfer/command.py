@@ -1,4 +1,4 @@
-"""Running the command to trace: forked at once, but it waits at the gate until tracing is on."""
+"""Running the command to trace: forked, but it waits at the gate until tracing is on."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 HELP = """\
 usage: bfer trace [OPTION...] [EXPRESSION...] [-- COMMAND ARG...]
        bfer list
+       bfer archive OUT.pyz [--pyc]    all of bfer as one executable file (--pyc: byte
+                                       code only, starts faster, this Python version only)
        bfer --help | --version
 
 Trace system calls of processes: who, when, with which arguments and result.

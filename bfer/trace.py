@@ -61,23 +61,14 @@ class _Run:
 
     def run(self) -> int:
         signals = Signals(patient=bool(self.options.command))
-        command: Command | None = None
         try:
-            if self.options.command:
-                from bfer.command import Command
-
-                command = Command(self.options.command, signals.restore_in_child)
-            try:
-                return self.with_programs(signals, command)
-            finally:
-                if command is not None:
-                    command.close()
+            return self.with_programs(signals)
         except Hurry as hurry:
             return 128 + hurry.signum
         finally:
             signals.close()
 
-    def with_programs(self, signals: Signals, command: Command | None) -> int:
+    def with_programs(self, signals: Signals) -> int:
         from bfer.clock import RelativeClock, WallClock
         from bfer.loop import Loop
         from bfer.losses import Losses
@@ -86,7 +77,14 @@ class _Run:
         options, plan = self.options, self.plan
         clock = RelativeClock() if "relative-time" in self.outputs.options else WallClock()
         tracer = Tracer(plan, options.buffer or default_buffer(), options.btf)
+        command: Command | None = None
         try:
+            if options.command:
+                from bfer.command import Command
+
+                # Not before the programs are loaded: until its exec the child shares our memory,
+                # and every page that we write meanwhile becomes two.
+                command = Command(options.command, signals.restore_in_child)
             if options.debug:
                 say(f"debug: {tracer.family or 'tp_btf'} programs, settings {plan.config}")
             untracked = tracer.maps.get("untracked") if plan.follows_processes else None
@@ -97,6 +95,8 @@ class _Run:
             finally:
                 loop.close()
         finally:
+            if command is not None:
+                command.close()
             tracer.close()
 
     def residual(self) -> Residual | None:

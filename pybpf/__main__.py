@@ -1,4 +1,4 @@
-"""``python -m pybpf``: build object files from DSL modules, and say what is in an object file."""
+"""``python -m pybpf``: build object files from DSL modules or assembly text, and say what is in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pybpf.object.spec import ObjectSpec
 
@@ -48,6 +48,27 @@ def _parser() -> ArgumentParser:
     info = commands.add_parser("info", help="list what an eBPF object holds")
     info.add_argument("object", metavar="OBJECT", help="ELF object made by pybpf or clang")
     info.set_defaults(run=_info)
+    asm = commands.add_parser("asm", help="assemble text into machine code or an object")
+    asm.add_argument("file", metavar="FILE", help="assembly text; - is standard input")
+    asm.add_argument("-o", "--output", metavar="OUT", default="-", help="file to write; - is standard output (default)")
+    asm.add_argument("--elf", action="store_true", help="write an ELF object (default: the bare instructions)")
+    asm.add_argument(
+        "--long-jumps", action="store_true", help="reach far labels with gotol (cpu v4, Linux 6.6), not over islands"
+    )
+    asm.set_defaults(run=_asm)
+    disasm = commands.add_parser("disasm", help="show an object or machine code as assembly text")
+    disasm.add_argument("file", metavar="FILE", help="ELF object or bare instructions; - is standard input")
+    disasm.set_defaults(run=_disasm)
+    for command in (asm, disasm):
+        command.add_argument(
+            "--dialect",
+            choices=("llvm", "mnemonic"),
+            default="llvm",
+            help="llvm: r0 = *(u32 *)(r1 + 4); mnemonic: ldxw %%r0, [%%r1+4] (default: llvm)",
+        )
+        command.add_argument(
+            "--byteorder", choices=("little", "big"), default="little", help="of bare code and of what is written"
+        )
     return parser
 
 
@@ -180,6 +201,35 @@ def _info(options: Namespace) -> int:
     for variable in spec.variables.values():
         print(f"variable {variable.name} [{variable.section}+{variable.offset}]: {variable.size} bytes")
     return 0
+
+
+# --- asm, disasm ---
+
+
+def _asm(options: Namespace) -> int:
+    from pybpf.asmtool import run_asm
+
+    return _quietly(run_asm, options)
+
+
+def _disasm(options: Namespace) -> int:
+    from pybpf.asmtool import run_disasm
+
+    return _quietly(run_disasm, options)
+
+
+def _quietly(run: Callable[[Namespace], int], options: Namespace) -> int:
+    """``run(options)``, which ends without a word when whoever reads its output has gone."""
+    try:
+        status = run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer must not fail once more at exit.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        return 1
+    return status
 
 
 if __name__ == "__main__":

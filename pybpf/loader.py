@@ -80,15 +80,19 @@ class Collection:
         needed: set[str] = set()
         for parts in functions.values():
             needed |= linker.maps_of(parts)
+        # All that needs the kernel's BTF comes first, so that its megabytes (where it
+        # cannot be mapped) are free again when maps and the verifier ask for memory.
+        linked = {name: linker.Linked(parts, self._relocated, self._spec.byteorder) for name, parts in functions.items()}
+        ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
+        self._close_target()
         self._load_btf()
         # The object's order, so that what the kernel shows does not depend on hashing.
         for name in [*(n for n in self._spec.maps if n in needed), *sorted(needed - self._spec.maps.keys())]:
             self._add_map(name)
         fds = {name: map.fd for name, map in {**self.maps, **self._given}.items()}
-        for name, parts in functions.items():
-            linked = linker.Linked(parts, self._relocated, self._spec.byteorder)
-            linked.bind(fds)
-            self.programs[name] = self._load_program(linked, sections[name])
+        for name, program in linked.items():
+            program.bind(fds)
+            self.programs[name] = self._load_program(program, sections[name], ids.get(name, 0))
 
     def _load_btf(self) -> None:
         if not self._spec.btf:
@@ -122,10 +126,9 @@ class Collection:
             code = self._code[function.name] = bytes(raw)
         return code
 
-    def _load_program(self, linked: linker.Linked, section: Section) -> Program:
+    def _load_program(self, linked: linker.Linked, section: Section, attach_btf_id: int) -> Program:
         request = Request(linked.name, section, linked.insns, self._spec.license)
-        if section.btf is not None:
-            request.attach_btf_id = self._attach_id(linked.name, section)
+        request.attach_btf_id = attach_btf_id
         if self._object_btf is not None:
             request.btf_fd = self._object_btf.fd
             request.func_info = linked.func_info()
@@ -173,15 +176,20 @@ class Collection:
                 str(error),
             ) from None
 
-    def _close_btf(self) -> None:
-        """Let go of what only loading needs; the kernel keeps the object's BTF with the programs."""
+    def _close_target(self) -> None:
+        """Let go of the kernel's BTF if it was opened here."""
         if self._own_target is not None:
             self._own_target.close()
+        self._target = self._own_target = self._relocator = None
+
+    def _close_btf(self) -> None:
+        """Let go of what only loading needs; the kernel keeps the object's BTF with the programs."""
+        self._close_target()
         if self._local is not None:
             self._local.close()
         if self._object_btf is not None:
             self._object_btf.close()
-        self._target = self._own_target = self._local = self._relocator = self._object_btf = None
+        self._local = self._object_btf = None
         self._code = {}
 
     # --- explanations of a rejection ----------------------------------------------

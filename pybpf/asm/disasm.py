@@ -49,7 +49,7 @@ def text(insn: Insn, here: int = 0, label: str | Callable[[int], str] = "") -> s
         return UNKNOWN
     if insn.op == LD_IMM64 and insn.src:
         # LLVM shows the first slot only, and whatever the source register is.
-        return f"ld_pseudo r{insn.dst}, {insn.src:#x}, {insn.imm & 0xFFFF_FFFF:#x}"
+        return f"ld_pseudo\tr{insn.dst}, {insn.src:#x}, {insn.imm & 0xFFFF_FFFF:#x}"
     if insn.op & 0xE7 == BPF_LD | BPF_IND and insn.imm:
         insn = Insn(insn.op, insn.dst, insn.src)
     shown = render(form, insn, LLVM)
@@ -69,11 +69,7 @@ def disassemble(insns: Sequence[Insn], label: str | Callable[[int], str] = "") -
     lines = []
     slot = 0
     for insn in insns:
-        shown = text(insn, slot, label)
-        if shown.startswith("ld_pseudo "):
-            # The one instruction that LLVM prints with a mnemonic, so with a tab.
-            shown = shown.replace(" ", "\t", 1)
-        lines.append(f"{slot:8d}:\t{shown}")
+        lines.append(f"{slot:8d}:\t{text(insn, slot, label)}")
         slot += insn.slots
     return lines
 

@@ -404,7 +404,7 @@ def _constants(forms: list[Form]) -> None:
             "{r:dst} = {i64:imm} ll",
             "lddw {%:dst}, {i64:imm}",
             CPU_V1,
-            ("ld_pseudo {r:dst}, 0, {i64:imm}", "{r:dst} = {sym:imm} ll"),
+            ("ld_pseudo {r:dst}, 0x0, {i64:imm}", "{r:dst} = {sym:imm} ll"),
             ("lddw {%:dst}, {sym:imm}",),
         ),
     ]
@@ -416,7 +416,8 @@ def _constants(forms: list[Form]) -> None:
         (BPF_PSEUDO_MAP_IDX, "map_idx"),
         (BPF_PSEUDO_MAP_IDX_VALUE, "map_idx_value"),
     ):
-        llvm = f"ld_pseudo {{r:dst}}, {number}, {{i64:imm}}"
+        # The one instruction that LLVM prints with a mnemonic, so with a tab.
+        llvm = f"ld_pseudo\t{{r:dst}}, {number:#x}, {{i64:imm}}"
         short = f"lddw {{%:dst}}, {name} {{i:imm_first}}"
         label = (f"lddw {{%:dst}}, {name} {{label:imm}}",) if number == BPF_PSEUDO_FUNC else ()
         forms.append(Form(LD_IMM64, llvm, short, CPU_V1, (), label, src=number))

@@ -8,7 +8,7 @@ when none arrives.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from pybpf.asm import tokens as t
 from pybpf.asm.forms import DIALECTS, FORMS, LLVM, Form
@@ -72,7 +72,7 @@ class _Mismatch(Exception):
         self.message = message
 
 
-@lru_cache(maxsize=None)
+@cache
 def tree(dialect: str) -> Node:
     """The tree of all templates of ``dialect``."""
     if dialect not in DIALECTS:
@@ -102,6 +102,11 @@ def _add(root: Node, form: Form, template: str) -> None:
 
 
 # --- reading ---
+
+
+def _no_register(token: t.Token) -> _Mismatch:
+    letter = token.text[0].lower()
+    return _Mismatch(token, f"there is no register {_shorten(token.text)}: registers are {letter}0 to {letter}10")
 
 
 class Reader:
@@ -223,7 +228,9 @@ class Reader:
             return None
         number = int(match[2]) if len(match[2]) < 4 else 999
         if number > 10:
-            raise _Mismatch(token, f"there is no register {_shorten(token.text)}: registers are {letter}0 to {letter}10")
+            raise _Mismatch(
+                token, f"there is no register {_shorten(token.text)}: registers are {letter}0 to {letter}10"
+            )
         return number, at + 1
 
     def _signed(self, at: int) -> tuple[int, int, t.Token] | None:
@@ -314,7 +321,9 @@ class Reader:
             if int(token.text[1:5]) <= 10:
                 return None
             letter = token.text[0]
-            raise _Mismatch(token, f"there is no register {_shorten(token.text)}: registers are {letter}0 to {letter}10")
+            raise _Mismatch(
+                token, f"there is no register {_shorten(token.text)}: registers are {letter}0 to {letter}10"
+            )
         after, addend = at + 1, 0
         if kind == "sym" and after < len(self._tokens) and self._tokens[after].text in ("+", "-"):
             signed = self._signed(after)
@@ -379,7 +388,7 @@ def _shorten(text: str) -> str:
 # --- printing ---
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pieces(template: str) -> tuple[tuple[str, str, str], ...]:
     parts = _OPERAND.split(template)
     return tuple(zip(parts[::3], [*parts[1::3], ""], [*parts[2::3], ""]))
@@ -439,6 +448,6 @@ def _show(kind: str, value: int, dialect: str, target: str) -> str:
     if kind in ("jump", "pc"):
         before = "pc" if kind == "pc" else ""
         return f"{before}{value:+#x}" if dialect == LLVM else f"{before}{value:+d}"
-    if dialect == LLVM or kind == "i64":
-        return f"{value:#x}"
-    return str(value)
+    if kind == "i64" and dialect == LLVM:
+        return f"{value - (1 << 64) if value >> 63 else value:#x}"
+    return f"{value:#x}" if dialect == LLVM or kind == "i64" else str(value)

@@ -89,7 +89,7 @@ class Code:
         self.labels: dict[str, int] = {}
         self.functions: dict[str, int] = {}
         self.references: list[Reference] = []
-        # (slot, line) of every instruction in the text.
+        # (slot, line) of every instruction in the text, raw slots left out.
         self.lines: list[tuple[int, int]] = []
 
 
@@ -223,7 +223,7 @@ class Source:
             kind = operands[2].text.lower() if operands[2].kind == t.WORD else str(operands[2].value)
         else:
             raise self._missing(first, operands, 2, "a map type such as hash")
-        numbers = []
+        numbers: list[int] = []
         at = 3
         while at < len(operands) and len(numbers) < 4:
             self._comma(first, operands, at)
@@ -309,6 +309,11 @@ class Source:
         close = get_close_matches(name, list(self._defined), 1)
         return f": did you mean {close[0]}?" if close else ""
 
+    def error_at_label(self, name: str, message: str) -> AsmError:
+        """An error at the definition of label ``name``, or at the first line when there is none."""
+        found = self._defined.get(name)
+        return self.place.at(found[1], message) if found is not None else self.place.error(1, 1, message)
+
     def functions(self) -> set[str]:
         """The labels that are functions."""
         found = {name for name in self._declared if name in self._defined}
@@ -383,7 +388,11 @@ class Source:
             if "@" not in name:
                 code.labels[name] = assembler.slot(number) if number < len(section.insns) else end
         code.functions = {name: slot for name, slot in code.labels.items() if name in functions}
-        code.lines = [(assembler.slot(number), token.line) for number, token in enumerate(section.places)]
+        code.lines = [
+            (assembler.slot(number), token.line)
+            for number, token in enumerate(section.places)
+            if not isinstance(section.insns[number], Word)
+        ]
         code.references = [
             Reference(assembler.slot(number), kind, symbol.name, symbol.addend) for number, kind, symbol in pending
         ]

@@ -61,6 +61,7 @@ class Compilation:
         self._maps: dict[str, Map] = {}
         self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
         self._rodata = bytearray()
+        self._texts: dict[bytes, int] = {}
         self._variables: list[tuple[str, int, int, int]] = []
         self._subprogs: dict[tuple[Subprog, Kind], tuple[str, list[tuple[str, Type | None]], Scalar]] = {}
 
@@ -159,9 +160,17 @@ class Compilation:
             raise CompileError(f"{cls.__name__} has no setting {name!r} (has: {', '.join(found) or 'none'})")
         return found[name]
 
+    def text(self, raw: bytes) -> int:
+        """Offset in .rodata of a constant string."""
+        offset = self._texts.get(raw)
+        if offset is None:
+            offset = self._texts[raw] = len(self._rodata)
+            self._rodata += raw
+        return offset
+
     def data_sections(self) -> dict[str, tuple[bytes, Sequence[tuple[str, int, int, int]]]]:
         """What assemble() takes."""
-        return {".rodata": (bytes(self._rodata), self._variables)} if self._variables else {}
+        return {".rodata": (bytes(self._rodata), self._variables)} if self._rodata else {}
 
     @property
     def task_struct(self) -> StructType:

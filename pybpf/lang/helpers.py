@@ -6,7 +6,8 @@ decision; it differs between versions, so nothing here repeats it.
 
 Kinds of parameters: ``ctx`` the program's context; ``map`` a map; ``key`` and
 ``value`` of the map that came before; ``mem`` memory that is read, ``out``
-memory that is written; ``size`` the size in bytes of the memory before or after
+memory that is written; ``text`` a constant string in read-only
+memory; ``size`` the size in bytes of the memory before or after
 it, by default the whole of it; ``flags`` an integer, 0 by default; ``any`` an
 integer or an address; ``u64`` an integer; ``task`` a task from current_task() of
 a program that has typed pointers.
@@ -76,12 +77,12 @@ _TABLE = """
 149 snprintf_btf out size mem size flags -> int
 158 get_current_task_btf -> task
 160 ktime_get_coarse_ns -> u64
-165 snprintf out size mem mem? size? -> int
+165 snprintf out size text mem? size? -> int
 173 get_func_ip ctx -> u64
 174 get_attach_cookie ctx -> u64
 175 task_pt_regs task -> u64
 176 get_branch_snapshot out size flags -> int
-182 strncmp mem size mem -> int
+182 strncmp mem size text -> int
 183 get_func_arg ctx u64 out -> int
 184 get_func_ret ctx out -> int
 185 get_func_arg_cnt ctx -> int

@@ -226,6 +226,8 @@ class Calls(Maps):
                     raise self.error(part, "memory is wanted here, not an address")
                 register, whole = self.memory(value, part, kind == "out")
                 args.append(register)
+            elif kind == "text":
+                args.append(self._read_only_text(value, part))
             elif kind == "map":
                 if not (isinstance(value, Const) and isinstance(value.value, Map)):
                     raise self.error(part, f"a map is wanted here, not {self.describe(value)}")
@@ -247,6 +249,14 @@ class Calls(Maps):
             result = self._helper_result(helper, self.call(helper.number, *args, pointer=pointer), map)
         self.release(slots)
         return result
+
+    def _read_only_text(self, value: Value, node: ast.expr) -> int:
+        if not (isinstance(value, Const) and isinstance(value.value, (str, bytes))):
+            raise self.error(node, f"a constant string is wanted here, not {self.describe(value)}")
+        raw = value.value.encode() if isinstance(value.value, str) else value.value
+        dst = self.pointer()
+        self.emit(ir.DATA, dst=dst, ref=".rodata", off=self.unit.text(raw + b"\0"))
+        return dst
 
     def _plain_argument(self, kind: str, value: Value, node: ast.expr) -> int | Imm:
         value = self.rvalue(value, node)

@@ -8,7 +8,7 @@ them: every expression is such that None raises TypeError.
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 from pybpf.asm.insn import Insn
 from pybpf.asm.opcodes import (
@@ -44,7 +44,7 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.vm.memory import M32, M64, Order
 
-Registers = list  # of int | None
+Registers = list[Any]  # of int | None, which the steps find out by themselves
 Step = Callable[[], object]
 Jump = Callable[[], int]
 
@@ -134,12 +134,11 @@ _JUMP = "def make(r, d, s, k, taken, other):\n def jump():\n  return taken if {}
 
 def _maker(frame: str, expression: str, by_register: bool) -> Callable[..., Callable[[], int]]:
     source = frame.format(expression.format(a="r[d]", b="r[s]" if by_register else "k"))
-    made = _MAKERS.get(source)
-    if made is None:
-        names = dict(_NAMES)
+    if source not in _MAKERS:
+        names: dict[str, Any] = dict(_NAMES)
         exec(source, names)
-        made = _MAKERS[source] = names["make"]  # type: ignore[assignment]
-    return made
+        _MAKERS[source] = names["make"]
+    return _MAKERS[source]
 
 
 def _swap_expression(insn: Insn, byteorder: Order) -> str:

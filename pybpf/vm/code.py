@@ -80,7 +80,7 @@ def _wrong_alu(insn: Insn, wide: bool) -> str:
     if insn.dst == BPF_REG_FP:
         return _READ_ONLY
     if code == BPF_END:
-        if wide and by_register or insn.imm not in (16, 32, 64):
+        if (wide and by_register) or insn.imm not in (16, 32, 64):
             return UNKNOWN
         return _RESERVED if insn.off or insn.src else ""
     if code == BPF_NEG:
@@ -234,7 +234,9 @@ class Code:
 
     def error(self, at: int, reason: str) -> VmError:
         insn = self.slots[at]
-        return VmError(reason).locate(self.name, self.name, at, disasm.text(insn) if insn is not None else "second half")
+        return VmError(reason).locate(
+            self.name, self.name, at, disasm.text(insn) if insn is not None else "second half"
+        )
 
     def _find_entries(self) -> list[int]:
         found = {0}

@@ -13,11 +13,12 @@ SKF_LL_OFF = -0x200000
 _MINIMUM = ETH_HLEN  # what BPF_PROG_TEST_RUN takes
 
 # Layout: fields that give addresses, at which offset; ranges that may be written; those that may not be read.
-_XDP = (24, {0: "data", 4: "data_end", 8: "data_meta"}, (), ((20, 24),))
+_Layout = tuple[int, dict[int, str], tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+_XDP: _Layout = (24, {0: "data", 4: "data_end", 8: "data_meta"}, (), ((20, 24),))
 _TC_WRITABLE = ((8, 16), (32, 36), (44, 68), (72, 76), (152, 160))
-_TC = (192, {76: "data", 80: "data_end", 140: "data_meta"}, _TC_WRITABLE, ((88, 140), (144, 152)))
+_TC: _Layout = (192, {76: "data", 80: "data_end", 140: "data_meta"}, _TC_WRITABLE, ((88, 140), (144, 152)))
 # Socket filters have no direct access to the packet (net/core/filter.c, sk_filter_is_valid_access).
-_SOCKET = (192, {}, ((48, 68),), ((72, 84), (88, 152), (152, 160)))
+_SOCKET: _Layout = (192, {}, ((48, 68),), ((72, 84), (88, 152), (152, 160)))
 LAYOUTS = {"xdp": _XDP, "tc": _TC, "action": _TC, "socket": _SOCKET}
 
 
@@ -29,7 +30,7 @@ class PacketContext(Region):
     ``data``, ``data_meta`` and ``data_end`` read as addresses although they have 4 bytes.
     """
 
-    __slots__ = ("_hidden", "_memory", "_pointers", "_ranges", "big", "kind", "packet", "skipped")
+    __slots__ = ("_hidden", "_memory", "_pointers", "_ranges", "kind", "moved", "packet", "skipped")
 
     def __init__(self, memory: Memory, kind: str, frame: bytes) -> None:
         if kind not in LAYOUTS:
@@ -40,7 +41,7 @@ class PacketContext(Region):
         super().__init__(bytearray(size), f"the {kind} context", atomic=False)
         self._memory = memory
         self.kind = kind
-        self.big = memory.byteorder == "big"
+        self.moved = 0  # how far bpf_xdp_adjust_head took the start of the packet
         self.skipped = bytes(frame[:ETH_HLEN]) if kind == "socket" else b""
         self.packet = Region(bytearray(), "the packet")
         self.replace(frame[len(self.skipped) :])

@@ -145,7 +145,9 @@ class MapModel:
             return [bytes(value[at : at + size]) for at in range(0, len(value), stride)]
         if self.percpu and len(value) == size:
             return [bytes(value)] * self.cpus
-        raise MapError(f"{self}: a value has {stride * self.cpus if self.percpu else size} bytes, got {len(value)}", EINVAL)
+        raise MapError(
+            f"{self}: a value has {stride * self.cpus if self.percpu else size} bytes, got {len(value)}", EINVAL
+        )
 
     def join(self, values: list[bytes]) -> bytes:
         """The block that user space sees."""

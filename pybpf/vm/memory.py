@@ -164,7 +164,9 @@ class Memory:
                     return placed
         return region
 
-    def locate(self, address: int, size: int, verb: str, writes: bool = False, user: bool = False) -> tuple[Region, int]:
+    def locate(
+        self, address: int, size: int, verb: str, writes: bool = False, user: bool = False
+    ) -> tuple[Region, int]:
         """The region of ``size`` bytes at an address, and their offset in it. Raises VmError, which says why not.
 
         ``verb`` (reads, writes ...) is for the message. Does not look at what was initialised.

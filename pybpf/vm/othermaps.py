@@ -17,7 +17,7 @@ _PAGE = 4096
 
 
 class LpmTrie(MapModel):
-    """BPF_MAP_TYPE_LPM_TRIE. A key is a u32 number of bits in the machine's byte order and those bits, high ones first."""
+    """BPF_MAP_TYPE_LPM_TRIE. A key is a u32 number of bits in the machine's byte order, and the bits."""
 
     def __init__(self, spec: MapSpec, byteorder: Order = "little", cpus: int = 1) -> None:
         super().__init__(spec, byteorder, cpus)

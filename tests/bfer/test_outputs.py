@@ -320,3 +320,24 @@ def test_caches_are_bounded() -> None:
             lines = renderer.render([record(pid=pid) for pid in range(start, start + 500)], 0)
             assert lines.count(b"\n") == 500
         assert len(renderer._cache) <= 4096
+
+
+def test_a_full_cache_forgets_nothing_that_a_batch_needs() -> None:
+    for renderer in (Json(EVENTS, TABLE), Table(EVENTS, TABLE)):
+        for start in range(0, 4096, 256):
+            renderer.render([record(pid=pid) for pid in range(start, start + 256)], 0)
+        odd = record("unlink", scalars=(), status=PATH_UNREADABLE, pointer=0xABC, pid=9999)
+        batch = [odd, *(record(pid=pid) for pid in range(5000, 5255)), odd]
+        lines = renderer.render(batch, 0).splitlines()
+        assert lines[0] == lines[-1]
+        assert (b'"value":2748' if isinstance(renderer, Json) else b"0xabc") in lines[0]
+
+
+@given(st.lists(st.binary(max_size=6).map(lambda b: b.replace(b"\0", b"")), min_size=1, max_size=6))
+def test_halves_of_characters_do_not_join_across_paths(paths: list[bytes]) -> None:
+    raws = [record("unlink", path, ()) for path in paths]
+    lines = Json(EVENTS, TABLE).render(raws, 0).decode("utf-8").splitlines()
+    assert [json.loads(line)["args"][0]["value"] for line in lines] == [p.decode("utf-8", "replace") for p in paths]
+    table = Table(EVENTS, TABLE).render(raws, 0).decode("utf-8").split("\n")[:-1]
+    assert all(line.isprintable() for line in table)
+    assert len(table) == len(paths)

@@ -101,7 +101,11 @@ class Writer:
 
     def constant(self) -> str:
         low = -9 if self.signed else 0
-        return str(self.rng.choice([0, 1, 2, 3, 5, 7, 8, 63, 255, 1 << 31, (1 << 32) - 1, 1 << 40, low, self.rng.randint(low, 99)]))
+        return str(
+            self.rng.choice(
+                [0, 1, 2, 3, 5, 7, 8, 63, 255, 1 << 31, (1 << 32) - 1, 1 << 40, low, self.rng.randint(low, 99)]
+            )
+        )
 
     def atom(self) -> str:
         return self.rng.choice("abcd") if self.rng.random() < 0.7 else self.constant()
@@ -139,7 +143,11 @@ class Writer:
             if not self.signed and right == "0":
                 ops = ["==", "!=", ">", "<="]
             text = f"{self.rng.choice('abcd')} {self.rng.choice(ops)} {right}"
-            return f"{text} < {self.rng.choice('abcd')}" if self.rng.random() < 0.1 and not right.isdigit() and right[0] != "-" else text
+            return (
+                f"{text} < {self.rng.choice('abcd')}"
+                if self.rng.random() < 0.1 and not right.isdigit() and right[0] != "-"
+                else text
+            )
         if roll < 0.65:
             return f"not {self.rng.choice('abcd')}"
         if roll < 0.75:

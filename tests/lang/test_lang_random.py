@@ -25,7 +25,20 @@ def program(body: str, signed: bool) -> str:
 
 
 def inputs(rng: random.Random) -> dict[str, int]:
-    pool = [0, 1, 2, 3, M, M - 5, 1 << 63, (1 << 63) - 1, 1 << 31, (1 << 32) - 1, rng.getrandbits(64), rng.getrandbits(8)]
+    pool = [
+        0,
+        1,
+        2,
+        3,
+        M,
+        M - 5,
+        1 << 63,
+        (1 << 63) - 1,
+        1 << 31,
+        (1 << 32) - 1,
+        rng.getrandbits(64),
+        rng.getrandbits(8),
+    ]
     return {name: rng.choice(pool) for name in "abcd"}
 
 
@@ -40,7 +53,9 @@ def test_same_answer_as_python(tmp_path, signed, block):
         except CompileError as error:
             # Constants may meet in ways that are errors: a shift result beyond 64 bits, u64 with a negative one.
             refused += 1
-            assert any(word in str(error) for word in ("fit", "negative", "never below", "constant expression", "cast")), error
+            assert any(
+                word in str(error) for word in ("fit", "negative", "never below", "constant expression", "cast")
+            ), error
             continue
         code, _ = patch(generate(unit.functions[0]), lambda ref: 0, lambda kind, name: 0)
         rng = random.Random(seed)
