@@ -9,7 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import CALLS, RULE
+from bfer.records import RULE
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
@@ -88,7 +88,7 @@ class Tracer:
     def _fill(self) -> None:
         plan, maps = self.plan, self.maps
         for number, program in plan.calls.items():
-            maps["calls"].update(_u32(number), _u32(self._collection.programs[program + self.family].fd))
+            maps["calls" + self.family].update(_u32(number), _u32(self._collection.programs[program + self.family].fd))
         for name, numbers in (("uids", plan.uids), ("pids", plan.pids)):
             for number, verdict in numbers.items():
                 maps[name].update(_u32(number), _u32(verdict))
@@ -152,7 +152,6 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
         "tree": _TREE_SIZE if plan.config.get("tree_on") else 0,
         "followed": _TREE_SIZE if plan.config.get("follow") else 0,
         "path_rules": max(plan.rules, default=0) + 1,
-        "calls": CALLS,
     }
     for name, size in sizes.items():
         spec.maps[name].max_entries = max(size, 1)

@@ -6,6 +6,8 @@ from programs.records import *
 from pybpf.ktypes import pt_regs___arm64, task_struct, task_struct___x86
 from pybpf.lang import *
 
+LICENSE = "Dual MIT/GPL"
+
 CALLS = 512  # more than any architecture's highest system call number
 
 # Bits of a task's state that say "this call came through the 32-bit table".

@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pybpf: {error}", file=sys.stderr)
         if error.details:
             print(error.details, file=sys.stderr)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         print(f"pybpf: {name}{error.strerror or error}", file=sys.stderr)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pybpf.object.elf import Elf
     from pybpf.object.unit import CodeUnit
 
+_RESERVED = ("license", "version", "maps")  # what loaders read from these is not code
 _STATIC, _GLOBAL = 0, 1  # linkage of BTF functions
 
 
@@ -73,6 +74,10 @@ def assemble_object(
 
     parsed = source.Source(program, dialect, file)
     codes = parsed.assemble(long_jumps, relocatable=True)
+    for code in codes:
+        if code.name in _RESERVED or (code.name.startswith(".") and code.name != ".text"):
+            line = code.lines[0][1] if code.lines else 1
+            raise parsed.place.error(line, 1, f"section {code.name!r} is not for code")
     called = {reference.name for code in codes for reference in code.references}
     builder = Builder(byteorder)
     lines = program.split("\n")

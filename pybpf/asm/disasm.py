@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pybpf.asm.forms import FORMS, LLVM, Form
 from pybpf.asm.grammar import is_exact, render
-from pybpf.asm.insn import Insn, Word
+from pybpf.asm.insn import MASK64, Insn, Word
 from pybpf.asm.opcodes import (
     BPF_ALU,
     BPF_ALU64,
@@ -60,8 +60,8 @@ def text(insn: Insn, here: int = 0, label: str | Callable[[int], str] = "") -> s
 
 
 def place_name(label: str, offset: int) -> str:
-    """A place ``offset`` bytes behind ``label``."""
-    return f"{label}{offset:+#x}" if offset else label
+    """A place ``offset`` bytes behind ``label``; one before it wraps around, as LLVM prints it."""
+    return f"{label}+{offset & MASK64:#x}" if offset else label
 
 
 def disassemble(insns: Sequence[Insn], label: str | Callable[[int], str] = "") -> list[str]:

@@ -253,9 +253,9 @@ class Reader:
         if got is None:
             return None
         value, after, first = got
+        if kind in ("i", "i64") and not -(1 << 63) <= value <= MASK64:
+            raise _Mismatch(first, f"{value:#x} does not fit 64 bits")
         if kind == "i64":
-            if not -(1 << 63) <= value <= MASK64:
-                raise _Mismatch(first, f"{value:#x} does not fit 64 bits")
             return value & MASK64, after
         if kind == "i":
             # Both readings of 32 bits are taken, as LLVM does; the instruction sign-extends in any case.

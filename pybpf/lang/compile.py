@@ -11,7 +11,7 @@ from pybpf.lang.btfgen import TypeTable
 from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Function
 from pybpf.lang.lower_function import Lowering
-from pybpf.lang.maps import Map
+from pybpf.lang.maps import Map, ProgArray
 from pybpf.lang.source import Sources
 from pybpf.lang.surface import PROGRAMS, Kind, Program, Subprog
 from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32
@@ -19,20 +19,30 @@ from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32
 _STATIC, _GLOBAL = 0, 1
 
 
-def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o", *, license: str = "GPL") -> bytes:
+def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o") -> bytes:
     """Import the modules and compile every program that they define into one ELF object.
 
     The object holds the maps and settings that the programs use, and depends on
-    nothing but the sources. ``object_name`` stands in messages. Raises
-    CompileError, whose message starts with ``file:line:column``.
+    nothing but the sources. A module that says ``LICENSE = "..."`` sets the licence
+    that the kernel is told (default: GPL, without which it refuses most tracing
+    helpers). ``object_name`` stands in messages. Raises CompileError, whose
+    message starts with ``file:line:column``.
     """
     programs: list[Program] = []
+    licenses: dict[str, str] = {}
     for name in names:
-        importlib.import_module(name)
+        module = importlib.import_module(name)
         programs += PROGRAMS.get(name, {}).values()
+        if hasattr(module, "LICENSE"):
+            licenses[str(module.LICENSE)] = name
+    if len(licenses) > 1:
+        raise CompileError(
+            f"{object_name}: an object has one licence, but "
+            + ", ".join(f"{name} says {text!r}" for text, name in licenses.items())
+        )
     if not programs:
         raise CompileError(f"{object_name}: no programs are defined in {', '.join(names) or 'no modules'}")
-    return compile_functions(programs, object_name, license=license)
+    return compile_functions(programs, object_name, license=next(iter(licenses), "GPL"))
 
 
 def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf.o", *, license: str = "GPL") -> bytes:
@@ -59,6 +69,7 @@ class Compilation:
         self.functions: list[Function] = []
         self.func_ids: dict[str, int] = {}
         self._maps: dict[str, Map] = {}
+        self._suffix = ""  # of the variant that is being lowered
         self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
         self._rodata = bytearray()
         self._texts: dict[bytes, int] = {}
@@ -70,6 +81,7 @@ class Compilation:
     def add(self, program: Program) -> None:
         """Compile every variant of ``program`` to IR."""
         for name, section, kind in program.variants():
+            self._suffix = name[len(program.name) :]
             self.lower(program.function, name, section, kind)
 
     def lower(self, function: FunctionType, name: str, section: str, kind: Kind) -> Function:
@@ -132,7 +144,14 @@ class Compilation:
     # --- maps and settings
 
     def use_map(self, map: Map) -> str:
-        """Take a map into the object; its name."""
+        """Take a map into the object; its name.
+
+        A program array accepts programs of one type and hook only, so each variant
+        of a program has its own, with the variant's suffix.
+        """
+        if isinstance(map, ProgArray) and self._suffix:
+            name = map.name + self._suffix
+            map = self._maps.get(name) or ProgArray(map.max_entries, name=name)
         name = map.name
         if self._maps.setdefault(name, map) is not map:
             raise CompileError(f"two maps are called {name!r}: give one of them another name")

@@ -38,7 +38,8 @@ class Emitter:
         self._incoming: dict[Block, list[Flow]] = {}
         self._free: dict[int, list[Slot]] = {}
         self._stack = 0
-        self.temps: list[Slot] = []
+        self.temps: list[Slot] = []  # slots that end with the statement
+        self.passing: set[Slot] = set()  # the same of all statements under way
 
     # --- errors
 
@@ -188,6 +189,13 @@ class Emitter:
                 "keep big data in a PerCpuArray(T, 1) and look it up",
             )
         return Slot(rounded, 8, name)
+
+    def take_temporary(self, size: int, node: ast.AST, name: str = "") -> Slot:
+        """A slot that is given back at the end of the statement."""
+        slot = self.take(size, node, name)
+        self.temps.append(slot)
+        self.passing.add(slot)
+        return slot
 
     def give(self, slot: Slot) -> None:
         """Give a slot back: nothing refers to its contents any more."""

@@ -47,10 +47,11 @@ class Frame:
 
     An inlined body returns either to ``targets`` (then, else), when only the
     truth of its result matters, or by adding to ``arms``. A body without parent
-    returns for real, with a result of type ``result``.
+    returns for real. ``result`` is the annotated type of the result, if any, and
+    ``nothing`` says that it is annotated None.
     """
 
-    __slots__ = ("arms", "call", "loops", "parent", "result", "routine", "slots", "targets", "vars", "withs")
+    __slots__ = ("arms", "call", "loops", "nothing", "parent", "result", "routine", "slots", "targets", "vars", "withs")
 
     def __init__(self, routine: Routine, parent: Frame | None = None, call: ast.AST | None = None) -> None:
         self.routine = routine
@@ -63,6 +64,7 @@ class Frame:
         self.arms: list[Arm] = []
         self.targets: tuple[Block, Block] | None = None
         self.result: Type | None = None
+        self.nothing = False
 
 
 def merge(flows: Iterable[Flow]) -> Flow:

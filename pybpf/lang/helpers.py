@@ -1,16 +1,17 @@
 """Helper functions of the kernel that tracing programs may call, with typed signatures.
 
-tail_call (12) is an intrinsic of the language. Numbers and arguments are those of include/uapi/linux/bpf.h, names without the
-``bpf_`` prefix. Which program type may call which helper is the kernel's
-decision; it differs between versions, so nothing here repeats it.
+Numbers and arguments are those of include/uapi/linux/bpf.h, names without the
+``bpf_`` prefix (tail_call is an intrinsic of the language instead). Which
+program type may call which helper is the kernel's decision; it differs between
+versions, so nothing here repeats it.
 
 Kinds of parameters: ``ctx`` the program's context; ``map`` a map; ``key`` and
 ``value`` of the map that came before; ``mem`` memory that is read, ``out``
-memory that is written; ``text`` a constant string in read-only
-memory; ``size`` the size in bytes of the memory before or after
-it, by default the whole of it; ``flags`` an integer, 0 by default; ``any`` an
-integer or an address; ``u64`` an integer; ``task`` a task from current_task() of
-a program that has typed pointers.
+memory that is written; ``size`` the size in bytes of the memory before it, by
+default the whole of it; ``text`` a constant string in read-only memory; ``fmt``
+a string with its size, written as one argument; ``flags`` an integer, 0 by
+default; ``any`` an integer or an address; ``u64`` an integer; ``task`` a task
+from current_task() in a program that has typed pointers.
 
 Kinds of results: ``u64``, ``u32``; ``int``, negative on failure: helpers return
 64 bits with the sign extended; ``void``; ``value`` a pointer to the value type of
@@ -29,7 +30,7 @@ _TABLE = """
 3 map_delete_elem map key -> int
 4 probe_read out size any -> int
 5 ktime_get_ns -> u64
-6 trace_printk mem size any? any? any? -> int
+6 trace_printk fmt any? any? any? -> int
 7 get_prandom_u32 -> u32
 8 get_smp_processor_id -> u32
 14 get_current_pid_tgid -> u64

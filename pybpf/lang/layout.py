@@ -15,8 +15,8 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.lang.ir import Core, Function, Loc
 from pybpf.lang.mir import FRAME_ADDRESS, MBlock, MFunction, MIns
-from pybpf.object.unit import CodeUnit
 from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_MAP, Reloc
+from pybpf.object.unit import CodeUnit
 
 _KINDS = {"map": RELOC_MAP, "data": RELOC_DATA, "call": RELOC_CALL}
 

@@ -15,7 +15,7 @@ from pybpf.lang.helpers import Helper
 from pybpf.lang.ir import Block, Imm, Slot
 from pybpf.lang.lower_maps import Maps
 from pybpf.lang.lower_places import native
-from pybpf.lang.maps import Map, ProgArray, RingBuf
+from pybpf.lang.maps import Map
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, Const, Group, Int, Place, Pointer, Value, Var, Void, int_constant
 from pybpf.lang.surface import Compiled, Inline, Intrinsic, Subprog
 from pybpf.lang.types import (
@@ -27,7 +27,6 @@ from pybpf.lang.types import (
     Type,
     bool_,
     find_field,
-    find_type,
     i64,
     u8,
     u32,
@@ -100,8 +99,7 @@ class Calls(Maps):
         if isinstance(thing, Scalar) or thing is builtins.bool:
             return self._conversion(bool_ if thing is builtins.bool else thing, node)
         if isinstance(thing, StructMeta):
-            slot = self.take(thing.layout.size or 1, node, thing.layout.name)
-            self.temps.append(slot)
+            slot = self.take_temporary(thing.layout.size or 1, node, thing.layout.name)
             return self.construct(thing.layout, node, slot)
         return self._python(thing, node)
 
@@ -226,6 +224,9 @@ class Calls(Maps):
                     raise self.error(part, "memory is wanted here, not an address")
                 register, whole = self.memory(value, part, kind == "out")
                 args.append(register)
+            elif kind == "fmt":
+                register, whole = self.memory(value, part)
+                args += [register, Imm(whole)]
             elif kind == "text":
                 args.append(self._read_only_text(value, part))
             elif kind == "map":
@@ -312,9 +313,12 @@ class Calls(Maps):
                 self._enter_param(param, *values[param.arg])
             else:
                 self._enter_param(param, self._constant(defaults[param.arg], param.arg, param), param)
+        self.enter_result(routine.node.returns)
         self.body(routine.node.body)
         if targets is not None and self.cur is not None:
             raise self.error(routine.node, f"{inline.name} returns nothing at its end, but its result is tested")
+        if self.cur is not None and frame.result is not None:
+            raise self.error(routine.node, f"{inline.name} returns nothing at its end, but is annotated {frame.result}")
         end = self.arm(Void(), routine.node)
         if end is not None:
             frame.arms.append(end)
@@ -356,6 +360,13 @@ class Calls(Maps):
                 var.holds = origin.holds
         self.frame.vars[param.arg] = var
         self.flow[var] = isinstance(value, Pointer) and value.nullable
+
+    def enter_result(self, node: ast.expr | None) -> None:
+        """Note the annotation of the result."""
+        if isinstance(node, ast.Constant) and node.value is None:
+            self.frame.nothing = True
+        elif node is not None:
+            self.frame.result = self.type_expr(node)
 
     def coerce(self, value: Value, type: Type, node: ast.AST, what: str) -> Value:
         """``value`` as annotated ``type``. Raises CompileError when it cannot be that."""
@@ -431,6 +442,3 @@ def _params(args: ast.arguments) -> list[ast.arg]:
 
 def _is_kernel(type: Type) -> bool:
     return isinstance(type, StructType) and type.kernel
-
-
-__all__ = ["Calls", "ProgArray", "RingBuf", "find_type"]

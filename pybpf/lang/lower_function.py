@@ -34,6 +34,10 @@ class Lowering(Statements):
             kind = self.type_expr(param.annotation)
             if param.arg in used:
                 self._enter(param.arg, self._argument_value(kind, index, context, param), param)
+        self.enter_result(node.returns)
+        if self.root.result is not None and not isinstance(self.root.result, Scalar):
+            assert node.returns is not None
+            raise self.error(node.returns, f"a program returns a number, not {self.root.result}")
         self._end(node)
 
     def _begin(self, node: ast.FunctionDef) -> None:

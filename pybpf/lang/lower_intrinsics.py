@@ -10,7 +10,7 @@ from pybpf.lang.lower_calls import Calls
 from pybpf.lang.lower_places import FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, TYPE_EXISTS, TYPE_SIZE
 from pybpf.lang.maps import ProgArray
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, RODATA, Const, Int, Place, Pointer, Value, Void, int_constant
-from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, field_at, find_type, i64, u8, u32, u64
+from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, field_at, find_type, i64, u32, u64
 
 TAIL_CALL, PID_TGID, UID_GID, COMM, CURRENT_TASK, CURRENT_TASK_BTF = 12, 14, 15, 16, 35, 158
 READ_USER, READ_KERNEL, READ_USER_STR, READ_KERNEL_STR = 112, 113, 114, 115
@@ -27,6 +27,8 @@ class Intrinsics(Calls):
         value = self.expr(part)
         if not isinstance(value, Place):
             raise self.error(part, f"addr() takes a variable, field or element, not {self.describe(value)}")
+        if value.reg in self.passing and isinstance(part, ast.Call):
+            raise self.error(part, "this ends with the statement: assign it to a variable, then take its address")
         self._pin(part)
         if value.space in (BTF, KERN):
             return Pointer(value.type, KERN, self.address(value), 0, False, 1)
@@ -91,6 +93,16 @@ class Intrinsics(Calls):
             raise self.error(node, f"a place to write to is wanted here, not {self.describe(value)}")
         self.writable(value, node)
         return value
+
+    def do_atomic_add(self, node: ast.Call) -> Value:
+        """Add to a number in memory, atomically."""
+        args = self.arguments(node, ("place", "n"), 2, "atomic_add()")
+        to = self._destination(args["place"])
+        if not isinstance(to.type, Scalar) or to.type.size < 4 or to.type.big or to.space != MEM:
+            raise self.error(args["place"], f"atomic_add() works on numbers of 4 or 8 bytes in memory, not {to.type}")
+        change = self.number(self.expr(args["n"]), args["n"])
+        self.emit(ir.ATOMIC, a=to.reg, b=self.reg(self.operand(change)), off=to.off, size=to.type.size)
+        return Void()
 
     # --- reading memory
 
@@ -236,7 +248,7 @@ class Intrinsics(Calls):
     def do_tail_call(self, node: ast.Call) -> Value:
         """Go on with another program."""
         args = self.arguments(node, ("ctx", "programs", "index"), 3, "tail_call()")
-        if self.root.result is not None:
+        if self.func.section == ".text":
             raise self.error(node, "a subprogram cannot make tail calls on every kernel: call it from the program")
         context = self._plain_argument("ctx", self.expr(args["ctx"]), args["ctx"])
         programs = self.expr(args["programs"])
@@ -263,6 +275,3 @@ def _same_struct(one: Type, other: Type) -> bool:
         and other.kernel
         and one.essential() == other.essential()
     )
-
-
-__all__ = ["Intrinsics", "u8"]

@@ -270,6 +270,3 @@ class Maps(Expressions):
         self.emit(ir.CALL, imm=RINGBUF_DISCARD, args=(reservation.reg, Imm(0)))
         self.flow = {**self.flow, reservation: False}
         return Void()
-
-
-__all__ = ["Maps"]

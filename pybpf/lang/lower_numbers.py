@@ -11,7 +11,6 @@ from pybpf.lang.flow import Flow
 from pybpf.lang.ir import Block, Imm
 from pybpf.lang.lower_places import Places, native
 from pybpf.lang.operand import (
-    EITHER,
     SIGNED,
     UNSIGNED,
     Const,
@@ -333,6 +332,3 @@ class Numbers(Places):
             raise self.error(node, f"{value.type} is neither true nor false: test one of its fields")
         else:
             raise self.error(node, f"{self.describe(value)} is neither true nor false")
-
-
-__all__ = ["COMPARISONS", "EITHER", "Numbers"]

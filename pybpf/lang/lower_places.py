@@ -347,8 +347,7 @@ class Places(Emitter):
         """Address in a register and size of the memory that an argument names."""
         if isinstance(value, Const) and isinstance(value.value, (str, bytes)):
             raw = value.value.encode() + b"\0" if isinstance(value.value, str) else value.value
-            slot = self.take(len(raw) or 1, node)
-            self.temps.append(slot)
+            slot = self.take_temporary(len(raw) or 1, node)
             self.store_bytes(Place(char[len(raw) or 1], MEM, slot, 0, 8), raw, node)
             return self.slot_address(slot), len(raw)
         if isinstance(value, Pointer):

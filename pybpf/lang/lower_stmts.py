@@ -60,6 +60,7 @@ class Statements(Intrinsics):
             raise self.error(node, str(error)) from None
         for slot in self.temps:
             self.give(slot)
+            self.passing.discard(slot)
         self.temps = outer
 
     def _Pass(self, node: ast.Pass) -> None:
@@ -312,8 +313,9 @@ class Statements(Intrinsics):
         if not isinstance(place, Place):
             raise self.error(target, f"{self.describe(place)} cannot be assigned to")
         self.writable(place, target)
+        left = self.number(place, target)
         right = self.number(self.expr(node.value), node.value)
-        self.store(place, self.binary(node.op, self.number(place, target), right, node), node)
+        self.store(place, self.binary(node.op, left, right, node), node)
 
     # --- control flow
 
@@ -328,6 +330,8 @@ class Statements(Intrinsics):
 
     def _Return(self, node: ast.Return) -> None:
         frame = self.frame
+        if frame.nothing and node.value is not None:
+            raise self.error(node.value, "this function is annotated to return None")
         if frame.targets is not None:
             self._return_truth(node)
             return
@@ -336,8 +340,10 @@ class Statements(Intrinsics):
             value = self.rvalue(self.expr(node.value), node.value)
             if isinstance(value, (Place, Group)):
                 raise self.error(node.value, f"{self.describe(value)} cannot be returned: return numbers or pointers")
+            if frame.result is not None:
+                value = self.coerce(value, frame.result, node.value, "the result")
             if isinstance(value, Pointer) and isinstance(value.reg, ir.Slot):
-                if any(slot is value.reg for slot, _ in frame.slots):
+                if value.reg in self.passing or any(slot is value.reg for slot, _ in frame.slots):
                     raise self.error(
                         node.value, "this variable ends with the function: a pointer to it cannot be returned"
                     )
@@ -355,10 +361,12 @@ class Statements(Intrinsics):
         assert targets is not None
         if node.value is None:
             raise self.error(node, "nothing is returned here, but the result is tested")
-        if not self.frame.withs:
+        if not self.frame.withs and self.frame.result is None:
             self.cond(node.value, *targets)
             return
         value = self.rvalue(self.expr(node.value), node.value)
+        if self.frame.result is not None:
+            value = self.coerce(value, self.frame.result, node.value, "the result")
         self._unwind(0, node)
         if self.cur is not None:
             self.test(value, *targets, node)
@@ -368,13 +376,12 @@ class Statements(Intrinsics):
         wanted = self.root.result
         if isinstance(value, Void):
             if wanted is not None:
-                raise self.error(node, f"a {wanted} must be returned here")
+                raise self.error(node, f"a result of type {wanted} must be returned here")
             self.emit(ir.RET, a=Imm(0))
         else:
             if isinstance(value, Pointer):
                 raise self.error(node, "a pointer cannot be returned to the kernel")
-            number = self.number(value, node)
-            self.emit(ir.RET, a=self.convert(number, wanted).op if isinstance(wanted, Scalar) else self.operand(number))
+            self.emit(ir.RET, a=self.operand(self.number(value, node)))
         self.cur = None
 
     def _unwind(self, depth: int, node: ast.AST) -> None:

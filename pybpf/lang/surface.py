@@ -205,6 +205,7 @@ INTRINSICS = {
     name: Intrinsic(name, doc)
     for name, doc in (
         ("addr", "addr(place): a pointer to it."),
+        ("atomic_add", "atomic_add(place, n): add in one step, as needed where CPUs share a value."),
         ("cast", "cast(Ptr[T], x): the pointer or number x as a pointer to T."),
         ("comm", "comm(place): write the current task's name there."),
         ("copy", "copy(to, from): copy as many bytes as the smaller place has."),

@@ -25,12 +25,16 @@ from pybpf.asm.opcodes import (
 from pybpf.vm.arithmetic import Registers, Step
 from pybpf.vm.memory import M32, M64, Memory
 
-_LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_LAYOUTS = {
+    (size, order, signed): Struct(("<" if order == "little" else ">") + (letter.lower() if signed else letter))
+    for size, letter in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))
+    for order in ("little", "big")
+    for signed in (False, True)
+}
 
 
 def _layout(size: int, byteorder: str, signed: bool = False) -> Struct:
-    letter = _LETTERS[size]
-    return Struct(("<" if byteorder == "little" else ">") + (letter.lower() if signed else letter))
+    return _LAYOUTS[size, byteorder, signed]
 
 
 def memory_step(insn: Insn, registers: Registers, memory: Memory) -> Step:

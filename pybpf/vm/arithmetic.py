@@ -127,42 +127,42 @@ _NAMES = {
     "swap": swap,
 }
 # The expressions become closures: decoding is done once, and a step is one call.
-_MAKERS: dict[str, Callable[..., Callable[[], int]]] = {}
+_MAKERS: dict[tuple[int, int, str], Callable[..., Callable[[], int]]] = {}
 _STEP = "def make(r, d, s, k):\n def step():\n  r[d] = {}\n return step"
 _JUMP = "def make(r, d, s, k, taken, other):\n def jump():\n  return taken if {} else other\n return jump"
 
 
-def _maker(frame: str, expression: str, by_register: bool) -> Callable[..., Callable[[], int]]:
-    source = frame.format(expression.format(a="r[d]", b="r[s]" if by_register else "k"))
-    if source not in _MAKERS:
-        names: dict[str, Any] = dict(_NAMES)
-        exec(source, names)
-        _MAKERS[source] = names["make"]
-    return _MAKERS[source]
+def _make(key: tuple[int, int, str], frame: str, expression: str) -> Callable[..., Callable[[], int]]:
+    names: dict[str, Any] = dict(_NAMES)
+    exec(frame.format(expression.format(a="r[d]", b="r[s]" if key[0] & BPF_X else "k")), names)
+    maker: Callable[..., Callable[[], int]] = names["make"]
+    _MAKERS[key] = maker
+    return maker
 
 
-def _swap_expression(insn: Insn, byteorder: Order) -> str:
-    if insn.op & 0x07 != BPF_ALU64 and (byteorder == "big") == (insn.op & 0x08 == BPF_TO_BE):
-        return f"{{a}} & {(1 << insn.imm) - 1:#x}"  # it is in that order already: only cut
-    return f"swap({{a}}, {insn.imm})"
+def _expression(insn: Insn, byteorder: Order) -> str:
+    code, wide = insn.op & 0xF0, insn.op & 0x07 == BPF_ALU64
+    if code == BPF_END:
+        if not wide and (byteorder == "big") == (insn.op & 0x08 == BPF_TO_BE):
+            return f"{{a}} & {(1 << insn.imm) - 1:#x}"  # it is in that order already: only cut
+        return f"swap({{a}}, {insn.imm})"
+    if code == BPF_MOV and insn.off:
+        return _SIGN_EXTENDING[insn.off][not wide]
+    return (_SIGNED if insn.off else _BINARY)[code][not wide]
 
 
 def alu_step(insn: Insn, registers: Registers, byteorder: Order) -> Step:
     """What executes a valid instruction of class BPF_ALU or BPF_ALU64."""
-    code = insn.op & 0xF0
-    wide = insn.op & 0x07 == BPF_ALU64
-    if code == BPF_END:
-        expression = _swap_expression(insn, byteorder)
-    elif code == BPF_MOV and insn.off:
-        expression = _SIGN_EXTENDING[insn.off][not wide]
-    else:
-        expression = (_SIGNED if insn.off else _BINARY)[code][not wide]
-    make = _maker(_STEP, expression, bool(insn.op & BPF_X))
+    width = insn.imm if insn.op & 0xF0 == BPF_END else 0
+    key = (insn.op, insn.off | width << 8, byteorder)
+    make = _MAKERS.get(key) or _make(key, _STEP, _expression(insn, byteorder))
     return make(registers, insn.dst, insn.src, insn.imm & M64)
 
 
 def jump_step(insn: Insn, registers: Registers, taken: int, other: int) -> Jump:
     """What executes a valid conditional jump: gives one of the two places."""
-    wide = insn.op & 0x07 == BPF_JMP
-    make = _maker(_JUMP, _TESTS[insn.op & 0xF0][not wide], bool(insn.op & BPF_X))
+    key = (insn.op, 0, "")
+    make = _MAKERS.get(key)
+    if make is None:
+        make = _make(key, _JUMP, _TESTS[insn.op & 0xF0][insn.op & 0x07 != BPF_JMP])
     return make(registers, insn.dst, insn.src, insn.imm & M64, taken, other)

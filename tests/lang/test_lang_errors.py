@@ -313,3 +313,17 @@ def test_source_that_changed(tmp_path):
 
     with pytest.raises(CompileError, match="changed since it was imported"):
         compile_functions(programs_of(module))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("p = addr(S())\nreturn p.n", "this ends with the statement"),
+        ("p = escape()\nreturn p.n", "a pointer to it cannot be returned"),
+        ("p = same(S())\nreturn p.n", "a pointer to it cannot be returned"),
+    ],
+)
+def test_pointers_do_not_outlive_what_they_point_to(tmp_path, body, message):
+    more = MORE + "@inline\ndef escape():\n    s = S()\n    return addr(s)\n@inline\ndef same(s):\n    return addr(s)\n"
+    with pytest.raises(CompileError, match=message):
+        lower(tmp_path, function_text(body, more))

@@ -114,8 +114,9 @@ def test_layout_is_that_of_gcc(tmp_path):
 struct Inner { uint8_t a; uint32_t b; };
 struct Outer { uint16_t x; struct Inner inner[2]; char name[5]; uint64_t y; struct Outer *p; _Bool flag; };
 int main(void) {
-    printf("%zu %zu %zu %zu %zu %zu %zu", sizeof(struct Outer), offsetof(struct Outer, inner), offsetof(struct Outer, name),
-           offsetof(struct Outer, y), offsetof(struct Outer, p), offsetof(struct Outer, flag), offsetof(struct Inner, b));
+    printf("%zu %zu %zu %zu %zu %zu %zu", sizeof(struct Outer), offsetof(struct Outer, inner),
+           offsetof(struct Outer, name), offsetof(struct Outer, y), offsetof(struct Outer, p),
+           offsetof(struct Outer, flag), offsetof(struct Inner, b));
 }
 """)
     subprocess.run(["gcc", "-o", tmp_path / "layout", source], check=True)

@@ -244,3 +244,9 @@ def total(p: Ptr[Val], n: u32) -> i64:
     assert unit.functions[0].nparams == 2
     dump = unit.functions[1].dump()
     assert dump.count("callsub") == 2
+
+
+def test_atomic_add(tmp_path):
+    w = world(tmp_path, "v = Val(n=5)\natomic_add(v.n, ctx.a)\nreturn v.n", MORE, a=-7)
+    assert w.run() == -2
+    assert "atomic" in w.unit.functions[0].dump()

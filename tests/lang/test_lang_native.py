@@ -232,7 +232,7 @@ def _programs(which: int, tmp_path, settings: bool) -> bytes:
     for name in programs.MODULES:
         importlib.import_module(name)
     found = [program for name in programs.MODULES for program in programs_of(importlib.import_module(name))]
-    # Programs that share a prog array must be of one kind, so each alternative is an object of its own here.
+    # Each alternative on its own, as a loader would choose.
     kept = [program.sections for program in found]
     try:
         for program in found:
@@ -274,7 +274,10 @@ def test_shipped_programs_load_with_libbpf(tmp_path, which):
 
 def test_objects_are_reproducible(tmp_path):
     """The same sources give the same bytes, also in another interpreter with another hash seed."""
-    script = "import sys, programs; from pybpf.lang import compile_modules; sys.stdout.buffer.write(compile_modules(programs.MODULES))"
+    script = (
+        "import sys, programs; from pybpf.lang import compile_modules; "
+        "sys.stdout.buffer.write(compile_modules(programs.MODULES))"
+    )
     outputs = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.getcwd()}
@@ -302,3 +305,9 @@ def test_zip_archive(tmp_path):
     with load(data, "f") as loaded:
         assert loaded.programs["f"].test_run().retval == 5
     assert make_module  # the harness writes plain files
+
+
+def test_format_strings(tmp_path):
+    """Loaded, not run: it would write to the trace of the whole system."""
+    data = object_of(tmp_path, function_text("trace_printk('x %d %s', ctx.x, 5)\nreturn 0"))
+    load(data, "f").close()

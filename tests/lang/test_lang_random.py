@@ -10,7 +10,6 @@ from bpf_interp import BpfMachine, patch
 from lang_harness import CTX, World, lower, object_of
 from lang_random import M, Writer, python_answer
 
-from pybpf.errors import CompileError
 from pybpf.lang.backend import generate
 
 HEADS = {
@@ -45,18 +44,9 @@ def inputs(rng: random.Random) -> dict[str, int]:
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("block", range(4))
 def test_same_answer_as_python(tmp_path, signed, block):
-    refused = 0
     for seed in range(block * 40, block * 40 + 40):
         body = Writer(seed, signed).body()
-        try:
-            unit = lower(tmp_path, program(body, signed))
-        except CompileError as error:
-            # Constants may meet in ways that are errors: a shift result beyond 64 bits, u64 with a negative one.
-            refused += 1
-            assert any(
-                word in str(error) for word in ("fit", "negative", "never below", "constant expression", "cast")
-            ), error
-            continue
+        unit = lower(tmp_path, program(body, signed))
         code, _ = patch(generate(unit.functions[0]), lambda ref: 0, lambda kind, name: 0)
         rng = random.Random(seed)
         for _ in range(4):
@@ -66,7 +56,6 @@ def test_same_answer_as_python(tmp_path, signed, block):
             assert World(unit, context).run() & M == expected, f"seed {seed} {values}\n{body}"
             machine = BpfMachine(code, (CTX,), memory={CTX + i: byte for i, byte in enumerate(context)})
             assert machine.run() == expected, f"machine code, seed {seed} {values}\n{body}"
-    assert refused < 16
 
 
 @pytest.mark.native
@@ -80,15 +69,13 @@ def test_same_answer_in_the_kernel(tmp_path, signed):
     for seed in range(1000, 1030):
         body = Writer(seed, signed).body()
         stored = body.replace("\nreturn ", "\nctx.out = ") + "\nreturn 0"
-        try:
-            data = object_of(tmp_path, program(stored, signed))
-        except CompileError:
-            continue
+        data = object_of(tmp_path, program(stored, signed))
         try:
             loaded = Collection(read_object(data), ["f"])
         except VerifierError as error:
-            assert "too large" in error.details or "too complex" in error.details, error.details[-2000:]
-            continue
+            if "too large" in error.details or "too complex" in error.details:
+                continue  # more paths than the verifier walks
+            raise
         with loaded:
             rng = random.Random(seed)
             for _ in range(3):

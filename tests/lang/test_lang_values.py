@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from lang_harness import evaluate, lower
+from lang_harness import World, evaluate, lower
+
+from pybpf.errors import CompileError
 
 M = (1 << 64) - 1
 
@@ -246,3 +248,41 @@ def make(k):
 add5 = make(5)
 """
     assert evaluate(tmp_path, "return add5(ctx.a) + E.ONE + module.PRELUDE_LINES", more, a=100) == 118
+
+
+RESULTS = """
+@inline
+def low(x) -> u8:
+    return x
+
+@inline
+def silent(x) -> None:
+    if x:
+        return
+    x += 1
+
+@inline
+def wrong(x) -> None:
+    return x
+
+@inline
+def partly(x) -> u8:
+    if x:
+        return 1
+"""
+
+
+def test_annotated_results(tmp_path):
+    assert evaluate(tmp_path, "return low(ctx.a)", RESULTS, a=0x1FF) == 0xFF
+    assert evaluate(tmp_path, "if low(ctx.a):\n    return 1\nreturn 2", RESULTS, a=0x100) == 2
+    assert evaluate(tmp_path, "silent(ctx.a)\nreturn 3", RESULTS, a=1) == 3
+    for call, message in (("wrong(1)", "annotated to return None"), ("partly(ctx.a)", "annotated u8")):
+        with pytest.raises(CompileError, match=message):
+            evaluate(tmp_path, f"return {call}", RESULTS)
+
+
+def test_program_results(tmp_path):
+    text = "@hook('syscall')\ndef f(ctx) -> i32:\n    return u64(0xffffffff)\n"
+    assert World(lower(tmp_path, text)).run() == -1
+    with pytest.raises(CompileError, match="a result of type i32 must be returned here"):
+        lower(tmp_path, "@hook('syscall')\ndef f(ctx) -> i32:\n    pass\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -29,8 +30,7 @@ def test_kernel_agrees(case) -> None:
     try:
         got = run_kernel(case.spec)
     except VerifierError as error:
-        words = ("unknown opcode", "invalid opcode", "reserved field", "BPF_ATOMIC uses invalid", "incorrect", "BPF_LDX uses")
-        if any(word in error.details for word in words):
+        if re.search(r"unknown opcode|reserved field|invalid atomic opcode|invalid BPF_", error.details):
             pytest.skip(f"this kernel rejects {case.name}: {error}")
         raise
     assert got == case.expected
@@ -44,17 +44,17 @@ def rejected_immediates():
                     yield pytest.param(build(code, 0, imm=imm, off=off), id=f"{name}{bits}-{imm}")
 
 
-@pytest.mark.parametrize("insn", rejected_immediates())
+@pytest.mark.parametrize("insn", list(rejected_immediates()))
 def test_constant_without_meaning_is_refused(insn) -> None:
     spec = _one(insn)
-    with pytest.raises(VmError, match="shift by|division by the constant 0"):
+    with pytest.raises(VmError, match=r"shift by|division by the constant 0"):
         run_vm(spec)
 
 
 @pytest.mark.native
 @pytest.mark.parametrize("insn", list(rejected_immediates())[::7])
 def test_kernel_refuses_it_too(insn) -> None:
-    with pytest.raises(VerifierError, match="invalid shift|div by zero"):
+    with pytest.raises(VerifierError, match=r"invalid shift|div by zero"):
         run_kernel(_one(insn))
 
 

@@ -7,7 +7,9 @@ fractions, and share nothing with the interpreter.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from math import trunc
+from typing import Callable
 
 from vm_programs import Body, array, make_object, mov, movi, pack
 
@@ -59,6 +61,7 @@ from pybpf.asm.opcodes import (
 from pybpf.object.spec import ObjectSpec
 
 M64 = (1 << 64) - 1
+EXCHANGED = 0x0123456789ABCDEF  # what the compare-and-exchange cases store
 
 VALUES = [
     *(0, 1, 2, 3, 7, 10, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256),
@@ -137,9 +140,9 @@ class Case:
 
 
 class Filler:
-    """Makes a Case: ``add`` appends code that leaves a result in r0, which goes to the next place of ``out``.
+    """Makes a Case of single results: ``add`` appends code that leaves one in r0, which goes to ``out``.
 
-    r6 points to the input, ``VALUES`` behind one another, that the verifier knows nothing of.
+    r6 points to the input, ``VALUES`` behind one another, of which the verifier knows nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -156,26 +159,62 @@ class Filler:
         self.expected.append(expected)
 
     def case(self) -> Case:
-        maps = [array("in", 8 * len(VALUES), contents=pack(VALUES)), array("out", 8 * len(self.expected))]
-        return Case(self.name, make_object([self.body.end(0)], maps), self.expected)
+        return _case(self.name, self.body, self.expected)
+
+
+class Sweep:
+    """Makes a Case of results for every value, or pair of values: a loop around the code that ``add`` was given.
+
+    That code finds the values in r1 and r2, may change r1 to r5 and leaves its
+    result in r0; ``expected`` says from the values what that must be.
+    """
+
+    def __init__(self, name: str, pairs: bool) -> None:
+        self.name = name
+        self.pairs = pairs
+        self.outputs: list[tuple[list[Insn], Callable[[int, int], int]]] = []
+
+    def add(self, expected: Callable[[int, int], int], *insns: Insn) -> None:
+        self.outputs.append((list(insns), expected))
+
+    def case(self) -> Case:
+        body = Body().data(7, "out").add(movi(8, 0))
+        outer = body.slots
+        body.add(movi(9, 0))
+        inner = body.slots
+        for number, (insns, _) in enumerate(self.outputs):
+            for register, counter in ((1, 8), (2, 9)):
+                if register == 1 or self.pairs:
+                    body.data(6, "in").add(mov(0, counter), alu64(BPF_LSH, 0, imm=3), alu64(BPF_ADD, 6, 0))
+                    body.add(ldx(8, register, 6, 0))
+            body.add(movi(0, -1), *insns, stx(8, 7, 8 * number, 0))
+        body.add(alu64(BPF_ADD, 7, imm=8 * len(self.outputs)))
+        if self.pairs:
+            body.add(alu64(BPF_ADD, 9, imm=1), jmp(BPF_JLT, 9, inner - body.slots - 2, imm=len(VALUES)))
+        body.add(alu64(BPF_ADD, 8, imm=1), jmp(BPF_JLT, 8, outer - body.slots - 2, imm=len(VALUES)))
+        expected = [f(a, b) for a in VALUES for b in (VALUES if self.pairs else [0]) for _, f in self.outputs]
+        return _case(self.name, body, expected)
+
+
+def _case(name: str, body: Body, expected: list[int]) -> Case:
+    maps = [array("in", 8 * len(VALUES), contents=pack(VALUES)), array("out", 8 * len(expected))]
+    return Case(name, make_object([body.end(0)], maps), expected)
 
 
 def alu_cases() -> list[Case]:
     cases = []
     for name, (code, off) in ALU_CODES.items():
         for bits, build in ((64, alu64), (32, alu32)):
-            filler = Filler(f"{name}{bits}-reg")
-            for a in VALUES:
-                for b in VALUES:
-                    filler.add(alu_result(name, bits, a, b), filler.load(0, a), filler.load(1, b), build(code, 0, 1, off=off))
-                filler.add(alu_result(name, bits, a, a), filler.load(0, a), build(code, 0, 0, off=off))
-            cases.append(filler.case())
-            filler = Filler(f"{name}{bits}-imm")
-            for a in VALUES:
-                for imm in IMMEDIATES:
-                    if allowed_immediate(name, bits, imm):
-                        filler.add(alu_result(name, bits, a, imm), filler.load(0, a), build(code, 0, imm=imm, off=off))
-            cases.append(filler.case())
+            result = partial(alu_result, name, bits)
+            sweep = Sweep(f"{name}{bits}-reg", True)
+            sweep.add(result, mov(0, 1), build(code, 0, 2, off=off))
+            cases.append(sweep.case())
+            sweep = Sweep(f"{name}{bits}-imm", False)
+            for imm in IMMEDIATES:
+                if allowed_immediate(name, bits, imm):
+                    sweep.add(lambda a, b, r=result, imm=imm: r(a, imm), mov(0, 1), build(code, 0, imm=imm, off=off))
+            sweep.add(lambda a, b, r=result: r(a, a), mov(0, 1), build(code, 0, 0, off=off))
+            cases.append(sweep.case())
     return cases
 
 
@@ -189,30 +228,33 @@ def allowed_immediate(name: str, bits: int, imm: int) -> bool:
 def unary_cases(byteorder: str) -> list[Case]:
     cases = []
     for bits, kind in ((64, BPF_ALU64), (32, BPF_ALU)):
-        filler = Filler(f"neg{bits}")
-        for a in VALUES:
-            filler.add(unsigned(-a, bits), filler.load(0, a), Insn(kind | BPF_NEG, 0))
-        cases.append(filler.case())
+        sweep = Sweep(f"neg{bits}", False)
+        sweep.add(lambda a, b, bits=bits: unsigned(-a, bits), mov(0, 1), Insn(kind | BPF_NEG, 0))
+        cases.append(sweep.case())
         for width in (8, 16, 32):
             if width == 32 and bits == 32:
                 continue
-            filler = Filler(f"movsx{width}to{bits}")
-            for a in VALUES:
-                filler.add(unsigned(signed(a, width), bits), filler.load(1, a), Insn(kind | BPF_MOV | BPF_X, 0, 1, width))
-            cases.append(filler.case())
+            sweep = Sweep(f"movsx{width}to{bits}", False)
+            sweep.add(
+                lambda a, b, bits=bits, width=width: unsigned(signed(a, width), bits),
+                Insn(kind | BPF_MOV | BPF_X, 0, 1, width),
+            )
+            cases.append(sweep.case())
     for width in (16, 32, 64):
         for name, op in (
             ("le", BPF_ALU | BPF_END | BPF_TO_LE),
             ("be", BPF_ALU | BPF_END | BPF_TO_BE),
             ("bswap", BPF_ALU64 | BPF_END),
         ):
-            filler = Filler(f"{name}{width}")
-            for a in VALUES:
+            kept = (name == "le" and byteorder == "little") or (name == "be" and byteorder == "big")
+
+            def swapped(a: int, b: int, width: int = width, kept: bool = kept) -> int:
                 low = unsigned(a, width)
-                kept = (name == "le" and byteorder == "little") or (name == "be" and byteorder == "big")
-                swapped = int.from_bytes(low.to_bytes(width // 8, "big"), "little")
-                filler.add(low if kept else swapped, filler.load(0, a), Insn(op, 0, 0, 0, width))
-            cases.append(filler.case())
+                return low if kept else int.from_bytes(low.to_bytes(width // 8, "big"), "little")
+
+            sweep = Sweep(f"{name}{width}", False)
+            sweep.add(swapped, mov(0, 1), Insn(op, 0, 0, 0, width))
+            cases.append(sweep.case())
     filler = Filler("lddw")
     for a in VALUES:
         filler.add(a, ld_imm64(0, a))
@@ -245,18 +287,14 @@ def jump_cases() -> list[Case]:
             def taken(a: int, b: int, bits: int = bits, test=test) -> int:
                 return int(test(unsigned(a, bits), unsigned(b, bits), signed(a, bits), signed(b, bits)))
 
-            filler = Filler(f"{name}{bits}-reg")
-            for a in VALUES:
-                for b in VALUES:
-                    load = (filler.load(1, a), filler.load(2, b))
-                    filler.add(taken(a, b), *load, movi(0, 1), build(code, 1, 1, 2), movi(0, 0))
-                filler.add(taken(a, a), filler.load(1, a), movi(0, 1), build(code, 1, 1, 1), movi(0, 0))
-            cases.append(filler.case())
-            filler = Filler(f"{name}{bits}-imm")
-            for a in VALUES:
-                for imm in IMMEDIATES:
-                    filler.add(taken(a, imm), filler.load(1, a), movi(0, 1), build(code, 1, 1, imm=imm), movi(0, 0))
-            cases.append(filler.case())
+            sweep = Sweep(f"{name}{bits}-reg", True)
+            sweep.add(taken, movi(0, 1), build(code, 1, 1, 2), movi(0, 0))
+            cases.append(sweep.case())
+            sweep = Sweep(f"{name}{bits}-imm", False)
+            for imm in IMMEDIATES:
+                sweep.add(lambda a, b, t=taken, imm=imm: t(a, imm), movi(0, 1), build(code, 1, 1, imm=imm), movi(0, 0))
+            sweep.add(lambda a, b, t=taken: t(a, a), movi(0, 1), build(code, 1, 1, 1), movi(0, 0))
+            cases.append(sweep.case())
     for name, op in (("ja", Insn(0x05, off=1)), ("gotol", Insn(BPF_JMP32 | BPF_JA, imm=1))):
         filler = Filler(name)
         # Reached by a branch, so that nothing is unreachable.
@@ -289,25 +327,18 @@ def memory_cases(byteorder: str) -> list[Case]:
                 load = Insn(BPF_LDX | BPF_MEMSX | SIZES[size], 0, 6, at) if sx else ldx(size, 0, 6, at)
                 filler.add(unsigned(signed(raw, 8 * size), 64) if sx else raw, load)
             cases.append(filler.case())
-        stored = Filler(f"stx{8 * size}")
-        immediate = Filler(f"st{8 * size}")
+        stored, immediate = Sweep(f"stx{8 * size}", False), Filler(f"st{8 * size}")
         # Into the stack over eight bytes that are all ones, with neighbours seen by a load of the whole.
         for place in range(0, 8, size):
-            for value in VALUES:
+
+            def whole(value: int, b: int = 0, size: int = size, place: int = place) -> int:
                 expected = bytearray(b"\xff" * 8)
                 expected[place : place + size] = unsigned(value, 8 * size).to_bytes(size, byteorder)
-                stored.add(
-                    int.from_bytes(expected, byteorder),
-                    *(st(8, 10, -8, -1), stored.load(1, value)),
-                    *(stx(size, 10, place - 8, 1), ldx(8, 0, 10, -8)),
-                )
-            for value in IMMEDIATES:
-                expected = bytearray(b"\xff" * 8)
-                expected[place : place + size] = unsigned(value, 8 * size).to_bytes(size, byteorder)
-                immediate.add(
-                    int.from_bytes(expected, byteorder),
-                    *(st(8, 10, -8, -1), st(size, 10, place - 8, value), ldx(8, 0, 10, -8)),
-                )
+                return int.from_bytes(expected, byteorder)
+
+            stored.add(whole, st(8, 10, -8, -1), stx(size, 10, place - 8, 1), ldx(8, 0, 10, -8))
+            for imm in IMMEDIATES:
+                immediate.add(whole(imm), st(8, 10, -8, -1), st(size, 10, place - 8, imm), ldx(8, 0, 10, -8))
         cases += [stored.case(), immediate.case()]
     return cases
 
@@ -321,57 +352,55 @@ ATOMICS = {
 
 
 def atomic_cases(byteorder: str) -> list[Case]:
-    """Every atomic instruction on a stack slot of 8 bytes: three results each, memory, source register, r0."""
+    """Every atomic instruction on a stack slot of 8 bytes that holds the first value; the second is the operand."""
     cases = []
     for size in (4, 8):
         bits = 8 * size
 
-        def memory_after(old: int, new: int, size: int = size, bits: int = bits) -> int:
+        def part(value: int, size: int = size) -> int:
+            return int.from_bytes(value.to_bytes(8, byteorder)[:size], byteorder)
+
+        def memory(old: int, new: int, size: int = size, bits: int = bits) -> int:
             raw = bytearray(old.to_bytes(8, byteorder))
             raw[:size] = unsigned(new, bits).to_bytes(size, byteorder)
             return int.from_bytes(raw, byteorder)
 
-        def seen(value: int, size: int = size) -> int:
-            return int.from_bytes(value.to_bytes(8, byteorder)[:size], byteorder)
-
-        forms = [(f"{name}{fetch and '_fetch'}", code | bool(fetch), f) for name, (code, f) in ATOMICS.items() for fetch in ("", "f")]
+        forms = [(name, code, f) for name, (code, f) in ATOMICS.items()]
+        forms += [(f"{name}_fetch", code | BPF_FETCH, f) for name, (code, f) in ATOMICS.items()]
         forms.append(("xchg", BPF_XCHG, lambda old, operand: operand))
         for name, code, operation in forms:
-            filler = Filler(f"atomic_{name}{bits}")
-            for old in VALUES:
-                for operand in VALUES[::3]:
-                    fetches = code & BPF_FETCH
-                    setup = (filler.load(1, old), stx(8, 10, -8, 1), filler.load(2, operand))
-                    run = atomic(size, 10, -8, 2, code)
-                    filler.add(memory_after(old, operation(seen(old), operand)), *setup, run, ldx(8, 0, 10, -8))
-                    filler.add(seen(old) if fetches else operand, *setup, run, mov(0, 2))
-            cases.append(filler.case())
-        filler = Filler(f"atomic_cmpxchg{bits}")
-        for old in VALUES:
-            for expected in {old, old ^ 1 << 40, old ^ 1} & set(VALUES) | {0, M64, old}:
-                hit = unsigned(expected, bits) == seen(old)
-                setup = (filler.load(1, old), stx(8, 10, -8, 1), filler.load(2, 0x0123456789ABCDEF), filler.load(0, expected))
-                run = atomic(size, 10, -8, 2, BPF_CMPXCHG)
-                after = memory_after(old, 0x0123456789ABCDEF) if hit else old
-                filler.add(seen(old), *setup, run)
-                filler.add(after, *setup, run, ldx(8, 0, 10, -8))
-                filler.add(0x0123456789ABCDEF, *setup, run, mov(0, 2))
-        cases.append(filler.case())
+            sweep = Sweep(f"atomic_{name}{bits}", True)
+            run = (stx(8, 10, -8, 1), atomic(size, 10, -8, 2, code))
+            sweep.add(lambda a, b, m=memory, p=part, f=operation: m(a, f(p(a), b)), *run, ldx(8, 0, 10, -8))
+            sweep.add(lambda a, b, p=part, code=code: p(a) if code & BPF_FETCH else b, *run, mov(0, 2))
+            cases.append(sweep.case())
+        # Compare with the second value; a third one goes in.
+        run = (stx(8, 10, -8, 1), ld_imm64(3, EXCHANGED), mov(0, 2), atomic(size, 10, -8, 3, BPF_CMPXCHG))
+
+        def exchanged(a: int, b: int, bits: int = bits, part=part, memory=memory) -> int:
+            return memory(a, EXCHANGED) if unsigned(b, bits) == part(a) else a
+
+        sweep = Sweep(f"atomic_cmpxchg{bits}", True)
+        sweep.add(lambda a, b, p=part: p(a), *run)
+        sweep.add(exchanged, *run, ldx(8, 0, 10, -8))
+        sweep.add(lambda a, b: EXCHANGED, *run, mov(0, 3))
+        cases.append(sweep.case())
     for size in (1, 2, 4, 8):
-        load, store = Filler(f"load_acquire{8 * size}"), Filler(f"store_release{8 * size}")
-        for value in VALUES:
-            raw = value.to_bytes(8, byteorder)
-            op = BPF_STX | BPF_ATOMIC | SIZES[size]
-            load.add(
-                int.from_bytes(raw[:size], byteorder),
-                *(load.load(1, value), stx(8, 10, -8, 1), mov(2, 10), Insn(op, 0, 2, -8, BPF_LOAD_ACQ)),
-            )
-            after = unsigned(value, 8 * size).to_bytes(size, byteorder) + b"\xff" * (8 - size)
-            store.add(
-                int.from_bytes(after, byteorder),
-                *(store.load(1, value), st(8, 10, -8, -1), Insn(op, 10, 1, -8, BPF_STORE_REL), ldx(8, 0, 10, -8)),
-            )
-        cases += [load.case(), store.case()]
+        op = BPF_STX | BPF_ATOMIC | SIZES[size]
+        sweep = Sweep(f"load_acquire{8 * size}", False)
+        sweep.add(
+            lambda a, b, size=size: int.from_bytes(a.to_bytes(8, byteorder)[:size], byteorder),
+            *(stx(8, 10, -8, 1), mov(2, 10), Insn(op, 0, 2, -8, BPF_LOAD_ACQ)),
+        )
+        cases.append(sweep.case())
+        sweep = Sweep(f"store_release{8 * size}", False)
+        sweep.add(
+            lambda a, b, size=size: int.from_bytes(
+                unsigned(a, 8 * size).to_bytes(size, byteorder) + b"\xff" * (8 - size), byteorder
+            ),
+            *(st(8, 10, -8, -1), Insn(op, 10, 1, -8, BPF_STORE_REL), ldx(8, 0, 10, -8)),
+        )
+        cases.append(sweep.case())
     return cases
 
 
