@@ -53,7 +53,10 @@ def run_asm(options: Namespace) -> int:
     if options.output == "-":
         if sys.stdout.isatty():
             raise AsmError("machine code is nothing for a terminal: name a file with -o, or redirect the output")
-        sys.stdout.buffer.write(code)
+        rest = memoryview(code)
+        while rest:
+            # Unbuffered (PYTHONUNBUFFERED), a pipe may take less than it is given.
+            rest = rest[sys.stdout.buffer.write(rest) :]
     else:
         with open(options.output, "wb") as file:
             file.write(code)

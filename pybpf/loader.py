@@ -82,7 +82,8 @@ class Collection:
             needed |= linker.maps_of(parts)
         # All that needs the kernel's BTF comes first, so that its megabytes (where it
         # cannot be mapped) are free again when maps and the verifier ask for memory.
-        linked = {name: linker.Linked(parts, self._relocated, self._spec.byteorder) for name, parts in functions.items()}
+        order = self._spec.byteorder
+        linked = {name: linker.Linked(parts, self._relocated, order) for name, parts in functions.items()}
         ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
         self._close_target()
         self._load_btf()

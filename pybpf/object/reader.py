@@ -68,7 +68,7 @@ def read_object(data: bytes, wanted: Iterable[str] | None = None) -> ObjectSpec:
 
 
 class _Function:
-    """A FUNC symbol with its place: ``start`` and ``end`` are bytes in its section; ``spec`` is filled in if ``wanted``."""
+    """A FUNC symbol and its place, in bytes of its section; ``spec`` has no code unless it is ``wanted``."""
 
     __slots__ = ("end", "spec", "start", "wanted")
 

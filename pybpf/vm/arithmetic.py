@@ -54,8 +54,8 @@ _BINARY = {
     BPF_SUB: ("{a} - {b} & M64", "{a} - {b} & M32"),
     BPF_MUL: ("{a} * {b} & M64", "{a} * {b} & M32"),
     # A divisor above every dividend gives what the standard wants of division by 0: quotient 0, the dividend as rest.
-    BPF_DIV: ("{a} // ({b} or 1 << 64)", "({a} & M32) // ({b} & M32 or 1 << 32)"),
-    BPF_MOD: ("{a} % ({b} or 1 << 64)", "({a} & M32) % ({b} & M32 or 1 << 32)"),
+    BPF_DIV: ("{a} // ({b} + 0 or 1 << 64)", "({a} & M32) // ({b} & M32 or 1 << 32)"),
+    BPF_MOD: ("{a} % ({b} + 0 or 1 << 64)", "({a} & M32) % ({b} & M32 or 1 << 32)"),
     BPF_OR: ("{a} | {b}", "({a} | {b}) & M32"),
     BPF_AND: ("{a} & {b}", "{a} & {b} & M32"),
     BPF_XOR: ("{a} ^ {b}", "({a} ^ {b}) & M32"),

@@ -379,6 +379,8 @@ class Vm:
         return unit
 
     def _load(self, name: str) -> _Unit:
+        if name not in self.programs:
+            raise VmError(f"there is no program {name!r}; there are: {', '.join(self.programs) or 'none'}")
         linked = None
         kind = "socket"
         if self.spec is not None:
@@ -390,14 +392,12 @@ class Vm:
             raw = bytes(linked.insns)
             kind = self.spec.programs[name].section.lstrip("?").partition("/")[0]
             kind = kind if kind in LAYOUTS else "tc" if kind == "classifier" else "socket"
-        elif name in self._raw:
+        else:
             source = self._raw[name]
             try:
                 raw = bytes(source) if isinstance(source, (bytes, bytearray)) else encode(list(source), self.byteorder)
             except AsmError as error:
                 raise VmError(f"program {name!r}: {error}") from None
-        else:
-            raise VmError(f"there is no program {name!r}; there are: {', '.join(self.programs) or 'none'}")
         try:
             code = Code(name, decode(raw, self.byteorder))
         except AsmError as error:

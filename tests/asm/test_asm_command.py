@@ -116,13 +116,17 @@ def test_wrong_usage():
         assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["disasm", "asm"])
-def test_reader_that_goes_away(command, tmp_path):
+def test_reader_that_goes_away(command, unbuffered, tmp_path):
     path = tmp_path / "big"
-    path.write_bytes(b"\x95" + bytes(7) if command == "disasm" else b"")
     path.write_bytes((b"\x95" + bytes(7)) * 50_000 if command == "disasm" else b"exit\n" * 50_000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pybpf", command, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-m", "pybpf", command, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
     process.stdout.read(10)
     process.stdout.close()
@@ -273,7 +277,7 @@ def test_damaged_objects():
                 assert all(isinstance(line, str) for line in disassemble_object(data))
             except (AsmError, ObjectError) as error:
                 message = str(error)
-                assert "\n" not in message  # noqa: PT017
+                assert "\n" not in message
     for size in range(0, len(good), 13):
         with pytest.raises(ObjectError):
             list(disassemble_object(good[:size]))

@@ -41,7 +41,8 @@ def load(code: bytes, kind: int = SOCKET_FILTER) -> int:
     insns = ctypes.create_string_buffer(code, len(code))
     log = ctypes.create_string_buffer(1 << 20)
     attr = bytearray(120)
-    struct.pack_into("<IIQQIIQ", attr, 0, kind, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(license_), 0, 0, 0)
+    places = ctypes.addressof(insns), ctypes.addressof(license_)
+    struct.pack_into("<IIQQIIQ", attr, 0, kind, len(code) // 8, *places, 0, 0, 0)
     try:
         return bpf(BPF_PROG_LOAD, bytearray(attr))
     except OSError:

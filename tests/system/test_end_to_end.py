@@ -18,6 +18,14 @@ from running import BFER, ENVIRONMENT, Tracer, as_user, bfer, events, need, summ
 
 pytestmark = pytest.mark.native
 
+# The members of Tracee 0.8, in its order.
+MEMBERS = [
+    *("timestamp", "threadStartTime", "processorId", "processId", "cgroupId", "threadId", "parentProcessId"),
+    *("hostProcessId", "hostThreadId", "hostParentProcessId", "userId", "mountNamespace", "pidNamespace"),
+    *("processName", "hostName", "containerId", "containerImage", "containerName", "podName", "podNamespace"),
+    *("podUID", "eventId", "eventName", "argsNum", "returnValue", "stackAddresses", "contextFlags", "args"),
+]
+
 
 @pytest.fixture
 def login() -> str:
@@ -115,7 +123,8 @@ def test_filters_on_who(tmp_path: Path) -> None:
         os.symlink("/bin/cat", tmp_path / name)
     target = tmp_path / "target"
     target.write_text("x")
-    script = f"for c in alpha beta gamma; do {tmp_path}/$c {target}; done; {' '.join(as_user(f'{tmp_path}/alpha', str(target)))}"
+    other_user = shlex.join(as_user(f"{tmp_path}/alpha", str(target)))
+    script = f"for c in alpha beta gamma; do {tmp_path}/$c {target}; done; {other_user}"
     os.chmod(tmp_path, 0o755)
     for folder in tmp_path.parents:
         if folder.stat().st_uid == os.getuid() and folder != Path("/"):
@@ -223,10 +232,7 @@ def test_json_lines(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert len(lines) == len(events(got.stdout)) == summary(got.stdout)[0]
     event = lines[-1]
-    assert (
-        list(event)
-        == ["timestamp", "threadStartTime", "processorId", "processId", "cgroupId", "threadId", "parentProcessId", "hostProcessId", "hostThreadId", "hostParentProcessId", "userId", "mountNamespace", "pidNamespace", "processName", "hostName", "containerId", "containerImage", "containerName", "podName", "podNamespace", "podUID", "eventId", "eventName", "argsNum", "returnValue", "stackAddresses", "contextFlags", "args"]
-    )
+    assert list(event) == MEMBERS
     assert abs(event["timestamp"] - time.time_ns()) < 60e9
     assert event["eventId"] == "257"
     assert event["processName"] == "cat"
@@ -353,9 +359,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
     trace = [*BFER, "trace", "event=openat", "--output", f"json:{disk}/events", "--"]
     workload = "for i in 1 2 3 4 5 6 7 8; do cat /dev/null; done; exit 5"
     command = f"mount -t tmpfs -o size=8k none {disk} && exec {shlex.join(trace)} sh -c {shlex.quote(workload)}"
-    got = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, env=ENVIRONMENT, cwd="/")
+    alone = ["unshare", "-m", "sh", "-c", command]
+    got = subprocess.run(alone, capture_output=True, text=True, env=ENVIRONMENT, cwd="/", check=False)
     assert got.returncode == 1
-    assert re.fullmatch(rf"bfer: {disk}/events: No space left on device: \d+ events? not written\n", got.stderr), got.stderr
+    wanted = rf"bfer: {disk}/events: No space left on device: \d+ events? not written\n"
+    assert re.fullmatch(wanted, got.stderr), got.stderr
 
 
 def test_a_slow_reader_loses_events_and_says_so(tmp_path: Path) -> None:

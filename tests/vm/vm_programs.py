@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
+from btf.builder import Builder
 from pybpf import abi
 from pybpf.asm.insn import Insn, alu64, encode, exit_, ld_imm64
 from pybpf.asm.opcodes import BPF_CALL, BPF_JMP, BPF_MOV, BPF_PSEUDO_CALL
@@ -69,12 +70,17 @@ def array(name: str, value_size: int, entries: int = 1, contents: bytes | None =
 def make_object(bodies: list[Body], maps: list[MapSpec], byteorder: str = sys.byteorder) -> ObjectSpec:
     spec = ObjectSpec(byteorder)
     spec.license = "GPL"
+    types = Builder(byteorder)
+    proto = types.func_proto(types.int("int", 4, signed=True), [])
     for body in bodies:
         program = ProgramSpec(body.name, body.section, encode(body.insns, byteorder))
         program.relocs = body.relocs
+        # Callbacks must be static functions, which only BTF can tell.
+        program.func_info = [(0, types.func(body.name, proto, 0 if body.section == ".text" else 1))]
         spec.programs[body.name] = program
     for one in maps:
         spec.maps[one.name] = one
+    spec.btf = types.to_bytes()
     return spec
 
 
