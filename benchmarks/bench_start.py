@@ -64,7 +64,7 @@ def modules() -> list[str]:
 
 def wheel_size() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, str(ROOT)]
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(ROOT)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         sizes = [f"{path.name}: {path.stat().st_size} bytes" for path in Path(folder).glob("*.whl")]
         return sizes[0] if sizes else f"not built: {done.stderr.strip().splitlines()[-1:]}"
