@@ -43,8 +43,11 @@ def _is_stale(path: str) -> bool:
 
 
 def _build(path: str) -> bytes:
+    import sys
+
     from pybpf.lang import compile_modules
 
+    print("bfer: compiling the eBPF programs of this checkout (python3 -m pybpf build), once", file=sys.stderr)
     data: bytes = compile_modules(MODULES, OBJECT)
     temporary = f"{path}.{os.getpid()}"
     try:

@@ -10,7 +10,7 @@ from struct import pack, pack_into
 
 from pybpf import abi
 from pybpf.errors import ObjectError
-from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_FUNC, RELOC_MAP
+from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_FUNC, RELOC_KFUNC, RELOC_KSYM, RELOC_MAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,38 @@ if TYPE_CHECKING:
 _LD_IMM64 = 0x18
 _CALL = 0x85
 
+# The helper that a call of a missing weak kfunc becomes, as with a failed CO-RE
+# relocation (btf.core.POISON_HELPER): the verifier removes it if it is dead.
+_POISON = 0xBAD2310
 
-def functions_of(spec: ObjectSpec, name: str) -> list[ProgramSpec]:
-    """The program ``name`` and, behind it, every subprogram it reaches. Raises ObjectError."""
-    main = spec.programs.get(name)
+
+class Symbol:
+    """What a .ksyms extern comes to in this kernel.
+
+    ``kind`` is ``"missing"`` (a weak one that does not exist), ``"address"``
+    (``value`` is one) or ``"btf"``: ``value`` is the id of a FUNC or VAR in the BTF
+    with descriptor ``fd``, 0 for the kernel's own. ``index`` is that
+    descriptor's place in the load's ``fd_array``, 0 for the kernel's own.
+    """
+
+    __slots__ = ("fd", "index", "kind", "value")
+
+    def __init__(self, kind: str, value: int = 0, fd: int = 0, index: int = 0) -> None:
+        self.kind = kind
+        self.value = value
+        self.fd = fd
+        self.index = index
+
+
+def functions_of(
+    spec: ObjectSpec, name: str, replaced: Mapping[str, ProgramSpec] | None = None
+) -> list[ProgramSpec]:
+    """The program ``name`` and, behind it, every subprogram it reaches. Raises ObjectError.
+
+    Functions in ``replaced`` stand in for those of the same name.
+    """
+    programs = {**spec.programs, **replaced} if replaced else spec.programs
+    main = programs.get(name)
     if main is None:
         raise ObjectError(f"object has no program {name!r}; it has: {', '.join(sorted(spec.programs)) or 'none'}")
     found = [main]
@@ -33,7 +61,7 @@ def functions_of(spec: ObjectSpec, name: str) -> list[ProgramSpec]:
         for reloc in function.relocs:
             if reloc.kind not in (RELOC_CALL, RELOC_FUNC) or reloc.target in names:
                 continue
-            callee = spec.programs.get(reloc.target)
+            callee = programs.get(reloc.target)
             if callee is None:
                 raise ObjectError(f"{function.name!r} calls {reloc.target!r}, which the object does not define")
             names.add(reloc.target)
@@ -46,8 +74,13 @@ def maps_of(functions: list[ProgramSpec]) -> set[str]:
     return {r.target for f in functions for r in f.relocs if r.kind in (RELOC_MAP, RELOC_DATA)}
 
 
+def externs_of(functions: list[ProgramSpec]) -> set[str]:
+    """Names of the .ksyms externs that the functions refer to."""
+    return {r.target for f in functions for r in f.relocs if r.kind in (RELOC_KSYM, RELOC_KFUNC)}
+
+
 class Linked:
-    """One program's code, complete but for map descriptors.
+    """One program's code, complete but for map descriptors and kernel symbols.
 
     ``parts`` holds ``(first slot, function)`` in the order of the code.
     """
@@ -76,8 +109,8 @@ class Linked:
                     self._immediate(at, starts[reloc.target] - at - 1)
                     self._immediate(at + 1, 0)
 
-    def bind(self, fds: Mapping[str, int]) -> None:
-        """Fill in the descriptors of maps and data sections."""
+    def bind(self, fds: Mapping[str, int], symbols: Mapping[str, Symbol] | None = None) -> None:
+        """Fill in the descriptors of maps and data sections, and what .ksyms externs come to."""
         for base, function in self.parts:
             for reloc in function.relocs:
                 if reloc.kind == RELOC_MAP:
@@ -88,6 +121,29 @@ class Linked:
                     at = self._slot(base, function, reloc, _LD_IMM64, abi.PSEUDO_MAP_VALUE)
                     self._immediate(at, fds[reloc.target])
                     self._immediate(at + 1, reloc.addend)
+                elif reloc.kind in (RELOC_KSYM, RELOC_KFUNC):
+                    symbol = symbols.get(reloc.target) if symbols is not None else None
+                    if symbol is None:
+                        raise ObjectError(f"function {function.name!r} uses {reloc.target!r}, an unresolved extern")
+                    if reloc.kind == RELOC_KSYM:
+                        self._bind_address(base, function, reloc, symbol)
+                    else:
+                        self._bind_kfunc(base, function, reloc, symbol)
+
+    def _bind_address(self, base: int, function: ProgramSpec, reloc: Reloc, symbol: Symbol) -> None:
+        by_type = symbol.kind == "btf"
+        at = self._slot(base, function, reloc, _LD_IMM64, abi.PSEUDO_BTF_ID if by_type else 0)
+        self._immediate(at, symbol.value)
+        self._immediate(at + 1, symbol.fd if by_type else symbol.value >> 32)
+
+    def _bind_kfunc(self, base: int, function: ProgramSpec, reloc: Reloc, symbol: Symbol) -> None:
+        if symbol.kind == "btf":
+            at = self._slot(base, function, reloc, _CALL, abi.PSEUDO_KFUNC_CALL)
+            self._immediate(at, symbol.value)
+            pack_into("<h" if self.byteorder == "little" else ">h", self.insns, at * 8 + 2, symbol.index)
+            return
+        at = self._slot(base, function, reloc, _CALL, 0)
+        self._immediate(at, _POISON)
 
     def _slot(self, base: int, function: ProgramSpec, reloc: Reloc, opcode: int, source: int) -> int:
         """Check that the relocated instruction is what its kind needs, set its source register; its slot."""

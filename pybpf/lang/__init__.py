@@ -14,10 +14,14 @@ from pybpf.lang.helpers import HELPERS
 from pybpf.lang.maps import Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, ProgArray, RingBuf
 from pybpf.lang.surface import CONSTANTS, INTRINSICS, hook, inline, raw_tp, subprog, tp_btf, tracepoint
 from pybpf.lang.types import (
+    Anon,
+    Bits,
     ConfigBase,
     KStruct,
+    KUnion,
     Ptr,
     Struct,
+    Union,
     be16,
     be32,
     be64,
@@ -37,10 +41,13 @@ globals().update(INTRINSICS)
 globals().update(HELPERS)
 
 __all__ = [
+    "Anon",
     "Array",
+    "Bits",
     "ConfigBase",
     "Hash",
     "KStruct",
+    "KUnion",
     "LpmTrie",
     "LruHash",
     "PerCpuArray",
@@ -49,6 +56,7 @@ __all__ = [
     "Ptr",
     "RingBuf",
     "Struct",
+    "Union",
     "be16",
     "be32",
     "be64",

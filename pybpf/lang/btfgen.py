@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybpf.errors import CompileError
 from pybpf.lang.maps import Map
-from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, char
+from pybpf.lang.types import ArrayType, BitsType, Field, PtrType, Scalar, StructType, Type, bool_, char
 
 if TYPE_CHECKING:
     from btf.builder import Builder
@@ -24,6 +24,8 @@ class TypeTable:
     def id(self, type: Type) -> int:
         """The BTF id of ``type``. Structures pull in what they refer to."""
         build = self.builder
+        if isinstance(type, BitsType):
+            type = type.base
         if isinstance(type, Scalar):
             number = build.int(type.c_name, type.size, signed=type.signed, char=type is char, bool_=type is bool_)
             return build.typedef(f"__{type.name}", number) if type.big else number
@@ -41,13 +43,28 @@ class TypeTable:
             return found
         build = self.builder
         if type.typedef:
-            inner = build.declare_struct("")
+            inner = build.declare_struct("", type.union)
             found = self._structs[type] = build.typedef(type.name, inner)
         else:
-            inner = found = self._structs[type] = build.declare_struct(type.name)
-        members = [(field.name, self.id(field.type), field.offset * 8) for field in type.fields]
-        build.define_struct(inner, type.size, members)
+            inner = found = self._structs[type] = build.declare_struct(type.name, type.union)
+        build.define_struct(inner, type.size, [self._member(field) for field in type.fields])
         return found
+
+    def _member(self, field: Field) -> tuple[str, int, int] | tuple[str, int, int, int]:
+        if isinstance(field.type, BitsType):
+            return field.name, self.id(field.type), field.offset * 8 + field.bit, field.type.width
+        if field.name or not isinstance(field.type, StructType):
+            return field.name, self.id(field.type), field.offset * 8
+        return "", self._anonymous(field.type), field.offset * 8
+
+    def _anonymous(self, type: StructType) -> int:
+        """``type`` under no name, as a member without a name has it."""
+        make = self.builder.union if type.union else self.builder.struct
+        return make("", type.size, [self._member(field) for field in type.fields])
+
+    def enum(self, name: str, value: str) -> int:
+        """An enum with one value, for asking the running kernel what it is."""
+        return self.builder.enum(name, 4, [(value, 0)])
 
     def map_definition(self, map: Map) -> tuple[int, int]:
         """VAR id and size in bytes of the structure that defines ``map``, as libbpf reads it from ``.maps``."""

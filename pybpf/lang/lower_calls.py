@@ -20,6 +20,7 @@ from pybpf.lang.operand import BTF, CTX, KERN, MEM, Const, Group, Int, Place, Po
 from pybpf.lang.surface import Compiled, Inline, Intrinsic, Subprog
 from pybpf.lang.types import (
     ArrayType,
+    BitsType,
     PtrType,
     Scalar,
     StructMeta,
@@ -152,7 +153,7 @@ class Calls(Maps):
             self.cond(argument, yes, no)
             return self.truth_value(yes, no, self.block("bool"))
         value = self.expr(argument)
-        if isinstance(value, Place) and isinstance(value.type, Scalar) and not value.type.big:
+        if isinstance(value, Place) and type_is_plain(value.type):
             return self.convert(self.load_number(value, argument, type), type)
         value = self.rvalue(value, argument)
         if isinstance(value, Pointer):
@@ -177,7 +178,7 @@ class Calls(Maps):
             self.zero(slot, layout.size, node)
         place = Place(layout, MEM, slot, 0, 8)
         for field, value, where in values:
-            self.store(Place(field.type, MEM, slot, field.offset, 8), value, where)
+            self.store(Place(field.type, MEM, slot, field.offset, 8, bit=field.bit), value, where)
         return place
 
     # --- helpers
@@ -434,6 +435,11 @@ class Calls(Maps):
     def assign_name(self, name: str, value: Value, node: ast.AST) -> None:
         """Give a local variable a value."""
         raise NotImplementedError
+
+
+def type_is_plain(type: Type) -> bool:
+    """Whether a place of this type can be read with another sign."""
+    return isinstance(type, Scalar) and not type.big and not isinstance(type, BitsType)
 
 
 def _params(args: ast.arguments) -> list[ast.arg]:

@@ -32,7 +32,7 @@ from pybpf.lang.operand import (
     sign_of,
 )
 from pybpf.lang.surface import CONSTANTS, INTRINSICS, Compiled, Intrinsic
-from pybpf.lang.types import ConfigBase, Ptr, PtrType, Scalar, Type, bool_, find_type, i64, u32, u64
+from pybpf.lang.types import AnonType, BitsType, ConfigBase, Ptr, PtrType, Scalar, Type, bool_, find_type, i64, u32, u64
 
 _CONSTANTS = (
     int, str, bytes, tuple, range, type(None), Map, ConfigBase, Type, Helper, Intrinsic, Compiled,
@@ -192,6 +192,8 @@ class Expressions(Numbers):
             if isinstance(value.value, str):
                 return self.type_named(value.value, node)
             found = find_type(value.value)
+            if isinstance(found, (BitsType, AnonType)):
+                raise self.error(node, f"{found} can only be a member of a Struct")
             if found is not None:
                 return found
         raise self.error(node, f"a type is wanted here, not {self.describe(value)}")

@@ -7,10 +7,19 @@ import ast
 from pybpf.lang import ir
 from pybpf.lang.ir import Block, Core, Imm
 from pybpf.lang.lower_calls import Calls
-from pybpf.lang.lower_places import FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, TYPE_EXISTS, TYPE_SIZE
+from pybpf.lang.helpers import Helper
+from pybpf.lang.lower_places import (
+    ENUMVAL_EXISTS,
+    ENUMVAL_VALUE,
+    FIELD_BYTE_OFFSET,
+    FIELD_BYTE_SIZE,
+    FIELD_EXISTS,
+    TYPE_EXISTS,
+    TYPE_SIZE,
+)
 from pybpf.lang.maps import ProgArray
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, RODATA, Const, Int, Place, Pointer, Value, Void, int_constant
-from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, field_at, find_type, i64, u32, u64
+from pybpf.lang.types import ArrayType, BitsType, PtrType, Scalar, StructType, Type, bool_, field_at, find_type, i64, u32, u64
 
 TAIL_CALL, PID_TGID, UID_GID, COMM, CURRENT_TASK, CURRENT_TASK_BTF = 12, 14, 15, 16, 35, 158
 READ_USER, READ_KERNEL, READ_USER_STR, READ_KERNEL_STR = 112, 113, 114, 115
@@ -27,6 +36,8 @@ class Intrinsics(Calls):
         value = self.expr(part)
         if not isinstance(value, Place):
             raise self.error(part, f"addr() takes a variable, field or element, not {self.describe(value)}")
+        if isinstance(value.type, BitsType):
+            raise self.error(part, "a bit-field has no address")
         if value.reg in self.passing and isinstance(part, ast.Call):
             raise self.error(part, "this ends with the statement: assign it to a variable, then take its address")
         self._pin(part)
@@ -209,10 +220,63 @@ class Intrinsics(Calls):
         offset, _ = field_at(layout, name.value)
         if not (isinstance(layout, StructType) and layout.kernel):
             return Const(offset)
-        place = Place(layout, KERN, 0, 0, 1, layout, (0,))
-        for part in name.value.split("."):
-            place = self.field(place, part, args["field"])
+        place = self._member(layout, name.value, args["field"])
         return Int(u32, self.core(self._field_core(place, FIELD_BYTE_OFFSET), offset))
+
+    def do_kenum(self, node: ast.Call) -> Value:
+        """A value of an enum in the running kernel."""
+        return Int(i64, self.core(self._enum_core(node, ENUMVAL_VALUE, "kenum()"), 0))
+
+    def do_kenum_exists(self, node: ast.Call) -> Value:
+        """Whether the running kernel's enum has that value."""
+        return Int(bool_, self.core(self._enum_core(node, ENUMVAL_EXISTS, "kenum_exists()"), 1))
+
+    def _enum_core(self, node: ast.Call, kind: int, what: str) -> Core:
+        args = self.arguments(node, ("enum", "value"), 2, what)
+        names = []
+        for part in (args["enum"], args["value"]):
+            name = self.expr(part)
+            if not (isinstance(name, Const) and isinstance(name.value, str) and name.value.isidentifier()):
+                raise self.error(part, f"names are written as strings: {what[:-2]}('bpf_func_id', 'BPF_FUNC_loop')")
+            names.append(name.value)
+        return Core(kind, self.unit.types.enum(*names), "0")
+
+    def do_has(self, node: ast.Call) -> Value:
+        """Whether the running kernel has a helper."""
+        part = self.arguments(node, ("helper",), 1, "has()")["helper"]
+        value = self.expr(part)
+        if not (isinstance(value, Const) and isinstance(value.value, Helper)):
+            raise self.error(part, f"has() asks for a helper by name, not {self.describe(value)}")
+        core = Core(ENUMVAL_EXISTS, self.unit.types.enum("bpf_func_id", f"BPF_FUNC_{value.value.name}"), "0")
+        return Int(bool_, self.core(core, 1))
+
+    def do_container_of(self, node: ast.Call) -> Value:
+        """The structure around a member that a pointer points to."""
+        args = self.arguments(node, ("pointer", "type", "field"), 3, "container_of()")
+        layout = self.type_expr(args["type"])
+        name = self.expr(args["field"])
+        if not (isinstance(name, Const) and isinstance(name.value, str)):
+            raise self.error(args["field"], "the field is written as a string: container_of(p, T, 'field')")
+        value = self.rvalue(self.expr(args["pointer"]), args["pointer"])
+        if not isinstance(value, Pointer):
+            raise self.error(args["pointer"], f"container_of() starts from a pointer, not {self.describe(value)}")
+        if value.nullable:
+            raise self.error(args["pointer"], "pointer may be None here: test it with 'if' first")
+        offset, _ = field_at(layout, name.value)
+        if isinstance(layout, StructType) and layout.kernel:
+            if value.space not in (BTF, KERN):
+                raise self.error(args["pointer"], f"{layout} is laid out by the kernel: {value.describe()} is not in one")
+            base = self.untyped(value.reg) if value.space == BTF else self.pointer_reg(value)
+            core = self._field_core(self._member(layout, name.value, args["field"]), FIELD_BYTE_OFFSET)
+            return Pointer(layout, KERN, self.alu(ir.SUB, base, self.core(core, offset)), 0, False, 1)
+        return Pointer(layout, value.space, value.reg, value.off - offset, False, 1)
+
+    def _member(self, layout: StructType, names: str, node: ast.AST) -> Place:
+        """A member of a kernel type, for asking about it."""
+        place = Place(layout, KERN, 0, 0, 1, layout, (0,))
+        for part in names.split("."):
+            place = self.field(place, part, node)
+        return place
 
     # --- who is running
 

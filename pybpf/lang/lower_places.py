@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.emitter import Emitter
 from pybpf.lang.ir import Core, Imm, Slot
@@ -21,10 +22,11 @@ from pybpf.lang.operand import (
     Value,
     int_constant,
 )
-from pybpf.lang.types import ArrayType, PtrType, Scalar, StructType, Type, bool_, char, find_field, u8, u16, u32, u64
+from pybpf.lang.types import ArrayType, BitsType, PtrType, Scalar, StructType, Type, bool_, char, find_field, u8, u16, u32, u64
 
 # btf.core's constants, by the numbers of enum bpf_core_relo_kind.
-FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, TYPE_EXISTS, TYPE_SIZE = 0, 1, 2, 8, 9
+FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64 = 0, 1, 2, 4, 5
+TYPE_EXISTS, TYPE_SIZE, ENUMVAL_EXISTS, ENUMVAL_VALUE = 8, 9, 10, 11
 
 PROBE_READ_KERNEL = 113
 
@@ -34,6 +36,8 @@ _NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
 
 def native(type: Scalar) -> Scalar:
     """The type a value has once it is in a register."""
+    if isinstance(type, BitsType):
+        return type.base
     return _NATIVE.get(type.name, type)
 
 
@@ -67,9 +71,9 @@ class Places(Emitter):
         field = find_field(place.type, name)
         offset = place.off + field.offset
         if place.root is not None:
-            path = (*place.path, field.index)
-            return Place(field.type, place.space, place.reg, offset, 1, place.root, path)
-        return Place(field.type, place.space, place.reg, offset, place.align)
+            path = (*place.path, *field.path)
+            return Place(field.type, place.space, place.reg, offset, 1, place.root, path, field.bit)
+        return Place(field.type, place.space, place.reg, offset, place.align, bit=field.bit)
 
     def element(self, value: Value, index: Value, node: ast.Subscript) -> Place:
         """``value[index]``: of an array, or counted from where a pointer points."""
@@ -194,6 +198,8 @@ class Places(Emitter):
             return self._load_pointer(place, type, node)
         if not isinstance(type, Scalar):
             raise self.error(node, f"{type} is no value to compute with: use its fields or elements, or addr() of it")
+        if isinstance(type, BitsType):
+            return self._load_bits(place, type, node)
         shown = native(type)
         if want is not None and want.size == type.size and bool_ not in (want, shown):
             shown = native(want)
@@ -238,6 +244,81 @@ class Places(Emitter):
         self.give(slot)
         return dst
 
+    # --- bit-fields
+
+    def _load_bits(self, place: Place, type: BitsType, node: ast.AST) -> Int:
+        """Read a bit-field: shifted up to the top of 64 bits, then down, which extends it."""
+        down = ir.ARSH if type.signed else ir.RSH
+        shown = native(type)
+        if not type.signed and type.width < shown.size * 8 and type.width <= 32:
+            shown = next(kind for kind in (u8, u16, u32) if type.width <= kind.size * 8)
+        if place.root is None and place.space in (MEM, RODATA, CTX):
+            off, size, bit = _access(place, type)
+            dst = self.scalar()
+            self.emit(ir.LOAD, dst=dst, a=place.reg, off=off, size=size)
+            if bit + type.width < size * 8 or type.signed:
+                dst = self.alu(ir.LSH, dst, Imm(64 - bit - type.width))
+                dst = self.alu(down, dst, Imm(64 - type.width))
+            elif bit:
+                dst = self.alu(ir.RSH, dst, Imm(bit))
+            return Int(shown, dst)
+        raw = self._raw_bits(place, type, node)
+        assert place.root is not None
+        root, path = self.unit.types.id(place.root), ":".join(map(str, place.path))
+        up = self.core(Core(FIELD_LSHIFT_U64, root, path), 64 - type.width - (place.off * 8 + place.bit) % (type.size * 8))
+        raised = self.alu(ir.LSH, raw, up)
+        return Int(shown, self.alu(down, raised, self.core(Core(FIELD_RSHIFT_U64, root, path), 64 - type.width)))
+
+    def _raw_bits(self, place: Place, type: BitsType, node: ast.AST) -> int:
+        """The word around a kernel's bit-field; how wide to read is known at load time only."""
+        assert place.root is not None
+        root, path = self.unit.types.id(place.root), ":".join(map(str, place.path))
+        unit = place.off // type.size * type.size
+        start = Place(type, place.space, place.reg, unit, 1, place.root, place.path)
+        width = self.core(Core(FIELD_BYTE_SIZE, root, path), type.size)
+        if place.space == KERN:
+            slot = self.take(8, node)
+            self.store_bytes(Place(u64, MEM, slot, 0, 8), bytes(8), node)
+            self.call(PROBE_READ_KERNEL, self.slot_address(slot), width, self.address(start))
+            raw = self.scalar()
+            self.emit(ir.LOAD, dst=raw, a=slot)
+            self.give(slot)
+            return raw
+        raw = self.scalar()
+        done = self.block("bits")
+        for size in (1, 2, 4):
+            this, other = self.block(f"bits{size}"), self.block("wider")
+            self.branch("eq", width, Imm(size), this, other)
+            self.start(this)
+            self._direct(raw, start, size, False)
+            self.goto(done)
+            self.start(other)
+        self._direct(raw, start, 8, False)
+        self.goto(done)
+        self.start(done)
+        return raw
+
+    def _store_bits(self, place: Place, type: BitsType, value: Int | Const, node: ast.AST) -> None:
+        """Replace a bit-field's bits in the word that holds them."""
+        off, size, bit = _access(place, type)
+        mask = (1 << type.width) - 1
+        number = int_constant(value)
+        if number is not None:
+            if not type.range[0] <= number <= max(type.range[1], mask):
+                raise self.error(node, f"{number} does not fit {type}")
+            new: int | Imm = Imm(_signed((number & mask) << bit, 8))
+        else:
+            assert isinstance(value, Int)
+            cut = self.alu(ir.AND, value.op, Imm(_signed(mask, 8))) if type.width < 64 else self.reg(value.op)
+            new = self.alu(ir.LSH, cut, Imm(bit)) if bit else cut
+        if type.width == size * 8:
+            self.emit(ir.STORE, a=place.reg, b=new, off=off, size=size)
+            return
+        old = self.scalar()
+        self.emit(ir.LOAD, dst=old, a=place.reg, off=off, size=size)
+        kept = self.alu(ir.AND, old, Imm(_signed(~(mask << bit), 8)))
+        self.emit(ir.STORE, a=place.reg, b=self.alu(ir.OR, kept, new), off=off, size=size)
+
     # --- stores
 
     def writable(self, place: Place, node: ast.AST) -> None:
@@ -250,8 +331,11 @@ class Places(Emitter):
         """Write ``value`` to a place."""
         self.writable(place, node)
         type = place.type
-        if isinstance(type, Scalar):
-            if isinstance(value, Place) and isinstance(value.type, Scalar) and value.type.size >= type.size:
+        if isinstance(type, BitsType):
+            self._store_bits(place, type, self.number(value, node), node)
+        elif isinstance(type, Scalar):
+            plain = isinstance(value, Place) and not isinstance(value.type, BitsType)
+            if plain and isinstance(value, Place) and isinstance(value.type, Scalar) and value.type.size >= type.size:
                 # Only the low bytes count: no sign to extend.
                 value = self.load(value, node, _UNSIGNED[value.type.size])
             self._store_number(place, type, self.number(value, node), node)
@@ -401,6 +485,16 @@ def chunks(size: int, off: int, align: int, other_off: int | None = None, other_
         out.append(width)
         at += width
     return out
+
+
+def _access(place: Place, type: BitsType) -> tuple[int, int, int]:
+    """Offset and size of the narrowest aligned access that holds a bit-field, and the bit where it starts there."""
+    at = place.off * 8 + place.bit
+    for size in (1, 2, 4, 8):
+        bits = size * 8
+        if at % bits + type.width <= bits:
+            return at // bits * size, size, at % bits
+    raise CompileError(f"{type} lies across two words: give it a place of its own")
 
 
 def _signed(value: int, size: int) -> int:

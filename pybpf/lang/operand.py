@@ -68,10 +68,11 @@ class Place(Value):
 
     ``off`` is the nominal offset from ``reg``. If ``root`` is set the place is
     inside kernel type ``root`` at CO-RE path ``path`` (indexes, the first one
-    counting whole roots), and the real offset is known at load time only.
+    counting whole roots), and the real offset is known at load time only. A
+    bit-field starts at bit ``bit`` of the byte at ``off``.
     """
 
-    __slots__ = ("align", "off", "path", "reg", "root", "space", "type")
+    __slots__ = ("align", "bit", "off", "path", "reg", "root", "space", "type")
 
     def __init__(
         self,
@@ -82,8 +83,10 @@ class Place(Value):
         align: int = 0,
         root: StructType | None = None,
         path: tuple[int, ...] = (),
+        bit: int = 0,
     ) -> None:
         self.type = type
+        self.bit = bit
         self.space = space
         self.reg = reg
         self.off = off

@@ -208,9 +208,13 @@ INTRINSICS = {
         ("atomic_add", "atomic_add(place, n): add in one step, as needed where CPUs share a value."),
         ("cast", "cast(Ptr[T], x): the pointer or number x as a pointer to T."),
         ("comm", "comm(place): write the current task's name there."),
+        ("container_of", "container_of(p, T, 'field'): a pointer to the T whose member p points to."),
         ("copy", "copy(to, from): copy as many bytes as the smaller place has."),
         ("current_task", "current_task(): the current task."),
         ("exists", "exists(p.field) or exists(T): whether the running kernel has that field or type."),
+        ("has", "has(helper): whether the running kernel has that helper function."),
+        ("kenum", "kenum('enum_name', 'VALUE'): what that value is in the running kernel (32 bits)."),
+        ("kenum_exists", "kenum_exists('enum_name', 'VALUE'): whether the running kernel's enum has it."),
         ("offsetof", "offsetof(T, 'field'): its offset in bytes."),
         ("pid", "pid(): the current process's number in the initial pid namespace (kernel: tgid)."),
         (

@@ -87,6 +87,60 @@ be32 = Scalar("be32", 4, False, "I", "unsigned int", big=True)
 be64 = Scalar("be64", 8, False, "Q", "unsigned long long", big=True)
 
 
+class BitsType(Scalar):
+    """A bit-field: the ``width`` low bits of a ``base``. Only a member of a structure can be one."""
+
+    __slots__ = ("base", "width")
+
+    def __init__(self, base: Scalar, width: int) -> None:
+        super().__init__(f"Bits[{base.name}, {width}]", base.size, base.signed, base.code, base.c_name)
+        self.base = base
+        self.width = width
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value."""
+        return (-(1 << self.width - 1), (1 << self.width - 1) - 1) if self.signed else (0, (1 << self.width) - 1)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BitsType) and (other.base, other.width) == (self.base, self.width)
+
+    def __hash__(self) -> int:
+        return hash((self.base, self.width))
+
+
+class Bits:
+    """``Bits[u32, 3]``: a bit-field of 3 bits, placed as C does for ``unsigned x : 3``."""
+
+    def __class_getitem__(cls, what: Any) -> BitsType:
+        base, width = what if isinstance(what, tuple) and len(what) == 2 else (None, None)
+        if not isinstance(base, Scalar) or base.big or isinstance(base, BitsType) or not isinstance(width, int):
+            raise CompileError(f"Bits[{what!r}]: write Bits[u32, 3], a number type and how many bits")
+        if not 0 < width <= base.size * 8:
+            raise CompileError(f"Bits[{base}, {width}]: a {base} has 1 to {base.size * 8} bits")
+        return BitsType(base, width)
+
+
+class AnonType(Type):
+    """A structure or union without a name of its own in its owner, whose members count as the owner's."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: StructType) -> None:
+        super().__init__(inner.name, inner.size, inner.align)
+        self.inner = inner
+
+
+class Anon:
+    """``_: Anon[T]``: T's members as if they stood here, as C's anonymous struct or union; the name is not used."""
+
+    def __class_getitem__(cls, what: Any) -> AnonType:
+        inner = as_type(what)
+        if not isinstance(inner, StructType):
+            raise CompileError(f"Anon[{inner}]: only a Struct or Union can be anonymous")
+        return AnonType(inner)
+
+
 class ArrayType(Type):
     """``count`` elements in a row."""
 
@@ -139,15 +193,21 @@ class Ptr:
 
 
 class Field:
-    """A member of a structure; ``offset`` is in bytes, ``index`` its number among the members."""
+    """A member of a structure; ``offset`` is in bytes.
 
-    __slots__ = ("index", "name", "offset", "type")
+    ``path`` leads to it through the structure's members by number (one number,
+    unless it is in an anonymous member). A bit-field starts at bit ``bit`` of the
+    byte at ``offset``. ``name`` is empty for an anonymous member.
+    """
 
-    def __init__(self, name: str, type: Type, offset: int, index: int) -> None:
+    __slots__ = ("bit", "name", "offset", "path", "type")
+
+    def __init__(self, name: str, type: Type, offset: int, path: tuple[int, ...], bit: int = 0) -> None:
         self.name = name
         self.type = type
         self.offset = offset
-        self.index = index
+        self.path = path
+        self.bit = bit
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.type} @{self.offset}"
@@ -159,23 +219,44 @@ class StructType(Type):
     ``typedef`` says that the kernel knows the name only as a typedef of a nameless struct.
     """
 
-    __slots__ = ("by_name", "fields", "kernel", "typedef")
+    __slots__ = ("_bits", "by_name", "fields", "kernel", "typedef", "union")
 
-    def __init__(self, name: str, kernel: bool = False, typedef: bool = False) -> None:
+    def __init__(self, name: str, kernel: bool = False, typedef: bool = False, union: bool = False) -> None:
         super().__init__(name, 0, 1)
         self.kernel = kernel
         self.typedef = typedef
+        self.union = union
         self.fields: list[Field] = []
         self.by_name: dict[str, Field] = {}
+        self._bits = 0  # where the next member may start, in bits
 
     def add(self, name: str, type: Type, packed: bool = False) -> None:
         """Append a member where C would put it."""
         align = 1 if packed else type.align
-        offset = -(-self.size // align) * align
-        field = Field(name, type, offset, len(self.fields))
+        at = 0 if self.union else self._bits
+        if isinstance(type, BitsType):
+            unit = type.size * 8
+            if not packed and at % unit + type.width > unit:
+                at = -(-at // unit) * unit
+            width = type.width
+        else:
+            at = -(-at // (align * 8)) * align * 8
+            width = type.size * 8
+        number = len(self.fields)
+        field = Field(name, type, at // 8, (number,), at % 8)
+        if isinstance(type, AnonType):
+            field = Field("", type.inner, at // 8, (number,))
+            for inner, member in type.inner.by_name.items():
+                if inner in self.by_name:
+                    raise CompileError(f"{self.name} has two fields {inner!r}")
+                self.by_name[inner] = Field(
+                    inner, member.type, field.offset + member.offset, (number, *member.path), member.bit
+                )
+        else:
+            self.by_name[name] = field
         self.fields.append(field)
-        self.by_name[name] = field
-        self.size = offset + type.size
+        self._bits = max(self._bits, at + width)
+        self.size = -(-self._bits // 8)
         self.align = max(self.align, align)
 
     def finish(self) -> None:
@@ -187,14 +268,16 @@ class StructType(Type):
         return self.name.split("___")[0]
 
     def holes(self) -> Iterator[tuple[int, int]]:
-        """``(offset, size)`` of the padding, nested padding included."""
+        """``(offset, size)`` of the padding, nested padding included; not what a union's smaller members leave."""
         end = 0
         for field in self.fields:
+            size = -(-(field.bit + field.type.width) // 8) if isinstance(field.type, BitsType) else field.type.size
             if field.offset > end:
                 yield end, field.offset - end
-            for at, size in _holes(field.type):
-                yield field.offset + at, size
-            end = field.offset + field.type.size
+            if not self.union:
+                for at, length in _holes(field.type):
+                    yield field.offset + at, length
+            end = max(end, field.offset + size)
         if self.size > end:
             yield end, self.size - end
 
@@ -324,13 +407,19 @@ class StructMeta(type):
     ) -> StructMeta:
         cls = super().__new__(meta, class_name, bases, namespace)
         kernel = any(getattr(base, "_kernel", False) for base in bases)
-        layout = StructType(name or class_name, kernel, typedef)
+        layout = StructType(name or class_name, kernel, typedef, getattr(cls, "_union", False))
         for base in bases:
             if isinstance(base, StructMeta):
                 for field in base.layout.fields:
-                    layout.add(field.name, field.type, packed)
+                    anonymous = not field.name and isinstance(field.type, StructType)
+                    layout.add(
+                        field.name,
+                        AnonType(field.type) if anonymous and isinstance(field.type, StructType) else field.type,
+                        packed,
+                    )
         for field_name, field_type in read_annotations(cls, 1):
-            if isinstance(field_type, StructType) and field_type.kernel and not kernel:
+            held = field_type.inner if isinstance(field_type, AnonType) else field_type
+            if isinstance(held, StructType) and held.kernel and not kernel:
                 raise CompileError(f"{class_name}.{field_name}: a Struct cannot hold a kernel type, its size varies")
             if field_name in layout.by_name:
                 raise CompileError(f"{class_name} has two fields {field_name!r}")
@@ -364,8 +453,8 @@ class StructMeta(type):
     def format(cls) -> str:
         """The layout for the ``struct`` module: native byte order, padding spelled out, one item per scalar.
 
-        ``char[N]`` is one item of N bytes; big-endian members are read as they
-        stand in memory.
+        ``char[N]`` is one item of N bytes, so are a union and a run of bit-fields;
+        big-endian members are read as they stand in memory.
         """
         return "=" + _format(cls.layout)
 
@@ -380,6 +469,20 @@ class KStruct(metaclass=StructMeta):
     """Base of kernel types. ``class x(KStruct, name="y", typedef=True)``; ``y___flavour`` is matched as ``y``."""
 
     _kernel = True
+
+
+class Union(metaclass=StructMeta):
+    """Base of unions in the programs' own memory: all members start at 0."""
+
+    _kernel = False
+    _union = True
+
+
+class KUnion(metaclass=StructMeta):
+    """Base of the kernel's unions."""
+
+    _kernel = True
+    _union = True
 
 
 def field_at(layout: Type, path: str) -> tuple[int, Type]:
@@ -410,17 +513,36 @@ def _format(type: Type) -> str:
             return f"{type.count}s"
         return _format(type.element) * type.count
     if isinstance(type, StructType):
-        parts = []
-        end = 0
-        for field in type.fields:
-            if field.offset > end:
-                parts.append(f"{field.offset - end}x")
-            parts.append(_format(field.type))
-            end = field.offset + field.type.size
-        if type.size > end:
-            parts.append(f"{type.size - end}x")
-        return "".join(parts)
+        return f"{type.size}s" if type.union else _format_members(type)
     return "Q"
+
+
+def _format_members(layout: StructType) -> str:
+    parts = []
+    end = 0
+    bits = 0  # bytes of a run of bit-fields that are not written out yet
+    for field in layout.fields:
+        if isinstance(field.type, BitsType):
+            last = field.offset + -(-(field.bit + field.type.width) // 8)
+            if not bits and field.offset > end:
+                parts.append(f"{field.offset - end}x")
+                end = field.offset
+            bits = max(bits, last - end)
+            continue
+        if bits:
+            parts.append(f"{bits}s")
+            end += bits
+            bits = 0
+        if field.offset > end:
+            parts.append(f"{field.offset - end}x")
+        parts.append(_format(field.type))
+        end = field.offset + field.type.size
+    if bits:
+        parts.append(f"{bits}s")
+        end += bits
+    if layout.size > end:
+        parts.append(f"{layout.size - end}x")
+    return "".join(parts)
 
 
 class ConfigMeta(type):
@@ -433,7 +555,7 @@ class ConfigMeta(type):
         cls.settings = []
         for field, type in read_annotations(cls, 1):
             element = type.element if isinstance(type, ArrayType) else type
-            if not isinstance(element, Scalar):
+            if not isinstance(element, Scalar) or isinstance(element, BitsType):
                 raise CompileError(f"{name}.{field}: a setting is a number or an array of numbers, not {type}")
             default = namespace.get(field, 0)
             _encode_default(f"{name}.{field}", type, element, default)

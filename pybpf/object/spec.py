@@ -14,6 +14,11 @@ RELOC_MAP = "map"  # ld_imm64 of a map's file descriptor
 RELOC_DATA = "data"  # ld_imm64 of an address inside a data section's map
 RELOC_CALL = "call"  # call of a subprogram
 RELOC_FUNC = "func"  # ld_imm64 of a subprogram's address (callbacks)
+RELOC_KSYM = "ksym"  # ld_imm64 of the address of an extern in .ksyms
+RELOC_KFUNC = "kfunc"  # call of an extern in .ksyms
+
+# The data section that externs of the kernel's configuration live in, and that of the kernel's symbols.
+KCONFIG, KSYMS = ".kconfig", ".ksyms"
 
 
 class Reloc:
@@ -113,15 +118,39 @@ class Variable:
         self.size = size
 
 
+class Extern:
+    """Something that only the running kernel can supply.
+
+    ``section`` is ``.kconfig`` or ``.ksyms``; ``weak`` says that its absence is
+    no error. ``type_id`` is its type in the object's BTF: a FUNC for a kfunc,
+    what a variable's address points to else, 0 (void) for a symbol without type.
+    For .kconfig, ``kind`` is ``bool``, ``tristate``, ``char``, ``int`` or
+    ``string``, with ``size`` bytes at ``offset`` of the section, and ``given``
+    says that the user has set the value, so that the kernel is not asked.
+    """
+
+    __slots__ = ("given", "kind", "name", "offset", "section", "signed", "size", "type_id", "weak")
+
+    def __init__(self, name: str, section: str, type_id: int, weak: bool = False) -> None:
+        self.name = name
+        self.section = section
+        self.type_id = type_id
+        self.weak = weak
+        self.kind = ""
+        self.offset = self.size = 0
+        self.signed = False
+        self.given = False
+
+
 class ObjectSpec:
     """Everything one object file holds.
 
     ``byteorder`` is ``"little"`` or ``"big"``. ``btf`` is the raw .BTF section
     (empty when there is none). Data sections appear in ``maps`` under their
-    section name (``.rodata``).
+    section name (``.rodata``, ``.kconfig``).
     """
 
-    __slots__ = ("btf", "byteorder", "license", "maps", "programs", "variables")
+    __slots__ = ("btf", "byteorder", "externs", "license", "maps", "programs", "variables")
 
     def __init__(self, byteorder: str = "little") -> None:
         self.byteorder = byteorder
@@ -130,6 +159,7 @@ class ObjectSpec:
         self.programs: dict[str, ProgramSpec] = {}
         self.maps: dict[str, MapSpec] = {}
         self.variables: dict[str, Variable] = {}
+        self.externs: dict[str, Extern] = {}
 
     def set(self, name: str, value: int | bytes) -> None:
         """Give the global variable ``name`` a value before load.
@@ -154,3 +184,5 @@ class ObjectSpec:
         if contents is None:
             raise ObjectError(f"data section {var.section!r} has no contents")
         contents[var.offset : var.offset + var.size] = raw
+        if var.section == KCONFIG and name in self.externs:
+            self.externs[name].given = True

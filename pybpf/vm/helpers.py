@@ -151,7 +151,8 @@ def _loop(vm: Vm, count: int, callback: int, ctx: int, flags: int) -> int:
     if flags:
         return -EINVAL
     if count > _MAX_LOOPS:
-        return -E2BIG
+        # The verifier puts this call's code in line, with a 32-bit move (kernel/bpf/verifier.c, inline_bpf_loop).
+        return -E2BIG & M32
     for index in range(count):
         if _callback_result(vm.call(callback, index, ctx), "loop"):
             return index + 1
@@ -248,23 +249,29 @@ def _perf_event_output(vm: Vm, ctx: int, map: int, flags: int, data: int, size: 
 # --- memory -------------------------------------------------------------------------------
 
 
-def _probe(vm: Vm, to: int, size: int, source: int, user: bool | None) -> int:
-    if user is None:
-        user = not source >> 63
-    raw = vm.memory.probe(source, _size(size), user)
+def _refusal(source: int, user: bool) -> int:
+    """The error for an address that cannot be read.
+
+    For kernel memory x86 and arm64 tell addresses of user space, null included,
+    from others that fault (copy_from_kernel_nofault_allowed).
+    """
+    return -EFAULT if user or source >> 63 else -ERANGE
+
+
+def _probe(vm: Vm, to: int, size: int, source: int, user: bool) -> int:
+    size = _size(size)
+    raw = vm.memory.probe(source, size, user) if user or source >> 63 else None
     vm.write(to, bytes(size) if raw is None else raw)
-    return -EFAULT if raw is None else 0
+    return _refusal(source, user) if raw is None else 0
 
 
-def _probe_str(vm: Vm, to: int, size: int, source: int, user: bool | None) -> int:
-    if user is None:
-        user = not source >> 63
+def _probe_str(vm: Vm, to: int, size: int, source: int, user: bool) -> int:
     if not _size(size):
         return 0
     raw = vm.memory.probe_string(source, size - 1, user)
     if raw is None:
         vm.write(to, bytes(size))
-        return -EFAULT
+        return _refusal(source, user)
     region, at = vm.memory.locate(to, size, "lets a helper write", True)
     # What is behind the string stays, but counts as written for the verifier.
     vm.write(to, raw + b"\0" + bytes(region.data[at + len(raw) + 1 : at + size]))
@@ -273,7 +280,7 @@ def _probe_str(vm: Vm, to: int, size: int, source: int, user: bool | None) -> in
 
 @_helper(4, 3)
 def _probe_read(vm: Vm, to: int, size: int, source: int) -> int:
-    return _probe(vm, to, size, source, None)
+    return _probe(vm, to, size, source, not source >> 63)
 
 
 @_helper(112, 3)
@@ -293,7 +300,7 @@ def _copy_from_user(vm: Vm, to: int, size: int, source: int) -> int:
 
 @_helper(45, 3)
 def _probe_read_str(vm: Vm, to: int, size: int, source: int) -> int:
-    return _probe_str(vm, to, size, source, None)
+    return _probe_str(vm, to, size, source, not source >> 63)
 
 
 @_helper(114, 3)

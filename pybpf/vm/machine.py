@@ -35,7 +35,7 @@ from pybpf.vm.othermaps import ProgArray, RingBufMap, has_model, make_map
 
 MAX_CALL_FRAMES = 8
 MAX_TAIL_CALL_CNT = 33
-BPF_MAX_LOOPS = 8 * 1024 * 1024  # what may_goto allows, for each frame
+BPF_MAX_LOOPS = 8 * 1024 * 1024  # kernel/bpf/verifier.c; newer kernels measure time instead
 DEFAULT_BUDGET = 10_000_000
 
 RawCode = Union[bytes, bytearray, Sequence[Insn]]
@@ -72,7 +72,8 @@ class Vm:
     relocations: a Relocator, or the Btf of the kernel to pretend; without it the
     object's own offsets stay. ``byteorder`` is for raw code; an object has its
     own. ``cpus`` is how many CPUs per-CPU maps have values for. ``budget`` limits
-    the instructions of one run. ``probe_mem``: see Memory.
+    the instructions of one run, ``max_loops`` how often may_goto goes on in one
+    frame. ``probe_mem``: see Memory.
 
     ``maps`` maps names to models, ``memory`` is what programs can reach,
     ``environment`` what helpers tell of process, time and machine. After a run
@@ -94,6 +95,7 @@ class Vm:
         byteorder: Order = "little",
         cpus: int = 1,
         budget: int = DEFAULT_BUDGET,
+        max_loops: int = BPF_MAX_LOOPS,
         probe_mem: bool = False,
     ) -> None:
         self.spec = program if isinstance(program, ObjectSpec) else None
@@ -102,6 +104,7 @@ class Vm:
         self.byteorder: Order = byteorder
         self.cpus = cpus
         self.budget = budget
+        self.max_loops = max_loops
         self.environment: Environment = Environment()
         self.memory = Memory(byteorder, probe_mem)
         self.trace: list[str] = []
@@ -317,7 +320,7 @@ class Vm:
         r = self.registers
         stack = StackFrame(MAX_BPF_STACK, f"the stack frame of {name}")
         self._frames.append(_Frame(back, tuple(r[6:11]), stack))
-        self.loops.append(BPF_MAX_LOOPS)
+        self.loops.append(self.max_loops)
         r[6:10] = [None] * 4
         r[10] = self.memory.map(stack) + MAX_BPF_STACK
 

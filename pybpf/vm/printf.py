@@ -110,7 +110,7 @@ class _Formatter:
         kind, following = self._peek(), self._peek(1)
         if kind and kind in b"ku" and following == b"s":
             self.at += 2
-            return b"%*s" % (int(left + (width or "0")), self.string(self._next(), kind == b"u"))
+            return self.string(self._next(), kind == b"u")  # printed as it is, whatever width is asked for
         if kind and kind in b"iI":
             if not following or following not in b"46":
                 raise _Refused

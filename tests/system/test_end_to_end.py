@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from running import BFER, ENVIRONMENT, Tracer, as_user, bfer, events, need, summary
 
+from pybpf import kernel
+
 pytestmark = pytest.mark.native
 
 # The members of Tracee 0.8, in its order.
@@ -401,3 +403,32 @@ def test_a_fork_storm_is_followed(tmp_path: Path) -> None:
     script = f"for i in $(seq 300); do (cat {tmp_path}/missing; :) & done; wait"
     got = bfer("trace", "event=openat", f"openat.pathname={tmp_path}/missing", "--", "sh", "-c", script)
     assert len(events(got.stdout)) == 300
+
+
+def kernel_objects() -> dict[str, set[int]]:
+    """Ids of all programs, maps and links in the kernel."""
+    found: dict[str, set[int]] = {}
+    for kind, next_id in (
+        ("programs", kernel.prog_get_next_id),
+        ("maps", kernel.map_get_next_id),
+        ("links", kernel.link_get_next_id),
+    ):
+        ids = found[kind] = set()
+        number: int | None = 0
+        while (number := next_id(number)) is not None:
+            ids.add(number)
+    return found
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_in_the_kernel(signum: int) -> None:
+    before = kernel_objects()
+    tracer = Tracer("trace", "event=openat", "openat.pathname=/no/such/path", "tree=1", "follow")
+    during = kernel_objects()
+    made = {kind: during[kind] - before[kind] for kind in before}
+    assert all(made.values())
+    tracer.stop(signum)
+    deadline = time.monotonic() + 10  # maps are freed after a grace period
+    while any(left := [made[kind] & ids for kind, ids in kernel_objects().items()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(left)

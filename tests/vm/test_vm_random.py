@@ -50,6 +50,7 @@ from pybpf.asm.opcodes import (
     SIZES,
 )
 from pybpf.object.spec import MapSpec
+from pybpf.vm import HELPERS, Vm, VmError
 
 ALU = {
     "add": BPF_ADD,
@@ -240,3 +241,59 @@ def test_map_operations(steps) -> None:
             while (value := vm.maps[name].take()) is not None:
                 assert kernel.maps[name].take() == value
             assert kernel.maps[name].take() is None
+
+
+# --- robustness --------------------------------------------------------------------------
+
+fields = st.builds(
+    Insn,
+    st.integers(0, 255),
+    st.integers(0, 10),
+    st.integers(0, 10),
+    st.integers(-16, 16) | st.integers(-0x8000, 0x7FFF),
+    st.integers(-64, 200) | immediates,
+)
+helper_calls = st.sampled_from(sorted(HELPERS)).map(asm.call)
+moves = st.builds(lambda dst, src: mov(dst, src), st.integers(0, 9), st.integers(0, 10))
+pointers = st.builds(lambda dst, off: asm.alu64(BPF_ADD, dst, imm=-off), st.integers(1, 5), st.integers(0, 64))
+references = st.builds(
+    lambda dst, kind, low: asm.ld_imm64(dst, low, kind), st.integers(1, 5), st.integers(1, 6), st.integers(0, 3)
+)
+wild = st.lists(
+    st.one_of(instruction, memory(), helper_calls, moves, moves, pointers, references, branch().map(lambda b: b[0])),
+    max_size=25,
+)
+
+
+def maps_for_fuzzing():
+    kinds = [*MAPS.values(), *((type, 0, 0) for type in QUEUES.values()), (abi.MAP_TYPE_PROG_ARRAY, 4, 0)]
+    maps = [
+        MapSpec(f"m{n}", kind, size, 4 if kind == 3 else 8, 1, flags) for n, (kind, size, flags) in enumerate(kinds)
+    ]
+    return [maps[0], maps[2], MapSpec("ring", abi.MAP_TYPE_RINGBUF, 0, 0, 4096), *maps[1:2], *maps[3:]]
+
+
+@settings(SETTINGS, max_examples=400)
+@given(st.binary(max_size=80).map(lambda raw: raw[: len(raw) & ~7]) | st.lists(fields, max_size=10))
+def test_random_code_is_refused_cleanly(code) -> None:
+    run_wild(code)
+
+
+@settings(SETTINGS, max_examples=600)
+@given(wild)
+def test_programs_without_sense_fail_cleanly(code) -> None:
+    start = [movi(register, register) for register in (0, 6, 7, 8, 9)]
+    for register in range(2, 6):
+        start += [mov(register, 10), asm.alu64(BPF_ADD, register, imm=-64)]
+    run_wild([*start, *(asm.st(8, 10, -at, at) for at in range(8, 65, 8)), *code, movi(0, 0), asm.exit_()])
+
+
+def run_wild(code) -> None:
+    for options in ({"ctx": bytes(16)}, {"packet": bytes(64), "kind": "tc"}, {"packet": bytes(64), "kind": "xdp"}):
+        vm = Vm(code, maps=maps_for_fuzzing(), budget=500)
+        error = None
+        try:
+            assert 0 <= vm.run(**options) < 1 << 64
+        except VmError as caught:
+            error = caught
+        assert error is None or (error.reason and "\n" not in str(error))
