@@ -265,13 +265,15 @@ def prog_load(
     btf_fd: int = 0,
     func_info: bytes = b"",
     line_info: bytes = b"",
+    fd_array: bytes = b"",
     log_level: int = 0,
     log: bytearray | None = None,
 ) -> int:
     """BPF_PROG_LOAD: a file descriptor, or ``-errno``; the verifier writes into ``log``.
 
     ``insns`` is code in machine byte order; ``func_info`` and ``line_info`` are
-    arrays of the kernel's 8- and 16-byte records and need ``btf_fd``. The
+    arrays of the kernel's 8- and 16-byte records and need ``btf_fd``; ``fd_array``
+    is one of descriptors (32 bits each) that instructions refer to (5.14). The
     caller makes the ``Fd`` and the error, for only it knows about a second
     attempt with a log.
     """
@@ -303,6 +305,9 @@ def prog_load(
             attach_prog_fd,
         )
     )
+    descriptors = buffer(fd_array)
+    if fd_array:
+        attr += pack("=IQ", 0, address(descriptors))
     result = _charged(lambda: syscalls.bpf(abi.PROG_LOAD, attr))
     for _ in range(_LOAD_ATTEMPTS - 1):
         if result != -EAGAIN:

@@ -109,3 +109,25 @@ class task_struct(KStruct):
 
 class task_struct___x86(KStruct):
     thread_info: thread_info___x86
+
+
+class pt_regs___x86(KStruct):
+    """Registers at a probe, x86-64: arguments in di, si, dx, cx, r8, r9, the result in ax."""
+
+    bp: u64
+    r9: u64
+    r8: u64
+    ax: u64
+    cx: u64
+    dx: u64
+    si: u64
+    di: u64
+    ip: u64
+    sp: u64
+
+
+class bpf_perf_event_data(KStruct):
+    """Context of a perf_event program (include/uapi/linux/bpf_perf_event.h); ``regs`` depends on the architecture."""
+
+    sample_period: u64
+    addr: u64

@@ -44,9 +44,7 @@ class Symbol:
         self.index = index
 
 
-def functions_of(
-    spec: ObjectSpec, name: str, replaced: Mapping[str, ProgramSpec] | None = None
-) -> list[ProgramSpec]:
+def functions_of(spec: ObjectSpec, name: str, replaced: Mapping[str, ProgramSpec] | None = None) -> list[ProgramSpec]:
     """The program ``name`` and, behind it, every subprogram it reaches. Raises ObjectError.
 
     Functions in ``replaced`` stand in for those of the same name.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from errno import EINVAL, ENOENT
+from errno import EINVAL, ENOENT, EPERM
+from struct import pack
 
 from btf.errors import BtfError, BtfNotFound
 from pybpf import abi, kernel, linker
 from pybpf.errors import LoadError, NotSupported, ObjectError, SyscallError
 from pybpf.maps import Map
+from pybpf.object.spec import KCONFIG, RELOC_DATA
 from pybpf.program import Program, Request
 from pybpf.sections import parse_section
 
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 
     from btf.core import Relocator
     from btf.reader import Btf
+    from pybpf.externs import Symbols
+    from pybpf.linker import Symbol
     from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
     from pybpf.sections import Section
+
+    Functions = dict[str, list[ProgramSpec]]
 
 __all__ = ["Collection", "Program"]
 
@@ -33,6 +39,10 @@ class Collection:
     caller's. ``btf`` is the kernel's BTF when the caller has it open (else
     /sys/kernel/btf/vmlinux is opened if some program needs it). ``log_level``
     asks for the verifier's log even of a success (``Program.log``).
+
+    ``fold`` says whether code that CO-RE, frozen data or externs prove dead is
+    deleted before the kernel sees it, with the maps that only it uses: True
+    always, False never, None if the kernel refuses the programs as they are.
 
     ``programs`` and ``maps`` map names to objects. ``btf_error`` tells why the
     object's own BTF was not accepted, None if it was: programs are then loaded
@@ -50,6 +60,7 @@ class Collection:
         btf: Btf | None = None,
         maps: Mapping[str, Map] | None = None,
         log_level: int = 0,
+        fold: bool | None = None,
     ) -> None:
         if spec.byteorder != sys.byteorder:
             raise ObjectError(f"object is {spec.byteorder}-endian, this machine is {sys.byteorder}-endian")
@@ -65,8 +76,12 @@ class Collection:
         self._relocator: Relocator | None = None
         self._code: dict[str, bytes] = {}
         self._object_btf: kernel.Fd | None = None
+        self._symbols: dict[str, Symbol] = {}
+        self._resolver: Symbols | None = None
+        self._settings: bytes | None = None  # contents of .kconfig
+        self._folded: dict[str, ProgramSpec] = {}
         try:
-            self._load({name: linker.functions_of(spec, name) for name in programs})
+            self._load({name: linker.functions_of(spec, name) for name in programs}, fold)
         except BaseException:
             self.close()
             raise
@@ -75,25 +90,92 @@ class Collection:
 
     # --- steps, in order ------------------------------------------------------
 
-    def _load(self, functions: dict[str, list[ProgramSpec]]) -> None:
+    def _load(self, functions: Functions, fold: bool | None) -> None:
         sections = {name: parse_section(parts[0].section) for name, parts in functions.items()}
-        needed: set[str] = set()
-        for parts in functions.values():
-            needed |= linker.maps_of(parts)
         # All that needs the kernel's BTF comes first, so that its megabytes (where it
         # cannot be mapped) are free again when maps and the verifier ask for memory.
-        order = self._spec.byteorder
-        linked = {name: linker.Linked(parts, self._relocated, order) for name, parts in functions.items()}
+        if self._spec.externs:
+            self._resolve_externs(functions)
+        for parts in functions.values():
+            for function in parts:
+                self._relocated(function)
         ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
         self._close_target()
         self._load_btf()
+        if fold:
+            functions = self._without_dead_code(functions) or functions
+        try:
+            self._make(functions, sections, ids)
+        except SyscallError as error:
+            # What stands behind a guard may be beyond this kernel, even if it never runs.
+            folded = self._without_dead_code(functions) if fold is None and error.errno != EPERM else None
+            if folded is None:
+                raise
+            self.close()
+            self.programs, self.maps = {}, {}
+            self._make(folded, sections, ids)
+
+    def _make(self, functions: Functions, sections: Mapping[str, Section], ids: Mapping[str, int]) -> None:
+        """Create the maps and load the programs."""
+        linked = {
+            name: linker.Linked(parts, self._relocated, self._spec.byteorder) for name, parts in functions.items()
+        }
+        needed: set[str] = set()
+        for parts in functions.values():
+            needed |= linker.maps_of(parts)
         # The object's order, so that what the kernel shows does not depend on hashing.
         for name in [*(n for n in self._spec.maps if n in needed), *sorted(needed - self._spec.maps.keys())]:
             self._add_map(name)
         fds = {name: map.fd for name, map in {**self.maps, **self._given}.items()}
         for name, program in linked.items():
-            program.bind(fds)
+            program.bind(fds, self._symbols)
             self.programs[name] = self._load_program(program, sections[name], ids.get(name, 0))
+
+    def _without_dead_code(self, functions: Functions) -> Functions | None:
+        """``functions`` without what is proven dead; None if that is nothing."""
+        from pybpf.fold import fold
+
+        spec = self._spec
+        constants = {
+            name: bytes(map.contents).ljust(map.value_size, b"\0")
+            for name, map in spec.maps.items()
+            if map.frozen and map.contents is not None and name not in self._given
+        }
+        if self._settings is None:
+            constants.pop(KCONFIG, None)
+        else:
+            constants[KCONFIG] = self._settings
+        symbols = {name: symbol.kind != "missing" for name, symbol in self._symbols.items()}
+        seen = set()
+        for parts in functions.values():
+            for function in parts:
+                if function.name not in seen:
+                    seen.add(function.name)
+                    folded = fold(function, self._relocated(function), constants, symbols, spec.byteorder)
+                    if folded is not None:
+                        self._folded[function.name] = folded
+        if not self._folded:
+            return None
+        return {name: linker.functions_of(spec, name, self._folded) for name in functions}
+
+    def _resolve_externs(self, functions: Functions) -> None:
+        """What the externs that the functions refer to come to in this kernel."""
+        from pybpf import externs
+
+        spec = self._spec
+        every = [function for parts in functions.values() for function in parts]
+        names = linker.externs_of(every)
+        if names:
+            self._resolver = externs.Symbols(self._local_btf, self._kernel_btf)
+            self._symbols = self._resolver.resolve([spec.externs[name] for name in sorted(names)])
+        places = {r.addend for f in every for r in f.relocs if r.kind == RELOC_DATA and r.target == KCONFIG}
+        if places and KCONFIG not in self._given:
+            used = {
+                name
+                for name, extern in spec.externs.items()
+                if extern.section == KCONFIG and [1 for at in places if 0 <= at - extern.offset < extern.size]
+            }
+            self._settings = externs.kconfig(spec, used, self._kernel_btf)
 
     def _load_btf(self) -> None:
         if not self._spec.btf:
@@ -114,11 +196,12 @@ class Collection:
             return
         if spec is None:
             raise ObjectError(f"a program uses map {name!r}, which the object does not define")
-        self.maps[name] = create_map(spec, self._object_btf.fd if self._object_btf is not None else 0)
+        contents = self._settings if name == KCONFIG else None
+        self.maps[name] = create_map(spec, self._object_btf.fd if self._object_btf is not None else 0, contents)
 
     def _relocated(self, function: ProgramSpec) -> bytes:
         """The function's code with CO-RE applied; once, however many programs call it."""
-        if not function.core_relos:
+        if not function.core_relos or self._folded.get(function.name) is function:
             return function.insns
         code = self._code.get(function.name)
         if code is None:
@@ -130,6 +213,8 @@ class Collection:
     def _load_program(self, linked: linker.Linked, section: Section, attach_btf_id: int) -> Program:
         request = Request(linked.name, section, linked.insns, self._spec.license)
         request.attach_btf_id = attach_btf_id
+        if self._resolver is not None and self._resolver.fds:
+            request.fd_array = pack(f"={len(self._resolver.fds) + 1}i", 0, *self._resolver.fds)
         if self._object_btf is not None:
             request.btf_fd = self._object_btf.fd
             request.func_info = linked.func_info()
@@ -190,8 +275,11 @@ class Collection:
             self._local.close()
         if self._object_btf is not None:
             self._object_btf.close()
-        self._local = self._object_btf = None
+        if self._resolver is not None:
+            self._resolver.close()
+        self._local = self._object_btf = self._resolver = None
         self._code = {}
+        self._folded = {}
 
     # --- explanations of a rejection ----------------------------------------------
 
@@ -217,6 +305,9 @@ class Collection:
             for at, type_id, access, kind in function.core_relos:
                 if at == index:
                     return self._core().describe(type_id, access, kind)
+            for reloc in function.relocs:
+                if reloc.index == index and reloc.target in self._symbols:
+                    return f"kfunc {reloc.target!r}"
             return ""
 
         return field
@@ -240,8 +331,8 @@ class Collection:
         self.close()
 
 
-def create_map(spec: MapSpec, btf_fd: int = 0) -> Map:
-    """Create a map with its initial contents, frozen if ``spec`` says so.
+def create_map(spec: MapSpec, btf_fd: int = 0, contents: bytes | None = None) -> Map:
+    """Create a map with its initial contents (or these instead), frozen if ``spec`` says so.
 
     A frozen map is also read-only for programs, which lets the verifier treat
     its contents as constants and drop the branches that they disable. Raises
@@ -249,12 +340,13 @@ def create_map(spec: MapSpec, btf_fd: int = 0) -> Map:
     """
     map = Map.create(spec, btf_fd, extra_flags=abi.F_RDONLY_PROG if spec.frozen else 0)
     try:
-        if spec.contents is not None:
-            if len(spec.contents) > spec.value_size:
-                raise ObjectError(f"{map}: {len(spec.contents)} bytes of contents in a value of {spec.value_size}")
+        value = contents if contents is not None else spec.contents
+        if value is not None:
+            if len(value) > spec.value_size:
+                raise ObjectError(f"{map}: {len(value)} bytes of contents in a value of {spec.value_size}")
             # A new array is zero already.
-            if spec.contents.strip(b"\0"):
-                map.update(bytes(spec.key_size), bytes(spec.contents).ljust(spec.value_size, b"\0"))
+            if value.strip(b"\0"):
+                map.update(bytes(spec.key_size), bytes(value).ljust(spec.value_size, b"\0"))
         if spec.frozen:
             map.freeze()
     except BaseException:

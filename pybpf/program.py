@@ -39,7 +39,7 @@ def _text(log: bytearray) -> str:
 class Request:
     """What BPF_PROG_LOAD is asked; see ``kernel.prog_load`` for the fields."""
 
-    __slots__ = ("attach_btf_id", "btf_fd", "func_info", "insns", "license", "line_info", "name", "section")
+    __slots__ = ("attach_btf_id", "btf_fd", "fd_array", "func_info", "insns", "license", "line_info", "name", "section")
 
     def __init__(self, name: str, section: Section, insns: bytes | bytearray, license: str = "GPL") -> None:
         self.name = name
@@ -48,6 +48,7 @@ class Request:
         self.license = license
         self.attach_btf_id = 0
         self.btf_fd = 0
+        self.fd_array = b""
         self.func_info = b""
         self.line_info = b""
 
@@ -65,6 +66,7 @@ class Request:
             btf_fd=self.btf_fd,
             func_info=self.func_info,
             line_info=self.line_info,
+            fd_array=self.fd_array,
             log_level=log_level,
             log=log,
         )

@@ -8,6 +8,10 @@ MAX_ARGS, ARG_SIZE = 20, 128
 SIZE = MAX_ARGS * ARG_SIZE
 
 
+class Argument(Struct):
+    text: char[ARG_SIZE]
+
+
 class Event(Struct):
     pid: u32
     uid: u32
@@ -36,7 +40,8 @@ def on_execve(ctx):
         argp = read_user(u64, argv + i * 8)
         if not argp or off > SIZE - ARG_SIZE:
             break
-        n = read_user_str(addr(e.args[off]), argp, size=ARG_SIZE)
+        place = cast(Ptr[Argument], addr(e.args[off]))
+        n = read_user_str(place.text, argp)
         if n < 0:
             break
         off += u64(n)

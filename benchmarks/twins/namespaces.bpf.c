@@ -78,6 +78,7 @@ int seen(void *ctx)
 SEC("raw_tp/sys_enter")
 int seen__raw_tp(void *ctx)
 {
+	struct uts_namespace *uts;
 	struct task_struct *task;
 	struct nsproxy *proxy;
 	struct event *e;
@@ -98,7 +99,8 @@ int seen__raw_tp(void *ctx)
 	e->pidns = BPF_CORE_READ(proxy, pid_ns_for_children, ns.inum);
 	e->level = BPF_CORE_READ(proxy, pid_ns_for_children, level);
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	bpf_core_read(&e->node, sizeof(e->node), &BPF_CORE_READ(proxy, uts_ns)->name.nodename);
+	uts = BPF_CORE_READ(proxy, uts_ns);
+	bpf_core_read(&e->node, sizeof(e->node), &uts->name.nodename);
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }

@@ -63,7 +63,7 @@ events = RingBuf(64 * 1024)
 @hook("tp_btf/sys_enter", "raw_tp/sys_enter")
 def seen(ctx):
     with events.reserve(Event) as e:
-        task = current_task()
+        task = cast(Ptr[task_struct], current_task())
         proxy = task.nsproxy
         e.time = ktime_get_ns()
         e.start = task.start_time

@@ -36,7 +36,7 @@ int BPF_PROG(wakeup, struct task_struct *task)
 }
 
 SEC("raw_tp/sched_switch")
-int BPF_PROG(switch, bool preempt, struct task_struct *previous, struct task_struct *next)
+int BPF_PROG(switched, bool preempt, struct task_struct *previous, struct task_struct *next)
 {
 	__u32 key = BPF_CORE_READ(next, pid), group;
 	__u64 *since, waited;

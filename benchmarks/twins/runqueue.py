@@ -32,7 +32,7 @@ def wakeup(ctx, task: Ptr[task_struct]):
 
 
 @raw_tp("sched_switch")
-def switch(ctx, preempt: u64, previous: Ptr[task_struct], next: Ptr[task_struct]):
+def switched(ctx, preempt: u64, previous: Ptr[task_struct], next: Ptr[task_struct]):
     key: u32 = next.pid
     if key == 0:
         return 0

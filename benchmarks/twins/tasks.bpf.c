@@ -38,7 +38,7 @@ struct {
 } alive SEC(".maps");
 
 SEC("tp_btf/sched_process_fork")
-int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
+int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 {
 	__u32 key, value;
 	struct event *e;
@@ -64,7 +64,7 @@ int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
 }
 
 SEC("tp_btf/sched_process_exit")
-int BPF_PROG(exit, struct task_struct *task)
+int BPF_PROG(exited, struct task_struct *task)
 {
 	struct event *e;
 	__u32 key;

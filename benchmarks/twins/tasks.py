@@ -46,7 +46,7 @@ alive = Hash(u32, u32, 8192)
 
 
 @tp_btf("sched_process_fork")
-def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
+def forked(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
     if parent.tgid == child.tgid:
         return 0
     alive[child.tgid] = u32(parent.tgid)
@@ -63,7 +63,7 @@ def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
 
 
 @tp_btf("sched_process_exit")
-def exit(ctx, task: Ptr[task_struct]):
+def exited(ctx, task: Ptr[task_struct]):
     if task.pid != task.tgid:
         return 0
     key: u32 = task.tgid

@@ -80,6 +80,8 @@ class Calls(Maps):
             base = self.expr(node.func.value)
             if isinstance(base, Const) and isinstance(base.value, Map):
                 return self.map_method(base.value, node.func.attr, node)
+            if isinstance(base, Pointer) and base.space == CTX:
+                return self.context_method(base, node.func.attr, node)
             if not isinstance(base, Const):
                 raise self.error(node, f"{self.describe(base)} has no methods")
         callee = self.expr(node.func)
@@ -87,6 +89,10 @@ class Calls(Maps):
             raise self.error(node.func, f"{self.describe(callee)} cannot be called")
         thing = callee.value
         if isinstance(thing, Intrinsic):
+            direct = getattr(self, f"test_{thing.name}", None)
+            if targets is not None and direct is not None:
+                direct(node, *targets)
+                return Void()
             method: Callable[[ast.Call], Value] = getattr(self, f"do_{thing.name}")
             return method(node)
         if isinstance(thing, Helper):
@@ -427,6 +433,10 @@ class Calls(Maps):
         return Int(native(result), dst)
 
     # --- from the parts built on this
+
+    def context_method(self, context: Pointer, name: str, node: ast.Call) -> Value:
+        """``ctx.name(...)``."""
+        raise NotImplementedError
 
     def body(self, statements: list[ast.stmt]) -> None:
         """Lower statements."""

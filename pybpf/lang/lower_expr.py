@@ -15,7 +15,7 @@ from pybpf.lang.ir import Block, Imm
 from pybpf.lang.lower_numbers import Numbers
 from pybpf.lang.maps import Map
 from pybpf.lang.operand import (
-    KERN,
+    PROBED,
     RODATA,
     SIGNED,
     UNSIGNED,
@@ -32,7 +32,23 @@ from pybpf.lang.operand import (
     sign_of,
 )
 from pybpf.lang.surface import CONSTANTS, INTRINSICS, Compiled, Intrinsic
-from pybpf.lang.types import AnonType, BitsType, ConfigBase, Ptr, PtrType, Scalar, Type, bool_, find_type, i64, u32, u64
+from pybpf.lang.types import (
+    AnonType,
+    ArrayType,
+    BitsType,
+    ConfigBase,
+    Ptr,
+    PtrType,
+    Scalar,
+    Type,
+    bool_,
+    char,
+    find_type,
+    i64,
+    u8,
+    u32,
+    u64,
+)
 
 _CONSTANTS = (
     int, str, bytes, tuple, range, type(None), Map, ConfigBase, Type, Helper, Intrinsic, Compiled,
@@ -150,16 +166,31 @@ class Expressions(Numbers):
 
     def _subscript(self, node: ast.Subscript) -> Value:
         value = self.expr(node.value)
+        if isinstance(node.slice, ast.Slice) and not (isinstance(value, Const) and not isinstance(value.value, Map)):
+            return self.slice_of(value, node, node.slice)
         if isinstance(value, Const) and isinstance(value.value, Map):
             raise self.error(
                 node, "an entry may be absent: use m.lookup(k), which gives a pointer or None, or m.get(k, default)"
             )
+        if isinstance(node.slice, ast.Slice):
+            return self._constant_slice(value, node.slice, node)
         index = self.rvalue(self.expr(node.slice), node.slice)
         if isinstance(value, Const):
             return self._constant_item(value, index, node)
         if not isinstance(index, Int) and int_constant(index) is None:
             raise self.error(node.slice, f"an index is an integer, not {self.describe(index)}")
         return self.element(value, index, node)
+
+    def _constant_slice(self, value: Value, part: ast.Slice, node: ast.Subscript) -> Const:
+        bounds: list[int | None] = []
+        for bound in (part.lower, part.upper, part.step):
+            number = int_constant(self.expr(bound)) if bound is not None else None
+            if bound is not None and number is None:
+                raise self.error(bound, f"the bounds of a slice of {self.describe(value)} must be known when compiling")
+            bounds.append(number)
+        if not isinstance(value, Const) or not isinstance(value.value, (tuple, str, bytes, range)):
+            raise self.error(node.value, f"{self.describe(value)} cannot be sliced")
+        return self._constant(value.value[slice(*bounds)], "it", node)
 
     def _constant_item(self, value: Const, index: Value, node: ast.Subscript) -> Const:
         if not isinstance(index, Const):
@@ -290,6 +321,12 @@ class Expressions(Numbers):
             if not any(isinstance(side, Const) and side.value is None for side in (left, right)):
                 raise self.error(node, "'is' compares with None only: use '=='")
             same = ast.Eq if isinstance(op, ast.Is) else ast.NotEq
+        if is_text(left) and _is_string(right):
+            self._compare_text(same, left, right, node, then, els)
+            return
+        if is_text(right) and _is_string(left):
+            self._compare_text(same, right, left, node, then, els)
+            return
         if isinstance(left, Pointer) or isinstance(right, Pointer):
             self._compare_pointers(same, left, right, nodes, then, els)
             return
@@ -303,6 +340,14 @@ class Expressions(Numbers):
             self.goto(then if (left.value == right.value) == (same is ast.Eq) else els)
             return
         self.compare_numbers(same, self.number(left, left_node), self.number(right, right_node), node, then, els)
+
+    def _compare_text(
+        self, op: type[ast.cmpop], place: Value, text: Value, node: ast.expr, then: Block, els: Block
+    ) -> None:
+        if op not in (ast.Eq, ast.NotEq):
+            raise self.error(node, "strings are compared with == and != only")
+        yes, no = (then, els) if op is ast.Eq else (els, then)
+        self.text_equals(place, text, node, yes, no)
 
     def _compare_pointers(
         self,
@@ -347,10 +392,14 @@ class Expressions(Numbers):
                 return
         if items is None:
             raise self.error(node, f"'in' looks into a map, a tuple or a range, not {self.describe(right)}")
-        number = self.number(left, left_node)
+        strings = is_text(left) and all(_is_string(item) for item in items)
+        number = Const(0) if strings else self.number(left, left_node)
         for item in items:
             other = self.block("other")
-            self.compare_numbers(ast.Eq, number, self.number(item, node), node, yes, other)
+            if strings:
+                self.text_equals(left, item, node, yes, other)
+            else:
+                self.compare_numbers(ast.Eq, number, self.number(item, node), node, yes, other)
             if not self.start(other):
                 return
         self.goto(no)
@@ -449,8 +498,8 @@ class Expressions(Numbers):
                     arm.node, f"{what} is {self.describe(value)} here and {self.describe(model)} elsewhere"
                 )
         # A plain address that is 0 reads as 0; only memory faults.
-        nullable = nullable and model.space != KERN
-        dst = self.scalar() if model.space == KERN else self.pointer()
+        nullable = nullable and model.space not in PROBED
+        dst = self.scalar() if model.space in PROBED else self.pointer()
         return Pointer(model.target, model.space, dst, 0, nullable)
 
     def _if_exp(self, node: ast.IfExp) -> Value:
@@ -487,6 +536,14 @@ class Expressions(Numbers):
 
     # --- from the parts built on this
 
+    def text_equals(self, place: Value, text: Value, node: ast.AST, then: Block, els: Block) -> None:
+        """Branch on whether a string in memory is a constant."""
+        raise NotImplementedError
+
+    def slice_of(self, value: Value, node: ast.Subscript, part: ast.Slice) -> Value:
+        """``value[a:b]``."""
+        raise NotImplementedError
+
     def call_expr(self, node: ast.Call) -> Value:
         """A call as a value."""
         raise NotImplementedError
@@ -498,6 +555,15 @@ class Expressions(Numbers):
     def map_contains(self, map: Map, key: Value, key_node: ast.expr, node: ast.expr, yes: Block, no: Block) -> None:
         """``key in map``."""
         raise NotImplementedError
+
+
+def is_text(value: Value) -> bool:
+    """Whether a place holds a string: an array of char or u8."""
+    return isinstance(value, Place) and isinstance(value.type, ArrayType) and value.type.element in (char, u8)
+
+
+def _is_string(value: Value) -> bool:
+    return isinstance(value, Const) and isinstance(value.value, (str, bytes))
 
 
 def _is_bool(value: Int | Const) -> bool:

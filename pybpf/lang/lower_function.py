@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 
 from pybpf.lang import ir
+from pybpf.lang.contexts import known_context
 from pybpf.lang.lower_stmts import Statements
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, Int, Pointer, Value, Var, Void
-from pybpf.lang.surface import known_context
+from pybpf.lang.surface import AT_ENTRY, AT_RETURN
 from pybpf.lang.types import PtrType, Scalar, StructType, Type, array_of, u64
 
 
@@ -58,16 +59,20 @@ class Lowering(Statements):
             self.assign_name(name, value, node)
             return
         var = self.frame.vars[name] = Var(name, value, bound=True)
-        self.flow[var] = False
+        self.flow[var] = isinstance(value, Pointer) and value.nullable
 
     def _context_type(self, param: ast.arg) -> Type:
         if param.annotation is not None:
             kind = self.type_expr(param.annotation)
             if isinstance(kind, PtrType):
                 kind = kind.target
-            if not isinstance(kind, StructType) or kind.kernel:
+            if not isinstance(kind, StructType):
                 raise self.error(param.annotation, f"the context is described by a Struct, not {kind}")
             return kind
+        if self.kind.name in AT_ENTRY or self.kind.name in AT_RETURN:
+            return self.registers_type
+        if self.kind.name == "perf_event":
+            return self.sample_type
         known = known_context(self.section)
         if known is not None:
             return known
@@ -79,12 +84,21 @@ class Lowering(Statements):
 
     def _argument_value(self, kind: Type, index: int, context: int, param: ast.arg) -> Value:
         """Argument ``index`` of a program whose context is a row of 64-bit values."""
+        if self.kind.name in AT_ENTRY:
+            number = self.register_argument(Pointer(self.registers_type, CTX, context, 0, False, 8), index, param)
+            if isinstance(kind, PtrType):
+                return Pointer(kind.target, self.kind.space, self.reg(number.op), 0, False, 1)
+            if not isinstance(kind, Scalar) or kind.big:
+                raise self.error(param, f"an argument is a number or a pointer, not {kind}")
+            return self.convert(number, kind)
         if isinstance(kind, PtrType):
             # Pointers to anything but structures are plain numbers to the verifier.
             typed = self.kind.space == BTF and isinstance(kind.target, StructType)
             dst = self.pointer() if typed else self.scalar()
             self.emit(ir.LOAD, dst=dst, a=context, off=8 * index)
-            return Pointer(kind.target, BTF if typed else KERN, dst)
+            # An iterator's last call has no object.
+            absent = typed and self.kind.name.startswith("iter") and index > 0
+            return Pointer(kind.target, BTF if typed else KERN, dst, 0, absent)
         if not isinstance(kind, Scalar) or kind.big:
             raise self.error(param, f"an argument is a number or a pointer, not {kind}")
         dst = self.scalar()

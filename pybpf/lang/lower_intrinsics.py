@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 
 from pybpf.lang import ir
+from pybpf.lang.helpers import Helper
 from pybpf.lang.ir import Block, Core, Imm
 from pybpf.lang.lower_calls import Calls
-from pybpf.lang.helpers import Helper
 from pybpf.lang.lower_places import (
     ENUMVAL_EXISTS,
     ENUMVAL_VALUE,
@@ -19,7 +19,20 @@ from pybpf.lang.lower_places import (
 )
 from pybpf.lang.maps import ProgArray
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, RODATA, Const, Int, Place, Pointer, Value, Void, int_constant
-from pybpf.lang.types import ArrayType, BitsType, PtrType, Scalar, StructType, Type, bool_, field_at, find_type, i64, u32, u64
+from pybpf.lang.types import (
+    ArrayType,
+    BitsType,
+    PtrType,
+    Scalar,
+    StructType,
+    Type,
+    bool_,
+    field_at,
+    find_type,
+    i64,
+    u32,
+    u64,
+)
 
 TAIL_CALL, PID_TGID, UID_GID, COMM, CURRENT_TASK, CURRENT_TASK_BTF = 12, 14, 15, 16, 35, 158
 READ_USER, READ_KERNEL, READ_USER_STR, READ_KERNEL_STR = 112, 113, 114, 115
@@ -265,7 +278,9 @@ class Intrinsics(Calls):
         offset, _ = field_at(layout, name.value)
         if isinstance(layout, StructType) and layout.kernel:
             if value.space not in (BTF, KERN):
-                raise self.error(args["pointer"], f"{layout} is laid out by the kernel: {value.describe()} is not in one")
+                raise self.error(
+                    args["pointer"], f"{layout} is laid out by the kernel: {value.describe()} is not in one"
+                )
             base = self.untyped(value.reg) if value.space == BTF else self.pointer_reg(value)
             core = self._field_core(self._member(layout, name.value, args["field"]), FIELD_BYTE_OFFSET)
             return Pointer(layout, KERN, self.alu(ir.SUB, base, self.core(core, offset)), 0, False, 1)

@@ -13,8 +13,10 @@ from pybpf.lang.operand import (
     CTX,
     KERN,
     MEM,
+    PROBED,
     RODATA,
     SPACE_NAMES,
+    USER,
     Const,
     Int,
     Place,
@@ -22,13 +24,27 @@ from pybpf.lang.operand import (
     Value,
     int_constant,
 )
-from pybpf.lang.types import ArrayType, BitsType, PtrType, Scalar, StructType, Type, bool_, char, find_field, u8, u16, u32, u64
+from pybpf.lang.types import (
+    ArrayType,
+    BitsType,
+    PtrType,
+    Scalar,
+    StructType,
+    Type,
+    bool_,
+    char,
+    find_field,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 
 # btf.core's constants, by the numbers of enum bpf_core_relo_kind.
 FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64 = 0, 1, 2, 4, 5
 TYPE_EXISTS, TYPE_SIZE, ENUMVAL_EXISTS, ENUMVAL_VALUE = 8, 9, 10, 11
 
-PROBE_READ_KERNEL = 113
+_READ = {KERN: 113, USER: 112}  # probe_read_kernel, probe_read_user
 
 _UNSIGNED = {1: u8, 2: u16, 4: u32, 8: u64}
 _NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
@@ -51,7 +67,7 @@ class Places(Emitter):
         if pointer.nullable:
             raise self.error(node, "pointer may be None here: test it with 'if' first")
         target = pointer.target
-        if isinstance(target, StructType) and target.kernel and pointer.space in (BTF, KERN):
+        if isinstance(target, StructType) and target.kernel and pointer.space in (BTF, KERN, CTX):
             return Place(target, pointer.space, pointer.reg, pointer.off, pointer.align, target, (0,))
         return Place(target, pointer.space, pointer.reg, pointer.off, pointer.align)
 
@@ -126,7 +142,7 @@ class Places(Emitter):
             step = self.alu(ir.MUL, self.reg(index.op), self.core(core, element.size))
             return Place(element, KERN, self.alu(ir.ADD, address, step), 0, 1, element, (0,))
         base = self.alu(ir.ADD, address, self._scaled(index, element.size))
-        return Place(element, KERN, base, 0, 1)
+        return Place(element, USER if start.space == USER else KERN, base, 0, 1)
 
     def _scaled(self, index: Int, size: int) -> int | Imm:
         if size == 1:
@@ -153,6 +169,9 @@ class Places(Emitter):
         if place.space in (MEM, RODATA, CTX):
             if isinstance(place.reg, Slot):
                 return self.slot_address(place.reg, place.off)
+            core = self.offset_core(place)
+            if core is not None:
+                return self.alu(ir.ADD, place.reg, self.core(core, place.off), ir.POINTER)
             return self.alu(ir.ADD, place.reg, Imm(place.off), ir.POINTER) if place.off else place.reg
         base = self.untyped(place.reg) if place.space == BTF else self.base(place.reg)
         core = self.offset_core(place)
@@ -180,7 +199,7 @@ class Places(Emitter):
             return self.slot_address(pointer.reg, pointer.off)
         if not pointer.off:
             return pointer.reg
-        kind = ir.SCALAR if pointer.space == KERN else ir.POINTER
+        kind = ir.SCALAR if pointer.space in PROBED else ir.POINTER
         return self.alu(ir.ADD, pointer.reg, Imm(pointer.off), kind)
 
     # --- values
@@ -203,7 +222,7 @@ class Places(Emitter):
         shown = native(type)
         if want is not None and want.size == type.size and bool_ not in (want, shown):
             shown = native(want)
-        if place.space == KERN:
+        if place.space in PROBED:
             dst = self._probe(place, type.size, shown.signed, ir.SCALAR, node)
         else:
             dst = self.scalar()
@@ -223,8 +242,12 @@ class Places(Emitter):
     def _load_pointer(self, place: Place, type: PtrType, node: ast.AST) -> Pointer:
         # What the verifier knows the type of stays typed, as long as structures are pointed to.
         typed = place.space == BTF and isinstance(type.target, StructType)
-        if place.space == KERN:
-            return Pointer(type.target, KERN, self._probe(place, type.size, False, ir.SCALAR, node))
+        if place.space == CTX and isinstance(type.target, StructType) and not type.target.kernel:
+            socket = self.pointer()
+            self._direct(socket, place, type.size, False)
+            return Pointer(type.target, CTX, socket, 0, True, 8)
+        if place.space in PROBED:
+            return Pointer(type.target, place.space, self._probe(place, type.size, False, ir.SCALAR, node))
         dst = self.pointer() if typed else self.scalar()
         self._direct(dst, place, type.size, False)
         return Pointer(type.target, BTF if typed else KERN, dst)
@@ -238,7 +261,7 @@ class Places(Emitter):
     def _probe(self, place: Place, size: int, signed: bool, kind: str, node: ast.AST) -> int:
         """Read kernel memory through the helper; what cannot be read is 0."""
         slot = self.take(size, node)
-        self.call(PROBE_READ_KERNEL, self.slot_address(slot), Imm(size), self.address(place))
+        self.call(_READ[place.space], self.slot_address(slot), Imm(size), self.address(place))
         dst = self.func.vreg(kind)
         self.emit(ir.LOAD, dst=dst, a=slot, size=size, imm=int(signed and size < 8))
         self.give(slot)
@@ -252,10 +275,13 @@ class Places(Emitter):
         shown = native(type)
         if not type.signed and type.width < shown.size * 8 and type.width <= 32:
             shown = next(kind for kind in (u8, u16, u32) if type.width <= kind.size * 8)
-        if place.root is None and place.space in (MEM, RODATA, CTX):
+        if place.root is None:
             off, size, bit = _access(place, type)
-            dst = self.scalar()
-            self.emit(ir.LOAD, dst=dst, a=place.reg, off=off, size=size)
+            if place.space in PROBED:
+                dst = self._probe(Place(type, place.space, place.reg, off, 1), size, False, ir.SCALAR, node)
+            else:
+                dst = self.scalar()
+                self.emit(ir.LOAD, dst=dst, a=place.reg, off=off, size=size)
             if bit + type.width < size * 8 or type.signed:
                 dst = self.alu(ir.LSH, dst, Imm(64 - bit - type.width))
                 dst = self.alu(down, dst, Imm(64 - type.width))
@@ -265,7 +291,9 @@ class Places(Emitter):
         raw = self._raw_bits(place, type, node)
         assert place.root is not None
         root, path = self.unit.types.id(place.root), ":".join(map(str, place.path))
-        up = self.core(Core(FIELD_LSHIFT_U64, root, path), 64 - type.width - (place.off * 8 + place.bit) % (type.size * 8))
+        up = self.core(
+            Core(FIELD_LSHIFT_U64, root, path), 64 - type.width - (place.off * 8 + place.bit) % (type.size * 8)
+        )
         raised = self.alu(ir.LSH, raw, up)
         return Int(shown, self.alu(down, raised, self.core(Core(FIELD_RSHIFT_U64, root, path), 64 - type.width)))
 
@@ -276,10 +304,10 @@ class Places(Emitter):
         unit = place.off // type.size * type.size
         start = Place(type, place.space, place.reg, unit, 1, place.root, place.path)
         width = self.core(Core(FIELD_BYTE_SIZE, root, path), type.size)
-        if place.space == KERN:
+        if place.space in PROBED:
             slot = self.take(8, node)
             self.store_bytes(Place(u64, MEM, slot, 0, 8), bytes(8), node)
-            self.call(PROBE_READ_KERNEL, self.slot_address(slot), width, self.address(start))
+            self.call(_READ[place.space], self.slot_address(slot), width, self.address(start))
             raw = self.scalar()
             self.emit(ir.LOAD, dst=raw, a=slot)
             self.give(slot)
@@ -396,8 +424,8 @@ class Places(Emitter):
     def copy_bytes(self, to: Place, source: Place, size: int, node: ast.AST) -> None:
         """Copy ``size`` bytes between places, reading in the way of the source's space."""
         self.writable(to, node)
-        if source.space == KERN:
-            self.call(PROBE_READ_KERNEL, self.address(to), Imm(size), self.address(source))
+        if source.space in PROBED:
+            self.call(_READ[source.space], self.address(to), Imm(size), self.address(source))
             return
         if source.space == BTF:
             self._copy_typed(to, source, size, node)
@@ -442,8 +470,10 @@ class Places(Emitter):
             )
         if write:
             self.writable(value, node)
-        elif value.space in (BTF, KERN):
-            raise self.error(node, "kernel memory cannot be handed to a helper: copy() it into a Struct first")
+        elif value.space in (BTF, KERN, USER):
+            raise self.error(
+                node, f"{SPACE_NAMES[value.space]} cannot be handed to a helper: copy() it into a Struct first"
+            )
         return self.address(value), value.type.size
 
     # --- numbers, from lower_numbers

@@ -10,11 +10,11 @@ from pybpf.lang import ir
 from pybpf.lang.diagnostics import LocatedError
 from pybpf.lang.flow import Loop
 from pybpf.lang.ir import Imm
-from pybpf.lang.lower_intrinsics import Intrinsics
+from pybpf.lang.lower_contexts import Contexts
 from pybpf.lang.maps import Map, RingBuf
 from pybpf.lang.operand import (
-    KERN,
     MEM,
+    PROBED,
     SIGNED,
     UNSIGNED,
     Const,
@@ -36,7 +36,7 @@ from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, bool_, i64
 MAX_UNROLL = 1024
 
 
-class Statements(Intrinsics):
+class Statements(Contexts):
     """Statements."""
 
     def body(self, statements: list[ast.stmt]) -> None:
@@ -279,7 +279,7 @@ class Statements(Intrinsics):
     def _assign_pointer(self, name: str, var: Var | None, value: Pointer, node: ast.AST) -> None:
         register = self.pointer_reg(value)
         if var is None:
-            dst = self.scalar() if value.space == KERN else self.pointer()
+            dst = self.scalar() if value.space in PROBED else self.pointer()
             var = self.frame.vars[name] = Var(name, Pointer(value.target, value.space, dst, 0, False, value.align))
         slot = var.value
         if not isinstance(slot, Pointer) or slot.target != value.target or slot.space != value.space:

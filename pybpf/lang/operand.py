@@ -11,8 +11,17 @@ RODATA = "rodata"  # settings: plain loads
 CTX = "ctx"  # the program's context: loads that the verifier rewrites, constant offsets only
 BTF = "btf"  # typed by the verifier: direct loads, CO-RE offsets
 KERN = "kern"  # any other kernel address: probe_read_kernel
+USER = "user"  # the process's memory: probe_read_user
 
-SPACE_NAMES = {MEM: "memory", RODATA: "settings", CTX: "the context", BTF: "kernel memory", KERN: "kernel memory"}
+PROBED = (KERN, USER)
+SPACE_NAMES = {
+    MEM: "memory",
+    RODATA: "settings",
+    CTX: "the context",
+    BTF: "kernel memory",
+    KERN: "kernel memory",
+    USER: "user memory",
+}
 
 
 class Value:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pybpf import abi
 from pybpf.errors import CompileError
-from pybpf.lang.types import StructType, char, i64, u64
+from pybpf.lang.contexts import cgroup_context
 
 
 class Kind:
@@ -22,7 +22,7 @@ class Kind:
     ``arguments`` says whether the context is a row of 64-bit arguments, which
     the function then declares after ``ctx``. ``space`` is the pointer space of
     those (``btf``: typed by the verifier, direct loads; ``kern``: plain addresses,
-    probe reads). ``typed_task`` chooses between helper 158 and 35 for
+    probe reads; ``user``: addresses of the process). ``typed_task`` chooses between helper 158 and 35 for
     current_task(). ``writable`` says that the context may be written.
     """
 
@@ -39,17 +39,53 @@ class Kind:
         self.writable = writable
 
 
-# One row a kind. fentry, fexit and lsm pass their arguments as tp_btf does.
+def _plain(*prefixes: str, writable: bool = True) -> Kind:
+    """A kind whose context is a structure that the verifier knows."""
+    return Kind(prefixes, "kern", False, False, writable)
+
+
+# One row a kind. Sleepable ones (".s") may also call helpers that can fault pages in.
 _KINDS = (
     Kind(("tp_btf",), "btf", True, True),
     Kind(("raw_tp", "raw_tracepoint"), "kern", True, False),
     Kind(("tracepoint", "tp"), "kern", False, False),
     Kind(("fentry",), "btf", True, True),
+    Kind(("fentry.s",), "btf", True, True),
     Kind(("fexit",), "btf", True, True),
+    Kind(("fexit.s",), "btf", True, True),
+    Kind(("fmod_ret",), "btf", True, True),
+    Kind(("fmod_ret.s",), "btf", True, True),
     Kind(("lsm",), "btf", True, True),
+    Kind(("lsm.s",), "btf", True, True),
+    Kind(("iter",), "btf", True, True),
+    Kind(("iter.s",), "btf", True, True),
+    Kind(("kprobe",), "kern", True, False),
+    Kind(("kretprobe",), "kern", False, False),
+    Kind(("uprobe",), "user", True, False),
+    Kind(("uprobe.s",), "user", True, False),
+    Kind(("uretprobe",), "user", False, False),
+    Kind(("uretprobe.s",), "user", False, False),
+    Kind(("perf_event",), "kern", False, False),
     Kind(("syscall",), "kern", False, False, writable=True),
+    _plain("xdp"),
+    _plain("tc", "classifier", "tcx"),
+    _plain("action"),
+    _plain("socket"),
+    _plain("cgroup_skb"),
+    _plain("cgroup"),
+    _plain("sockops"),
+    _plain("sk_msg"),
+    _plain("sk_skb"),
+    _plain("sk_lookup"),
+    _plain("sk_reuseport"),
+    _plain("lwt_in"),
+    _plain("lwt_out"),
+    _plain("lwt_xmit"),
 )
 KINDS = {prefix: kind for kind in _KINDS for prefix in kind.prefixes}
+# Kinds whose context is the registers at a function's start, or at its return.
+AT_ENTRY = frozenset(("kprobe", "uprobe", "uprobe.s"))
+AT_RETURN = frozenset(("kretprobe", "uretprobe", "uretprobe.s"))
 
 
 def kind_of(section: str) -> Kind:
@@ -58,34 +94,6 @@ def kind_of(section: str) -> Kind:
     if kind is None:
         raise CompileError(f"section {section!r}: unknown program kind (known: {', '.join(k.name for k in _KINDS)})")
     return kind
-
-
-def _syscall_context(name: str, last: str) -> StructType:
-    """Context of a syscalls:sys_{enter,exit}_* tracepoint (kernel/trace/trace_syscalls.c)."""
-    layout = StructType(name)
-    layout.add("common", char[8])
-    layout.add("nr", i64)
-    if last == "args":
-        layout.add("args", u64[6])
-    else:
-        layout.add("ret", i64)
-    layout.finish()
-    return layout
-
-
-_SYS_ENTER = _syscall_context("sys_enter_context", "args")
-_SYS_EXIT = _syscall_context("sys_exit_context", "ret")
-
-
-def known_context(section: str) -> StructType | None:
-    """The context's layout where the section alone says it, else None."""
-    parts = section.split("/")
-    if parts[0] in ("tracepoint", "tp") and len(parts) == 3 and parts[1] == "syscalls":
-        if parts[2].startswith("sys_enter_"):
-            return _SYS_ENTER
-        if parts[2].startswith("sys_exit_"):
-            return _SYS_EXIT
-    return None
 
 
 class Compiled:
@@ -141,7 +149,7 @@ class Program(Compiled):
         for section in self.sections:
             kind = kind_of(section)
             count = used[kind.name] = used.get(kind.name, 0) + 1
-            name = f"{self.name}__{kind.name}{count if count > 1 else ''}" if out else self.name
+            name = f"{self.name}__{kind.name.replace('.', '_')}{count if count > 1 else ''}" if out else self.name
             out.append((name, section, kind))
         return out
 
@@ -187,6 +195,80 @@ def tp_btf(event: str, *, name: str | None = None) -> Callable[[FunctionType], P
     return hook(f"tp_btf/{event}", name=name)
 
 
+def _on_function(kind: str, doc: str) -> Callable[..., Callable[[FunctionType], Program]]:
+    def decorate(
+        function: str, *, sleepable: bool = False, name: str | None = None
+    ) -> Callable[[FunctionType], Program]:
+        if not isinstance(function, str) or not function:
+            raise CompileError(f"@{kind} takes the name of a kernel function: @{kind}('do_unlinkat')")
+        return hook(f"{kind}{'.s' if sleepable else ''}/{function}", name=name)
+
+    decorate.__name__ = decorate.__qualname__ = kind
+    decorate.__doc__ = doc
+    return decorate
+
+
+fentry = _on_function("fentry", "At a kernel function's start; its arguments are typed (5.5; arm64 6.0).")
+fexit = _on_function("fexit", "When a kernel function returns: its arguments, then the result (5.5; arm64 6.0).")
+fmod_ret = _on_function("fmod_ret", "In place of an error-injectable function, if the result is not 0 (5.7).")
+lsm = _on_function("lsm", "A security hook: its arguments; the result 0 or a negative errno decides (5.7).")
+bpf_iter = _on_function("iter", "Called for each object of a kind (``task``), then with None (5.8).")
+
+
+def kprobe(function: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """At a kernel function's start; up to 6 arguments as parameters or by ``ctx.arg(n)``, counted from 0 (4.1)."""
+    return hook(f"kprobe/{function}", name=name)
+
+
+def kretprobe(function: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """When a kernel function returns; ``ctx.ret`` is its result (4.1)."""
+    return hook(f"kretprobe/{function}", name=name)
+
+
+def uprobe(
+    binary: str, symbol: str, *, sleepable: bool = False, name: str | None = None
+) -> Callable[[FunctionType], Program]:
+    """At the start of a function in a program or library; as kprobe, pointers being the process's (4.3)."""
+    return hook(f"uprobe{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
+
+
+def uretprobe(
+    binary: str, symbol: str, *, sleepable: bool = False, name: str | None = None
+) -> Callable[[FunctionType], Program]:
+    """When a function in a program or library returns; ``ctx.ret`` is its result (4.3)."""
+    return hook(f"uretprobe{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
+
+
+def cgroup(which: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """For the processes of a control group: ``skb/egress``, ``sock_create``, ``connect4``, ``dev``, ``sysctl``."""
+    which = {"inet_sock_create": "sock_create", "inet_sock_release": "sock_release"}.get(which, which)
+    parts = which.split("/")
+    if parts[0] == "skb" and len(parts) == 2 and parts[1] in ("ingress", "egress"):
+        return hook(f"cgroup_skb/{parts[1]}", name=name)
+    if len(parts) > 1 or cgroup_context(which) is None:
+        raise CompileError(f"cgroup hook {which!r} is not known: skb/ingress, sock_create, connect4, sysctl, dev ...")
+    return hook(f"cgroup/{which}", name=name)
+
+
+def _bare(section: str, doc: str) -> Callable[..., Any]:
+    def decorate(function: FunctionType | None = None, *, name: str | None = None) -> Any:
+        return Program(function, (section,), name) if function is not None else hook(section, name=name)
+
+    decorate.__name__ = decorate.__qualname__ = section
+    decorate.__doc__ = doc
+    return decorate
+
+
+xdp = _bare("xdp", "On every packet that a network device receives, before the kernel's stack (4.8).")
+tc = _bare("tc", "Traffic control: on packets that come or go through a qdisc (4.1).")
+socket_filter = _bare("socket", "On packets that reach a socket; the result says how many bytes to keep (3.19).")
+perf_event = _bare("perf_event", "When a perf event counts over, as for sampling (4.9).")
+sockops = _bare("sockops", "On a TCP connection's events (4.13).")
+sk_lookup = _bare("sk_lookup", "Choose the socket for an incoming connection (5.9).")
+sk_msg = _bare("sk_msg", "On messages that sockets of a map send (4.17).")
+sk_reuseport = _bare("sk_reuseport", "Choose among sockets that share a port (4.19).")
+
+
 class Intrinsic:
     """A function of the language itself; ``name`` is looked up by the compiler."""
 
@@ -211,6 +293,7 @@ INTRINSICS = {
         ("container_of", "container_of(p, T, 'field'): a pointer to the T whose member p points to."),
         ("copy", "copy(to, from): copy as many bytes as the smaller place has."),
         ("current_task", "current_task(): the current task."),
+        ("endswith", "endswith(place, text, n): whether the n bytes of a string end with that constant."),
         ("exists", "exists(p.field) or exists(T): whether the running kernel has that field or type."),
         ("has", "has(helper): whether the running kernel has that helper function."),
         ("kenum", "kenum('enum_name', 'VALUE'): what that value is in the running kernel (32 bits)."),
@@ -225,9 +308,12 @@ INTRINSICS = {
         ("read_user", "read_user(to, address, size=sizeof(to)): result of the helper; or read_user(u64, address)."),
         ("read_user_str", "read_user_str(to, address, size=sizeof(to)): bytes with the NUL, or negative."),
         ("sizeof", "sizeof(T) or sizeof(place): its size in bytes."),
+        ("startswith", "startswith(place, text): whether a string starts with that constant or setting."),
         ("tail_call", "tail_call(ctx, programs, index): go on with that program; comes back only if there is none."),
         ("tid", "tid(): the current thread's number (kernel: pid)."),
+        ("try_read", "ok, value = try_read(p.field): a number or pointer and whether it could be read."),
         ("uid", "uid(): the current user's number."),
+        ("user", "user(T, address): a pointer to a T in the process's memory."),
         ("unroll", "for x in unroll(seq): the body once for each element, which is a constant in it."),
     )
 }
@@ -244,4 +330,15 @@ CONSTANTS: dict[str, Any] = {
     "BPF_RB_RING_SIZE": 1,
     "BPF_RB_CONS_POS": 2,
     "BPF_RB_PROD_POS": 3,
+    "XDP_ABORTED": 0,
+    "XDP_DROP": 1,
+    "XDP_PASS": 2,
+    "XDP_TX": 3,
+    "XDP_REDIRECT": 4,
+    "TC_ACT_UNSPEC": -1,
+    "TC_ACT_OK": 0,
+    "TC_ACT_SHOT": 2,
+    "TC_ACT_REDIRECT": 7,
+    "SK_DROP": 0,
+    "SK_PASS": 1,
 }

@@ -17,7 +17,7 @@ _STATEMENTS = (
 )  # fmt: skip
 _EXPRESSIONS = (
     ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare, ast.Call, ast.Constant,
-    ast.Attribute, ast.Subscript, ast.Name, ast.Tuple,
+    ast.Attribute, ast.Subscript, ast.Name, ast.Tuple, ast.Slice,
 )  # fmt: skip
 
 _HINTS: dict[type, str] = {
@@ -48,7 +48,6 @@ _HINTS: dict[type, str] = {
     ast.Starred: "'*' is not part of the language here: write the elements out",
     ast.Yield: "'yield' is not part of the language",
     ast.YieldFrom: "'yield' is not part of the language",
-    ast.Slice: "slices are not part of the language: use addr(x[i]) and a size",
 }
 
 

@@ -14,18 +14,14 @@ from pybpf.errors import ObjectError
 from pybpf.object.spec import MapSpec
 
 _U32_MAX = 0xFFFFFFFF
+# There are ten sorts; each definition may be read by many maps of a hostile object.
+_MAX_FIELDS = 64
 
 
 def datasec(btf: Btf, name: str) -> int:
     """The type id of DATASEC ``name``, 0 when there is none."""
     ids = btf.find(name, (KIND_DATASEC,))
     return ids[0] if ids else 0
-
-
-def datasec_names(btf: Btf, name: str) -> list[str]:
-    """Names of the variables and functions in DATASEC ``name``."""
-    type_id = datasec(btf, name)
-    return [btf.name(member) for member, _, _ in btf.vars(type_id)] if type_id else []
 
 
 def read_maps(btf: Btf, symbols: set[str]) -> list[MapSpec]:
@@ -48,6 +44,8 @@ def _read_map(btf: Btf, name: str, type_id: int) -> MapSpec:
     type_id = btf.resolve(type_id)
     if btf.kind(type_id) != KIND_STRUCT:
         raise ObjectError(f"map {name!r} is not defined by a struct (arrays of maps definitions are not supported)")
+    if btf.vlen(type_id) > _MAX_FIELDS:
+        raise ObjectError(f"map {name!r} is defined by {btf.vlen(type_id)} fields: no map has as many")
     spec = MapSpec(name, 0, 0, 0, 0)
     for field, member, _, _ in btf.members(type_id):
         where = f"map {name!r}, field {field!r}"

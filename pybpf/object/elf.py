@@ -38,6 +38,10 @@ SYM = "IBBHQQ"
 REL = "QQ"
 
 
+# The kernel's own names have 512 bytes at most (KSYM_NAME_LEN).
+_MAX_NAME = 4096
+
+
 class Section:
     """One section header. ``offset`` and ``size`` are bytes in the file; ``index`` is its own number."""
 
@@ -83,10 +87,16 @@ class Elf:
 
     def _read_sections(self, shoff: int, shnum: int, shstrndx: int) -> None:
         headers = list(Struct(self.prefix + SHDR).iter_unpack(self.data[shoff : shoff + shnum * SHDR_SIZE]))
-        size = len(self.data)
+        size = left = len(self.data)
         for index, header in enumerate(headers):
-            if index and header[1] != SHT_NOBITS and header[4] + header[5] > size:
+            if not index or header[1] == SHT_NOBITS:
+                continue
+            if header[4] + header[5] > size:
                 raise ObjectError(f"ELF section {index} lies outside the file of {size} bytes: the file is cut off")
+            # Else a small file could ask for as much memory and time as it likes.
+            left -= header[5]
+            if left < 0:
+                raise ObjectError(f"ELF sections overlap: up to section {index} they have more bytes than the file")
         names = self.data[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]]
         self.sections = [Section(i, cstring(names, h[0], "section name"), h) for i, h in enumerate(headers)]
 
@@ -130,9 +140,9 @@ class Elf:
 
 def cstring(strings: bytes, offset: int, what: str) -> str:
     """The NUL-terminated string at ``offset``; ObjectError when it is outside or not UTF-8."""
-    end = strings.find(b"\0", offset)
+    end = strings.find(b"\0", offset, offset + _MAX_NAME)
     if end < 0:
-        raise ObjectError(f"ELF {what} at {offset} is outside the string table")
+        raise ObjectError(f"ELF {what} at {offset} is outside the string table, or longer than {_MAX_NAME} bytes")
     try:
         return strings[offset:end].decode()
     except UnicodeDecodeError:

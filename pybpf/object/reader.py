@@ -1,8 +1,8 @@
 """Reads relocatable ELF objects for eBPF into an ObjectSpec.
 
 Takes what pybpf writes and what ``clang -target bpf -g`` makes, in both byte
-orders. What it does not support it refuses by name: externs (``.kconfig``,
-``.ksyms``), the legacy ``maps`` section, struct_ops, initialised pointers in data.
+orders, with externs of ``.kconfig`` and ``.ksyms``, which the loader resolves.
+What it does not support it refuses by name: the legacy ``maps`` section, struct_ops, initialised pointers in data.
 The rules are those of libbpf.c (record_reloc, init_global_data_maps).
 """
 
@@ -17,12 +17,16 @@ from btf.format import KIND_DATASEC
 from btf.reader import Btf
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.btfmaps import datasec, datasec_names, read_maps
+from pybpf.object.btfmaps import datasec, read_maps
 from pybpf.object.datasec import fix_datasecs
 from pybpf.object.spec import (
+    KCONFIG,
+    KSYMS,
     RELOC_CALL,
     RELOC_DATA,
     RELOC_FUNC,
+    RELOC_KFUNC,
+    RELOC_KSYM,
     RELOC_MAP,
     MapSpec,
     ObjectSpec,
@@ -41,7 +45,7 @@ _PSEUDO_CALL = 1
 _MAP_TYPE_ARRAY = 2
 _F_RDONLY_PROG = 1 << 7
 _BTF_MAGIC_LITTLE = b"\x9f\xeb"
-# A global array larger than this is a mistake: a device has less memory.
+# Global variables larger than this together are a mistake: a device has less memory.
 _MAX_DATA = 1 << 26
 
 _REFUSED = {
@@ -86,6 +90,7 @@ class _Reader:
         self.spec = ObjectSpec(file.byteorder)
         self.code: dict[int, elf.Section] = {}  # by section index, as the two below
         self.data: dict[int, elf.Section] = {}
+        self.data_size = 0
         self.functions: dict[int, list[_Function]] = {}
         self.starts: dict[int, list[int]] = {}
         self.names: set[str] = set()  # of all functions
@@ -138,7 +143,8 @@ class _Reader:
             names.add(name)
 
     def _add_data(self, section: elf.Section) -> None:
-        if section.size > _MAX_DATA:
+        self.data_size += section.size
+        if self.data_size > _MAX_DATA:
             raise ObjectError(f"data section {section.name!r} is too large: {section.size} bytes")
         self.data[section.index] = section
         spec = MapSpec(section.name, _MAP_TYPE_ARRAY, 4, section.size, 1)
@@ -222,6 +228,27 @@ class _Reader:
         for section in self.data.values():
             self.spec.maps[section.name].value_type_id = datasec(btf, section.name)
         self.spec.btf = fix_datasecs(self.elf, self.raw_btf, btf)
+        if btf.string_contains(KCONFIG) or btf.string_contains(KSYMS):
+            self._read_externs(btf)
+
+    def _read_externs(self, btf: Btf) -> None:
+        from pybpf.object.externs import describe_externs, kconfig_size, read_externs
+
+        spec = self.spec
+        spec.externs = read_externs(self.elf, btf)
+        spec.btf = describe_externs(spec.btf, btf, spec.externs)
+        size = kconfig_size(spec.externs)
+        if not size:
+            return
+        if KCONFIG in spec.maps:
+            raise ObjectError(f"object has both a section {KCONFIG!r} and externs of that name")
+        settings = spec.maps[KCONFIG] = MapSpec(KCONFIG, _MAP_TYPE_ARRAY, 4, size, 1, _F_RDONLY_PROG)
+        settings.contents = bytearray(size)
+        settings.frozen = True
+        settings.value_type_id = datasec(btf, KCONFIG)
+        for extern in spec.externs.values():
+            if extern.section == KCONFIG:
+                spec.variables[extern.name] = Variable(extern.name, KCONFIG, extern.offset, extern.size)
 
     def _read_ext(self) -> None:
         """Splits the records of .BTF.ext, which count bytes from the section's start, among the functions."""
@@ -300,8 +327,10 @@ class _Reader:
     def _resolve(self, number: int, type: int, imm: int, where: str) -> tuple[str, str, int]:
         """Kind, target and addend of a relocation; ``imm`` is the instruction's, since BPF objects use REL."""
         _, _, _, shndx, value, _ = self.elf.symbols[number]
-        if shndx == elf.SHN_UNDEF or shndx == elf.SHN_COMMON:
-            raise ObjectError(f"{where}: {self._extern(self.elf.symbol_name(number))}")
+        if shndx == elf.SHN_UNDEF:
+            return self._extern(self.elf.symbol_name(number), type, imm, where)
+        if shndx == elf.SHN_COMMON:
+            raise ObjectError(f"{where}: symbol {self.elf.symbol_name(number)!r} is common: compile with -fno-common")
         if type == elf.R_BPF_64_32:
             return RELOC_CALL, self._callee(shndx, value + (imm + 1) * 8, where), 0
         offset = value + imm
@@ -325,13 +354,24 @@ class _Reader:
             raise ObjectError(f"{where}: call target {offset} of section {index} is not the start of a function")
         return functions[place].spec.name
 
-    def _extern(self, name: str) -> str:
-        if self.btf is not None:
-            if name in datasec_names(self.btf, ".kconfig"):
-                return f"extern {name!r} in .kconfig is not supported: make it a const volatile and set it before load"
-            if name in datasec_names(self.btf, ".ksyms"):
-                return f"extern {name!r} in .ksyms is not supported: kernel symbols and kfuncs cannot be linked"
-        return f"symbol {name!r} is not defined in this object: externs are not supported"
+    def _extern(self, name: str, type: int, imm: int, where: str) -> tuple[str, str, int]:
+        extern = self.spec.externs.get(name)
+        if extern is None:
+            raise ObjectError(
+                f"{where}: symbol {name!r} is not defined in this object, nor declared as an extern "
+                f"in {KCONFIG} or {KSYMS}"
+            )
+        if type == elf.R_BPF_64_32:
+            if not extern.is_function:
+                raise ObjectError(f"{where}: calls extern {name!r}, which is not a function in {KSYMS}")
+            return RELOC_KFUNC, name, 0
+        if extern.section == KSYMS:
+            if imm:
+                raise ObjectError(f"{where}: an address {imm} bytes behind extern {name!r} is not supported")
+            return RELOC_KSYM, name, 0
+        if not 0 <= imm < extern.size:
+            raise ObjectError(f"{where}: address {imm} lies outside extern {name!r}")
+        return RELOC_DATA, KCONFIG, extern.offset + imm
 
     def _read_local_calls(self, relocated: dict[int, set[int]]) -> None:
         """Adds the calls inside one section that the assembler has resolved itself."""

@@ -122,20 +122,21 @@ class Extern:
     """Something that only the running kernel can supply.
 
     ``section`` is ``.kconfig`` or ``.ksyms``; ``weak`` says that its absence is
-    no error. ``type_id`` is its type in the object's BTF: a FUNC for a kfunc,
-    what a variable's address points to else, 0 (void) for a symbol without type.
+    no error. ``type_id`` is its type in the object's BTF: the prototype of a kfunc
+    (``is_function``), else the variable's, 0 (void) for a symbol without type.
     For .kconfig, ``kind`` is ``bool``, ``tristate``, ``char``, ``int`` or
     ``string``, with ``size`` bytes at ``offset`` of the section, and ``given``
     says that the user has set the value, so that the kernel is not asked.
     """
 
-    __slots__ = ("given", "kind", "name", "offset", "section", "signed", "size", "type_id", "weak")
+    __slots__ = ("given", "is_function", "kind", "name", "offset", "section", "signed", "size", "type_id", "weak")
 
     def __init__(self, name: str, section: str, type_id: int, weak: bool = False) -> None:
         self.name = name
         self.section = section
         self.type_id = type_id
         self.weak = weak
+        self.is_function = False
         self.kind = ""
         self.offset = self.size = 0
         self.signed = False

@@ -193,7 +193,9 @@ class Decoder:
 
         def unknown() -> None:
             if number == POISON_HELPER:
-                raise VmError("reached an instruction that CO-RE poisoned: the target lacks what it refers to")
+                raise VmError(
+                    "reached what the target lacks: an instruction that CO-RE poisoned, or a kfunc that is missing"
+                )
             raise VmError(f"calls helper {number}, which the interpreter does not know: give it in helpers=")
 
         # The verifier accepts an unknown helper in code that is never reached, so this is an error only when it runs.

@@ -21,7 +21,7 @@ from pybpf.asm.opcodes import (
     MAX_BPF_STACK,
 )
 from pybpf.errors import AsmError
-from pybpf.object.spec import MapSpec, ObjectSpec
+from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
 from pybpf.vm.arithmetic import Step
 from pybpf.vm.blocks import CALLER_SAVED, Block, Decoder
 from pybpf.vm.code import Code, reads
@@ -37,6 +37,7 @@ MAX_CALL_FRAMES = 8
 MAX_TAIL_CALL_CNT = 33
 BPF_MAX_LOOPS = 8 * 1024 * 1024  # kernel/bpf/verifier.c; newer kernels measure time instead
 DEFAULT_BUDGET = 10_000_000
+_KFUNC_IDS = 1 << 24  # made-up BTF ids of kfuncs that have a name
 
 RawCode = Union[bytes, bytearray, Sequence[Insn]]
 Maps = Union[Mapping[str, Union[MapModel, MapSpec]], Iterable[Union[MapModel, MapSpec]]]
@@ -68,7 +69,8 @@ class Vm:
     in there. With an ObjectSpec they take the place of the object's own ones.
     ``helpers`` adds or replaces helpers by number: ``f(vm, r1, r2 ...)`` with as
     many arguments as the helper has, which gives r0, or None for a helper that
-    returns nothing; ``kfuncs`` the same by BTF id. ``core`` applies CO-RE
+    returns nothing; ``kfuncs`` the same by name, or BTF id in raw code; ``ksyms``
+    addresses of the kernel's variables by name. ``core`` applies CO-RE
     relocations: a Relocator, or the Btf of the kernel to pretend; without it the
     object's own offsets stay. ``byteorder`` is for raw code; an object has its
     own. ``cpus`` is how many CPUs per-CPU maps have values for. ``budget`` limits
@@ -90,7 +92,8 @@ class Vm:
         *,
         maps: Maps = (),
         helpers: Mapping[int, Callable[..., int | None]] | None = None,
-        kfuncs: Mapping[int, Callable[..., int | None]] | None = None,
+        kfuncs: Mapping[int | str, Callable[..., int | None]] | None = None,
+        ksyms: Mapping[str, int] | None = None,
         core: Relocator | Btf | None = None,
         byteorder: Order = "little",
         cpus: int = 1,
@@ -122,7 +125,14 @@ class Vm:
         self.helpers = dict(HELPERS)
         for number, function in (helpers or {}).items():
             self.add_helper(number, function)
-        self.kfuncs = {id: _as_helper(function, f"kfunc {id}") for id, function in (kfuncs or {}).items()}
+        self.kfuncs: dict[int, Helper] = {}
+        self._symbols = {name: linker.Symbol("address", value) for name, value in (ksyms or {}).items()}
+        for number, (id, function) in enumerate((kfuncs or {}).items()):
+            if isinstance(id, str):
+                self._symbols[id] = linker.Symbol("btf", _KFUNC_IDS + number)
+                self.kfuncs[_KFUNC_IDS + number] = _as_helper(function, id)
+            else:
+                self.kfuncs[id] = _as_helper(function, f"kfunc {id}")
         self._relocator: Relocator | None = None
         self._core = core
         self.maps: dict[str, MapModel] = {}
@@ -391,7 +401,8 @@ class Vm:
             missing = sorted(linker.maps_of([part for _, part in linked.parts]) - self.maps.keys())
             if missing:
                 raise VmError(f"program {name!r} uses {missing[0]!r}, of which there is no model: give one in maps=")
-            linked.bind({map: self.map_order.index(model) for map, model in self.maps.items()})
+            fds = {map: self.map_order.index(model) for map, model in self.maps.items()}
+            linked.bind(fds, self._externs(name, [part for _, part in linked.parts]))
             raw = bytes(linked.insns)
             kind = self.spec.programs[name].section.lstrip("?").partition("/")[0]
             kind = kind if kind in LAYOUTS else "tc" if kind == "classifier" else "socket"
@@ -411,7 +422,20 @@ class Vm:
         self._blocks += blocks
         return unit
 
-    def _relocated(self, function: Any) -> bytes:
+    def _externs(self, program: str, parts: list[ProgramSpec]) -> dict[str, linker.Symbol]:
+        assert self.spec is not None
+        found = {}
+        for name in sorted(linker.externs_of(parts)):
+            extern = self.spec.externs.get(name)
+            if name in self._symbols:
+                found[name] = self._symbols[name]
+            elif extern is not None and extern.weak:
+                found[name] = linker.Symbol("missing")
+            else:
+                raise VmError(f"program {program!r} uses the kernel's {name!r}: give it in kfuncs= or ksyms=")
+        return found
+
+    def _relocated(self, function: ProgramSpec) -> bytes:
         if not function.core_relos or self._core is None:
             return bytes(function.insns)
         if self._relocator is None:

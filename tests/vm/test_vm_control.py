@@ -15,7 +15,7 @@ from pybpf import abi
 from pybpf.asm.insn import Insn, alu32, alu64, call, encode, exit_, jmp, ld_imm64, ldx, st, stx
 from pybpf.asm.opcodes import BPF_ADD, BPF_JEQ, BPF_JLT, BPF_LSH, BPF_MUL, BPF_OR, BPF_XOR
 from pybpf.errors import Error, VerifierError
-from pybpf.object.spec import MapSpec
+from pybpf.object.spec import RELOC_KFUNC, RELOC_KSYM, Extern, MapSpec
 from pybpf.vm import ArrayMap, ProgArray, Vm, VmError
 
 PROGS = MapSpec("progs", abi.MAP_TYPE_PROG_ARRAY, 4, 4, 4)
@@ -243,6 +243,26 @@ def test_helpers_and_kfuncs_of_the_test() -> None:
     vm = Vm([call(14), exit_()])
     vm.add_helper(14, lambda vm: 5)
     assert vm.run() == 5
+
+
+def test_externs() -> None:
+    body = Body().reference(ld_imm64(6, 0), RELOC_KSYM, "jiffies").reference(ld_imm64(7, 0), RELOC_KSYM, "absent")
+    body.reference(Insn(0x85, 0, 2), RELOC_KFUNC, "bpf_seven").add(ldx(8, 6, 6, 0), alu64(BPF_ADD, 0, 6))
+    body.add(jmp(BPF_JEQ, 7, 1, imm=0)).reference(Insn(0x85, 0, 2), RELOC_KFUNC, "bpf_absent").end()
+    spec = make_object([body], [])
+    spec.externs["absent"] = Extern("absent", ".ksyms", 0, weak=True)
+    spec.externs["bpf_absent"] = Extern("bpf_absent", ".ksyms", 0, weak=True)
+    given = {"kfuncs": {"bpf_seven": lambda vm: 7}, "ksyms": {"jiffies": 0xFFFF_8000_0000_0000}}
+    vm = Vm(spec, **given)
+    vm.memory.place((100).to_bytes(8, sys.byteorder), 0xFFFF_8000_0000_0000)
+    assert vm.run() == 107
+    with pytest.raises(VmError, match="uses the kernel's 'bpf_seven': give it in kfuncs= or ksyms="):
+        Vm(spec, ksyms=given["ksyms"]).run()
+    given["ksyms"]["absent"] = 1
+    vm = Vm(spec, **given)
+    vm.memory.place(bytes(8), 0xFFFF_8000_0000_0000)
+    with pytest.raises(VmError, match="a kfunc that is missing"):
+        vm.run()
 
 
 def test_void_helper_leaves_r0_unset() -> None:

@@ -40,21 +40,21 @@ class Body:
             self.slots += insn.slots
         return self
 
-    def _reference(self, insn: Insn, kind: str, target: str, addend: int = 0) -> Body:
+    def reference(self, insn: Insn, kind: str, target: str, addend: int = 0) -> Body:
         self.relocs.append(Reloc(self.slots, kind, target, addend))
         return self.add(insn)
 
     def map(self, dst: int, name: str) -> Body:
-        return self._reference(ld_imm64(dst, 0), RELOC_MAP, name)
+        return self.reference(ld_imm64(dst, 0), RELOC_MAP, name)
 
     def data(self, dst: int, name: str, offset: int = 0) -> Body:
-        return self._reference(ld_imm64(dst, 0), RELOC_DATA, name, offset)
+        return self.reference(ld_imm64(dst, 0), RELOC_DATA, name, offset)
 
     def function(self, dst: int, name: str) -> Body:
-        return self._reference(ld_imm64(dst, 0), RELOC_FUNC, name)
+        return self.reference(ld_imm64(dst, 0), RELOC_FUNC, name)
 
     def call(self, name: str) -> Body:
-        return self._reference(Insn(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, -1), RELOC_CALL, name)
+        return self.reference(Insn(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, -1), RELOC_CALL, name)
 
     def end(self, result: int | None = None) -> Body:
         return self.add(*([] if result is None else [movi(0, result)]), exit_())

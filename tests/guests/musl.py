@@ -1,0 +1,189 @@
+"""A small firmware's root, built from Debian's sources: CPython and busybox on musl, x86-64, about 12 MB.
+
+The interpreter is dynamic against musl's libc.so (so ctypes works) and holds all its
+extension modules; the standard library is byte code only and lacks what firmware lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from .fetch import need, once, say, sources
+from .matrix import ROOT_SUITE, Unavailable, cache
+from .roots import compile_all, furnish
+
+_SOURCES = ("python3.11", "libffi", "zlib", "busybox")
+_CONFIGURE = (
+    *("--prefix=/usr", "--without-ensurepip", "--disable-test-modules", "--with-dbmliborder=", "--disable-ipv6"),
+    *("--without-doc-strings", "MODULE_BUILDTYPE=static"),
+)
+# Extension modules that firmware does without, or that want libraries it does not have.
+_NO_MODULES = re.compile(
+    r"#|$|\*shared\*|_crypt\b|spwd|.*(_codecs_|_multibyte|_testi|audioop|nis |ossaudio|_tkinter|_sqlite|_ssl|_hashlib"
+    r"|_curses|readline|_gdbm|_dbm|xxlimited|_xxtest|_lzma|_bz2|_uuid)"
+)
+# makesetup takes a line with "=" for a make variable: hence -DNAME without a value.
+_CTYPES = (
+    "_ctypes _ctypes/_ctypes.c _ctypes/callbacks.c _ctypes/callproc.c _ctypes/stgdict.c _ctypes/cfield.c "
+    "-DHAVE_FFI_PREP_CIF_VAR -DHAVE_FFI_PREP_CLOSURE_LOC -DHAVE_FFI_CLOSURE_ALLOC -I{prefix}/include {prefix}/lib/libffi.a\n"
+)
+# The parts of the standard library that stay out.
+_NO_LIBRARY = set(
+    "lib2to3 pydoc_data distutils ensurepip idlelib tkinter turtledemo test wsgiref dbm sqlite3 xmlrpc curses "
+    "multiprocessing asyncio email http html xml msilib venv zoneinfo unittest logging __pycache__ "
+    "pydoc.py doctest.py turtle.py pickletools.py _pydecimal.py decimal.py fractions.py statistics.py imaplib.py "
+    "smtpd.py smtplib.py ftplib.py nntplib.py poplib.py telnetlib.py mailbox.py cgi.py cgitb.py tarfile.py pdb.py "
+    "ssl.py plistlib.py webbrowser.py cProfile.py profile.py pstats.py tracemalloc.py optparse.py".split()
+)
+_ENCODINGS = {"__init__.py", "aliases.py", "ascii.py", "latin_1.py", "utf_8.py", "cp437.py", "charmap.py"}
+
+
+def build() -> Path:
+    """The folder of the musl root, built first if the cache has none (some minutes). Raises Unavailable."""
+    final = cache() / "roots" / "musl-amd64"
+    with once(final) as root:
+        if root is not None:
+            need("musl-gcc", "musl-tools")
+            need("gcc", "gcc")
+            need("make", "make")
+            if os.uname().machine != "x86_64":
+                raise Unavailable("the musl root is built on x86-64 only")
+            work = cache() / "build"
+            shutil.rmtree(work, ignore_errors=True)
+            _Builder(work).root(root)
+            shutil.rmtree(work)
+    return final
+
+
+class _Builder:
+    def __init__(self, work: Path) -> None:
+        self.work, self.prefix, self.log = work, work / "prefix", work / "log"
+        self.started = time.monotonic()
+        (self.prefix / "lib/pkgconfig").mkdir(parents=True)
+        (self.prefix / "include").mkdir()
+        # musl-gcc answers --print-multiarch with glibc's triplet, at which CPython's configure stops.
+        self.cc = work / "musl-cc"
+        self.cc.write_text('#!/bin/sh\ncase " $* " in *" --print-multiarch "*) exit 0;; esac\nexec musl-gcc "$@"\n')
+        self.cc.chmod(0o755)
+        # It knows no kernel headers either; without them AF_NETLINK is missing and busybox does not compile.
+        headers = work / "headers"
+        headers.mkdir()
+        for name, at in (("linux", ""), ("asm-generic", ""), ("mtd", ""), ("scsi", ""), ("asm", "x86_64-linux-gnu/")):
+            if not os.path.isdir(f"/usr/include/{at}{name}"):
+                raise Unavailable(f"/usr/include/{at}{name} is missing (Debian package linux-libc-dev)")
+            (headers / name).symlink_to(f"/usr/include/{at}{name}")
+        self.flags = f"-Os -isystem {headers}"
+
+    def root(self, root: Path) -> None:
+        sources(ROOT_SUITE, _SOURCES, self.work)
+        self.libffi(self.source("libffi-*"))
+        self.zlib(self.source("zlib-*"))
+        python = self.python(self.source("python3.11-*"))
+        busybox = self.busybox(self.source("busybox-*"))
+        self.step("root")
+        for folder in ("bin", "lib", "usr/bin", "usr/lib"):
+            (root / folder).mkdir(parents=True)
+        shutil.copy(python, root / "usr/bin/python3.11")
+        (root / "usr/bin/python3").symlink_to("python3.11")
+        shutil.copy("/lib/ld-musl-x86_64.so.1", root / "lib/libc.so")
+        (root / "lib/libc.so").chmod(0o755)
+        (root / "lib/ld-musl-x86_64.so.1").symlink_to("libc.so")
+        shutil.copy(busybox, root / "bin/busybox")
+        library = root / "usr/lib/python3.11"
+        _library(python.parent / "Lib" if (python.parent / "Lib").is_dir() else self.source("python3.11-*") / "Lib", library)
+        compile_all(root, library, "-OO")
+        for path in library.rglob("*.py"):
+            path.unlink()
+        furnish(root)
+        size = sum(path.lstat().st_size for path in root.rglob("*") if not path.is_dir())
+        say(f"musl root: {size / 1e6:.1f} MB, built in {time.monotonic() - self.started:.0f} s")
+
+    def source(self, pattern: str) -> Path:
+        return next(path for path in sorted(self.work.glob(pattern)) if path.is_dir())
+
+    def step(self, text: str) -> None:
+        say(f"musl: {text} ({time.monotonic() - self.started:.0f} s)")
+
+    def call(self, folder: Path, *command: str, **environment: str) -> None:
+        """Run a command of the build. Raises Unavailable with the first error in its output."""
+        settings = {
+            **os.environ,
+            "CC": str(self.cc),
+            "CFLAGS": self.flags,
+            "CPPFLAGS": f"-I{self.prefix}/include",
+            "LDFLAGS": f"-L{self.prefix}/lib",
+            "PKG_CONFIG_LIBDIR": f"{self.prefix}/lib/pkgconfig",
+            "PKG_CONFIG_PATH": "",
+            **environment,
+        }
+        with open(self.log, "wb") as log:
+            done = subprocess.run(
+                ["nice", *command], cwd=folder, env=settings, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        if done.returncode:
+            lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            bad = [line for line in lines if re.search(r"error|undefined|Error ", line)]
+            raise Unavailable(f"building the musl root: {folder.name}: {command[0]}: {(bad or lines[-1:])[0].strip()}")
+
+    def make(self, folder: Path, *words: str, **environment: str) -> None:
+        self.call(folder, "make", "-s", f"-j{os.cpu_count() or 1}", *words, **environment)
+
+    def libffi(self, folder: Path) -> None:
+        self.step("libffi")
+        flags = "--enable-static --disable-shared --disable-docs --disable-multi-os-directory".split()
+        self.call(folder, "./configure", "-q", f"--prefix={self.prefix}", *flags)
+        self.make(folder)
+        self.make(folder, "install")
+
+    def zlib(self, folder: Path) -> None:
+        self.step("zlib")
+        self.call(folder, "./configure", "--static", f"--prefix={self.prefix}")
+        self.make(folder, "libz.a")
+        for name, to in (("libz.a", "lib"), ("zlib.h", "include"), ("zconf.h", "include"), ("zlib.pc", "lib/pkgconfig")):
+            shutil.copy(folder / name, self.prefix / to)
+
+    def python(self, folder: Path) -> Path:
+        self.step("python: configure")
+        out = self.work / "python"
+        out.mkdir()
+        self.call(out, str(folder / "configure"), "-q", *_CONFIGURE)
+        lines = (out / "Modules/Setup.stdlib").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not _NO_MODULES.match(line)]
+        (out / "Modules/Setup.local").write_text("".join(kept) + _CTYPES.format(prefix=self.prefix))
+        self.step("python: make")
+        self.make(out, "python")
+        self.call(out, "strip", "python")
+        return out / "python"
+
+    def busybox(self, folder: Path) -> Path:
+        self.step("busybox")
+        self.make(folder, "defconfig")
+        config = (folder / ".config").read_text()
+        for option in ("SELINUX", "FEATURE_HAVE_RPC", "FEATURE_MOUNT_NFS", "FEATURE_INETD_RPC", "TC"):
+            config = config.replace(f"CONFIG_{option}=y\n", f"# CONFIG_{option} is not set\n")
+        config = config.replace("# CONFIG_STATIC is not set", "CONFIG_STATIC=y")
+        (folder / ".config").write_text(config)
+        self.call(folder, "sh", "-c", "yes '' | make -s oldconfig")
+        compiler = (f"CC={self.cc}", f"EXTRA_CFLAGS={self.flags}", "HOSTCC=gcc")
+        self.make(folder, *compiler, CFLAGS="", CPPFLAGS="", LDFLAGS="")
+        return folder / "busybox"
+
+
+def _library(source: Path, target: Path) -> None:
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        where = os.path.relpath(folder, source)
+        if where == ".":
+            return _NO_LIBRARY & set(names)
+        if where == "encodings":
+            return set(names) - _ENCODINGS
+        return {"test", "macholib", "__pycache__"} & set(names)
+
+    shutil.copytree(source, target, ignore=left_out)
+    # zipfile names cp437 and utf_8; logging is small without its handlers.
+    (target / "logging").mkdir()
+    shutil.copy(source / "logging/__init__.py", target / "logging/__init__.py")

@@ -1,0 +1,313 @@
+"""Kinds of programs: their contexts, arguments and packets, in the model and in the kernel."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+
+import pytest
+from lang_harness import World, lower, object_of
+
+from pybpf import abi, sections
+from pybpf.errors import CompileError
+from pybpf.lang import ir
+from pybpf.lang.contexts import CONTEXTS
+from pybpf.lang.types import ArrayType
+from pybpf.loader import Collection
+from pybpf.object.reader import read_object
+
+PACKETS = """
+class Eth(Struct, packed=True):
+    dst: u8[6]
+    src: u8[6]
+    proto: be16
+class Ip(Struct):
+    ihl: Bits[u8, 4]
+    version: Bits[u8, 4]
+    tos: u8
+    len: be16
+    rest: u8[5]
+    proto: u8
+    sum: u16
+    src: be32
+    dst: be32
+class Ports(Struct):
+    src: be16
+    dst: be16
+@inline
+def dport(ctx):
+    eth = ctx.ptr(Eth)
+    if not eth or eth.proto != 0x0800:
+        return 1
+    ip = ctx.ptr(Ip, 14)
+    if not ip:
+        return 2
+    if ip.version != 4 or ip.proto not in (6, 17):
+        return 3
+    ports = ctx.ptr(Ports, 14 + ip.ihl * 4)
+    if not ports:
+        return 4
+    return ports.dst
+"""
+
+
+def packet(options: int = 0, proto: int = 6, port: int = 443, cut: int = 0) -> bytes:
+    head = struct.pack(">BBH5xBHII", 0x45 + options, 0, 40, proto, 0, 1, 2) + bytes(4 * options)
+    data = bytes(12) + b"\x08\x00" + head + struct.pack(">HH", 999, port) + bytes(40)
+    return data[:cut] if cut else data
+
+
+CASES = [
+    (packet(), 443),
+    (packet(options=3, port=80), 80),
+    (packet(cut=20), 2),
+    (packet(options=10, cut=60), 4),
+    (packet(proto=1), 3),
+    (bytes(64), 1),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), CASES)
+@pytest.mark.parametrize("kind", ["xdp", "tc"])
+def test_packets(tmp_path, kind, data, expected):
+    unit = lower(tmp_path, PACKETS + f"@{kind}\ndef f(ctx):\n    return dport(ctx)\n")
+    start = 0x6000_0000
+    context = bytearray(192)
+    struct.pack_into("<II", context, 0 if kind == "xdp" else 76, start, start + len(data))
+    w = World(unit, bytes(context))
+    write = w.write
+
+    def prepare(address, contents):
+        write(address, contents)
+        write(start, data)
+
+    w.write = prepare
+    assert w.run() == expected
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("kind", ["xdp", "tc"])
+def test_packets_in_the_kernel(tmp_path, kind):
+    data = object_of(tmp_path, PACKETS + f"@{kind}\ndef f(ctx):\n    return dport(ctx)\n")
+    with Collection(read_object(data), ("f",)) as loaded:
+        for contents, expected in CASES:
+            assert loaded.programs["f"].test_run(data=contents).retval == expected
+
+
+FLOW = """
+class Flow(Struct):
+    port: u32
+    proto: u32
+flows = LruHash(Flow, u64, 64)
+@tc
+def f(skb):
+    key = Flow(port=dport(skb), proto=skb.protocol)
+    flows[key] += skb.len
+    skb.mark = 7
+    p = skb.ptr(Eth)
+    if p:
+        p.src[0] = 5
+        if p.src[0] == 5:
+            return TC_ACT_SHOT if key.port == 443 else TC_ACT_OK
+    return TC_ACT_UNSPEC
+"""
+
+
+@pytest.mark.native
+def test_flows_and_writing(tmp_path):
+    with Collection(read_object(object_of(tmp_path, PACKETS + FLOW)), ("f",)) as loaded:
+        result = loaded.programs["f"].test_run(data=packet())
+        assert (result.retval, result.data[6]) == (2, 5)
+        # A test run names the packet IPv4 by its Ethernet header; the length is without that header.
+        value = loaded.maps["flows"].lookup(struct.pack("<II", 443, 0x0008))
+        assert value is not None
+        assert struct.unpack("<Q", value)[0] in (len(packet()), len(packet()) - 14)
+
+
+PROBE = """
+@{kind}
+def f(ctx{params}):
+    return {value}
+"""
+REGISTERS = {"0:7": 0x11, "0:6": 0x22, "0:3": 0x33}  # di, si, ax as ktypes declares them
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "value", "expected"),
+    [
+        ("kprobe('x')", "", "ctx.arg(0) * 256 + ctx.arg(1)", 0x1122),
+        ("kprobe('x')", ", a: u64, b: i8", "b", 0x22),
+        ("uprobe('/bin/sh', 'x')", ", a: Ptr[u32], b: u64", "b + u64(a)", 0x33),
+        ("kretprobe('x')", "", "ctx.ret", 0x33),
+        ("uretprobe('/bin/sh', 'x')", "", "ctx.ret + 1", 0x34),
+    ],
+)
+def test_registers_of_both_machines(tmp_path, kind, params, value, expected):
+    text = PROBE.format(kind=kind, params=params, value=value)
+    unit = lower(tmp_path, text)
+    offsets = {"0:7": 112, "0:6": 104, "0:3": 80}
+    context = bytearray(200)
+    for access, number in REGISTERS.items():
+        struct.pack_into("<Q", context, offsets[access], number)
+    w = World(unit, bytes(context), lambda ref: 0 if ref.kind == 2 else offsets[ref.access])
+    assert w.run() == expected
+    # arm64: x0.. from the start of the context; the result is x0.
+    context = struct.pack("<31Q", 0x11 if "ret" not in kind else 0x33, 0x22, *[0] * 29)
+    w = World(
+        lower(tmp_path, text),
+        context,
+        lambda ref: 1 if ref.kind == 2 else 8 * int(ref.access.split(":")[2]),
+    )
+    assert w.run() == expected
+
+
+def test_user_pointers_of_uprobes(tmp_path):
+    text = "class P(Struct):\n    a: u32\n    q: Ptr[P]\n@uprobe('/lib/x', 'y')\ndef f(ctx, p: Ptr[P]):\n    return p.q.a\n"
+    function = lower(tmp_path, text).functions[0]
+    assert [i.imm for b in function.blocks for i in b.ins if i.op == ir.CALL] == [112, 112]
+    assert function.section == "uprobe//lib/x:y"
+
+
+def test_iterators(tmp_path):
+    text = """
+from pybpf.ktypes import task_struct
+class bpf_iter_meta(KStruct):
+    seq_num: u64
+@bpf_iter('task')
+def f(ctx, meta: Ptr[bpf_iter_meta], task: Ptr[task_struct]):
+    if not task:
+        return 0
+    return task.pid + meta.seq_num
+"""
+    function = lower(tmp_path, text).functions[0]
+    assert [i.off for b in function.blocks for i in b.ins if i.op == ir.LOAD][:2] == [0, 8]
+    with pytest.raises(CompileError, match="pointer may be None here"):
+        lower(tmp_path, text.replace("if not task:", "if not meta:"))
+
+
+SECTIONS = {
+    "fentry('x')": "fentry/x",
+    "fentry('x', sleepable=True)": "fentry.s/x",
+    "fexit('x')": "fexit/x",
+    "fmod_ret('x')": "fmod_ret/x",
+    "lsm('file_open')": "lsm/file_open",
+    "cgroup('inet_sock_create')": "cgroup/sock_create",
+    "cgroup('connect4')": "cgroup/connect4",
+    "cgroup('skb/egress')": "cgroup_skb/egress",
+    "socket_filter": "socket",
+    "perf_event": "perf_event",
+    "sk_lookup": "sk_lookup",
+    "sockops(name='g')": "sockops",
+    "xdp()": "xdp",
+}
+
+
+@pytest.mark.parametrize("decorator", SECTIONS)
+def test_sections(tmp_path, decorator):
+    assert lower(tmp_path, f"@{decorator}\ndef f(ctx):\n    return 0\n").functions[0].section == SECTIONS[decorator]
+
+
+# Section, program type and attach type that the loader's table may not know, and a body.
+LOADABLE = [
+    ("cgroup('sock_create')", 9, 2, "return ctx.family == 2 or ctx.mark == get_current_uid_gid()"),
+    ("cgroup('connect4')", 18, 10, "ctx.user_port = 80\nreturn ctx.user_ip4 != 1"),
+    ("cgroup('skb/ingress')", 8, 0, "sk = ctx.sk\nif not sk:\n    return 1\nreturn sk.family == 10"),
+    ("cgroup('dev')", 15, 6, "return ctx.major == 1 and ctx.minor == 3"),
+    ("cgroup('sysctl')", 23, 18, "return not ctx.write"),
+    ("cgroup('getsockopt')", 25, 21, "p = ctx.ptr(u32)\nif p:\n    return p[0] > ctx.optname\nreturn 1"),
+    ("sockops", 13, 3, "return ctx.op + ctx.args[1] + ctx.family + ctx.bytes_acked"),
+    ("sk_lookup", 30, 36, "return SK_PASS if ctx.local_port == 80 and ctx.remote_port != 1 else SK_DROP"),
+    ("socket_filter", 1, 0, "return ctx.len if ctx.protocol else 0"),
+    ("kprobe('do_unlinkat')", 2, 0, "return ctx.arg(1) + ctx.arg(5)"),
+    ("kretprobe('do_unlinkat')", 2, 0, "return ctx.ret"),
+    ("uprobe('/bin/sh', 'main')", 2, 0, "p = user(u64, ctx.arg(1))\nreturn p[0]"),
+    ("perf_event", 7, 0, "return ctx.sample_period + ctx.addr"),
+    ("xdp", 6, 0, "return XDP_PASS if ctx.ingress_ifindex else XDP_DROP"),
+    ("tc", 3, 0, "return ctx.cb[2] + ctx.remote_ip6[1] + ctx.tstamp + ctx.gso_size + ctx.wire_len"),
+]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(("decorator", "type", "attach", "body"), LOADABLE, ids=[row[0] for row in LOADABLE])
+def test_the_verifier_takes_them(tmp_path, monkeypatch, decorator, type, attach, body):
+    lines = "\n".join("    " + line for line in body.splitlines())
+    data = object_of(tmp_path, f"@{decorator}\ndef f(ctx):\n{lines}\n")
+    spec = read_object(data)
+    first = spec.programs["f"].section.partition("/")[0]
+    monkeypatch.setitem(sections._TABLE, first, (first, type, attach, 0, None))
+    Collection(spec, ("f",)).close()
+
+
+@pytest.mark.native
+@pytest.mark.skipif(shutil.which("clang-19") is None, reason="clang-19 is not installed")
+def test_contexts_are_those_of_the_kernel_headers(tmp_path):
+    """Offsets of every field by the C compiler. Headers may be older than the fields at a structure's end."""
+    with open("/usr/include/linux/bpf.h") as file:
+        header = file.read()
+    lines = []
+    for name, layout in CONTEXTS.items():
+        body = header.partition(f"struct {name} {{")[2].partition("\n};")[0]
+        for field in layout.fields:
+            if not field.name.endswith("_") and f"{field.name}" in body:
+                lines.append(f'_Static_assert(__builtin_offsetof(struct {name}, {field.name}) == {field.offset}, "");')
+                size = field.type.size
+                lines.append(f'_Static_assert(sizeof(((struct {name} *)0)->{field.name}) == {size}, "");')
+    assert len(lines) > 200
+    path = tmp_path / "offsets.c"
+    path.write_text("#include <linux/bpf.h>\n" + "\n".join(lines))
+    done = subprocess.run(
+        ["clang-19", "-target", "bpf", "-I/usr/include/x86_64-linux-gnu", "-fsyntax-only", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[:2000]
+
+
+@pytest.mark.parametrize(
+    ("decorator", "body", "line", "col", "message"),
+    [
+        ("kprobe('x')", "return ctx.arg(6)", 1, 20, "argument 6: the first 6 are in registers, from 0"),
+        ("kprobe('x')", "return ctx.arg(ctx.arg(0))", 1, 20, "the argument's number must be known when compiling"),
+        ("kprobe('x')", "return ctx.ptr(u8)", 1, 12, "the context has no ptr() here (has: arg)"),
+        ("xdp", "return ctx.arg(0)", 1, 12, "the context has no arg() here (has: ptr)"),
+        ("xdp", "p = ctx.ptr(u8, 1)\nreturn p[0]", 2, 12, "pointer may be None here: test it with 'if' first"),
+        ("xdp", "p = ctx.ptr(u8, -1)", 1, 21, "offset -1 is outside of a packet"),
+        (
+            "xdp",
+            "return ctx.mark",
+            1,
+            12,
+            "struct xdp_md has no field 'mark' (has: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex)",
+        ),  # fmt: skip  # noqa: E501
+        ("kprobe('x')", "ctx.ax = 1", 1, 5, "the context cannot be written"),
+        ("socket_filter", "return ctx.sk.mark", 1, 12, "pointer may be None here: test it with 'if' first"),
+    ],
+)
+def test_wrong_uses(tmp_path, decorator, body, line, col, message):
+    lines = "\n".join("    " + text for text in body.splitlines())
+    with pytest.raises(CompileError) as error:
+        lower(tmp_path, f"@{decorator}\ndef f(ctx):\n{lines}\n")
+    where, _, text = str(error.value).splitlines()[0].partition(": ")
+    assert text == message
+    assert where.split(":")[1:] == [str(4 + line), str(col)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@cgroup('nothing')\ndef f(ctx):\n    return 0\n", "cgroup hook 'nothing' is not known"),
+        ("@kretprobe('x')\ndef f(ctx, a: u64):\n    return 0\n", "a kretprobe program has no arguments"),
+        ("@fentry(f)\ndef f(ctx):\n    return 0\n".replace("(f)", "(3)"), "takes the name of a kernel function"),
+    ],
+)
+def test_wrong_kinds(tmp_path, text, message):
+    with pytest.raises(CompileError, match=message.replace("(", "\\(").replace(")", "\\)")):
+        lower(tmp_path, text)
+
+
+def test_layouts_have_no_holes_but_known_ones():
+    for layout in CONTEXTS.values():
+        assert all(isinstance(f.type, ArrayType) or f.offset % f.type.size == 0 for f in layout.fields)
+    assert abi.PROG_TYPE_XDP == 6
