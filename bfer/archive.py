@@ -15,6 +15,8 @@ from bfer.errors import UsageError
 from pybpf.errors import ObjectError
 
 PACKAGES = ("btf", "pybpf", "programs", "bfer")
+# Of no use on a device: the reference interpreter.
+_LEFT_OUT = ("vm",)
 
 # The only source file of a sourceless archive: byte code of another version
 # cannot even be read, so that the check must not be byte code itself.
@@ -89,7 +91,7 @@ def _sources() -> list[tuple[str, bytes]]:
         if not os.path.isdir(root):
             raise ObjectError(f"package {package!r} is not a directory of sources: make the archive from a checkout")
         for directory, subdirectories, names in os.walk(root):
-            subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+            subdirectories[:] = sorted(name for name in subdirectories if name not in ("__pycache__", *_LEFT_OUT))
             for name in names:
                 if name.endswith(".py"):
                     path = os.path.join(directory, name)

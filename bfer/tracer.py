@@ -73,7 +73,8 @@ class Tracer:
             spec = read_object(data, names)
             configure(spec, self.plan, buffer_size)
             try:
-                collection = Collection(spec, names, btf=btf)
+                # No folding: what a kernel lacks, the next family does without.
+                collection = Collection(spec, names, btf=btf, fold=False)
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
                     raise

@@ -162,10 +162,14 @@ class Btf:
     def close(self) -> None:
         """Release the data; nothing may be read afterwards. A base stays open."""
         self._cache.clear()
+        self._names = NameIndex(self)
         self._info.release()
         self._words.release()
         if self._owner is not None:
             self._owner.close()
+        # The index refers back to this object: without this, data that could not be
+        # mapped would stay until the garbage collector runs.
+        self._data = self._raw = b""
 
     def __enter__(self) -> Btf:
         return self

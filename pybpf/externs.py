@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, ENOENT, EPERM
+from struct import pack, pack_into, unpack_from
 
-from btf.errors import BtfError
-from btf.format import KIND_ENUM, KIND_ENUM64, KIND_FUNC, KIND_VAR, essential_name
-from pybpf import kernel
+from btf.errors import BtfError, BtfNotFound
+from btf.format import KIND_FUNC, KIND_VAR, essential_name
+from pybpf import abi, kernel, syscalls
 from pybpf.errors import NotSupported, ObjectError, SyscallError
 from pybpf.linker import Symbol
 from pybpf.object.spec import KCONFIG
@@ -27,6 +28,8 @@ _TRISTATE = {"n": 0, "y": 1, "m": 2}
 _MODULES = "/sys/kernel/btf"
 _CHUNK = 1 << 16
 _BTF_INFO_SIZE = 32
+_CALL, _EXIT = 0x85, 0x95
+_GET_ATTACH_COOKIE = 174
 
 
 # --- configuration ----------------------------------------------------------------
@@ -132,7 +135,7 @@ def encode_setting(extern: Extern, text: str, byteorder: str) -> bytes:
     raise ObjectError(f"extern {extern.name!r} is declared as {kind}; the kernel's value is {text[:40]}")
 
 
-def kconfig(spec: ObjectSpec, used: set[str], kernel_btf: Callable[[], Btf]) -> bytes:
+def kconfig(spec: ObjectSpec, used: set[str]) -> bytes:
     """Contents of the .kconfig section. ``used`` names the externs that programs refer to.
 
     Raises ObjectError when one of these that is not weak has no value here.
@@ -151,7 +154,7 @@ def kconfig(spec: ObjectSpec, used: set[str], kernel_btf: Callable[[], Btf]) -> 
     for name, extern in wanted.items():
         text = lines.get(name)
         if name not in settings:
-            text = _virtual(name, kernel_btf)
+            text = _virtual(name)
         if text is not None:
             contents[extern.offset : extern.offset + extern.size] = encode_setting(extern, text, spec.byteorder)
         elif not extern.weak:
@@ -164,7 +167,7 @@ def kconfig(spec: ObjectSpec, used: set[str], kernel_btf: Callable[[], Btf]) -> 
     return bytes(contents)
 
 
-def _virtual(name: str, kernel_btf: Callable[[], Btf]) -> str | None:
+def _virtual(name: str) -> str | None:
     """A setting that libbpf makes up; None for a name that it does not know either."""
     if name == "LINUX_KERNEL_VERSION":
         code = kernel_code()
@@ -172,20 +175,20 @@ def _virtual(name: str, kernel_btf: Callable[[], Btf]) -> str | None:
             raise ObjectError(f"extern {name!r}: release {os.uname().release!r} of this kernel is not a version")
         return str(code)
     if name == "LINUX_HAS_BPF_COOKIE":
-        # bpf_get_attach_cookie and perf_event links with a cookie came together (5.15).
-        return "y" if _has_helper(kernel_btf(), "BPF_FUNC_get_attach_cookie") else "n"
+        return "y" if _takes_cookies() else "n"
     if name == "LINUX_HAS_SYSCALL_WRAPPER":
         wrapped = addresses({f"__{prefix}_sys_bpf" for prefix in ("x64", "arm64", "s390x", "riscv", "powerpc")}, False)
         return "y" if wrapped else "n"
     return None
 
 
-def _has_helper(btf: Btf, name: str) -> bool:
-    for type_id in btf.find("bpf_func_id", (KIND_ENUM, KIND_ENUM64)):
-        if name in [enumerator for enumerator, _ in btf.enumerators(type_id)]:
-            return True
-    # The enum is named only in newer kernels; an enumerator's name is a string of its own.
-    return btf.string_contains(name)
+def _takes_cookies() -> bool:
+    """Whether a tracepoint's program may call bpf_get_attach_cookie (5.15), found out by loading one that does."""
+    code = pack("=BBhiBBhi", _CALL, 0, 0, _GET_ATTACH_COOKIE, _EXIT, 0, 0, 0)
+    fd = kernel.prog_load(abi.PROG_TYPE_TRACEPOINT, code, "GPL")
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
 
 
 # --- symbols ----------------------------------------------------------------------
@@ -277,7 +280,12 @@ class Symbols:
 
     def _typed(self, extern: Extern) -> Symbol | None:
         kind = KIND_FUNC if extern.is_function else KIND_VAR
-        vmlinux = self._target()
+        try:
+            vmlinux = self._target()
+        except BtfNotFound:
+            if extern.weak:
+                return None  # a kernel without BTF has no typed symbols
+            raise
         name = essential_name(extern.name) if extern.is_function else extern.name
         ids = vmlinux.find(name, (kind,))
         if ids:
@@ -354,10 +362,6 @@ def _btf_ids() -> Iterator[int]:
 
 def _btf_name(fd: kernel.Fd) -> str:
     """Name of the BTF behind ``fd``; empty for what user space loaded (bpf_btf_info.name, 5.11)."""
-    from struct import pack_into, unpack_from
-
-    from pybpf import abi, syscalls
-
     name = bytearray(64)
     info = bytearray(_BTF_INFO_SIZE)
     pack_into("=QI", info, 16, kernel.address(name), len(name))

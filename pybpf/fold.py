@@ -263,6 +263,47 @@ class _Flow:
             return None
         return int.from_bytes(section[offset : offset + size], sys.byteorder)
 
+    def unused(self, at: int, keep: bytearray) -> bool:
+        """Whether nothing that is kept reads what the 64-bit load in slot ``at`` loads."""
+        kinds, registers = self.kinds, self.registers
+        register = registers[at] & 15 if _LITTLE else registers[at] >> 4
+        seen = bytearray(self.count)
+        todo = [at + 2]
+        while todo:
+            at = todo.pop()
+            while not seen[at]:
+                seen[at] = 1
+                kind = kinds[at]
+                if kind == _EXIT:
+                    if register == 0:
+                        return False
+                    break
+                if kind in (_JUMP, _LONG) or self.decided.get(at):
+                    at = self.target(at)
+                    continue
+                if kind in (_CALL, _LEGACY):
+                    if 1 <= register <= 6:
+                        return False
+                    if not register:
+                        break
+                elif kind == _MAYBE:
+                    todo.append(self.target(at))
+                elif keep[at]:
+                    pair = registers[at]
+                    dst, src = (pair & 15, pair >> 4) if _LITTLE else (pair >> 4, pair & 15)
+                    if kind in (_MOV, _MOV32, _WIDE):
+                        src = -1
+                    if src == register or (kind == _ATOMIC and not register):
+                        return False
+                    if dst == register:
+                        if kind in (_MOV, _MOV32, _WIDE, _MOV_REG, _LOAD):
+                            break
+                        return False
+                    if kind == _COND:
+                        todo.append(self.target(at))
+                at += 2 if kind == _WIDE else 1
+        return True
+
     def removable(self) -> bool:
         """Whether a branch that can run is decided; all else that might go was dead as it was written."""
         return True in self.decided.values() or False in self.decided.values()
@@ -375,6 +416,11 @@ def _rebuild(function: ProgramSpec, code: bytes, flow: _Flow) -> ProgramSpec:
             keep[at] = 0
         elif taken:
             always.append(at)
+    # An address that only decided branches asked for: kernels before 6.4 refuse a kfunc's, dead or
+    # not, and those without CONFIG_KALLSYMS_ALL a variable's.
+    for reloc in function.relocs:
+        if reloc.kind == RELOC_KSYM and keep[reloc.index] and flow.unused(reloc.index, keep):
+            keep[reloc.index : reloc.index + 2] = b"\0\0"
     always += [at for at in range(count) if keep[at] and kinds[at] == _JUMP]
     # A jump over nothing goes too; from the last to the first, so that one may fall with the other.
     for at in sorted(always, reverse=True):

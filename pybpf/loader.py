@@ -175,7 +175,7 @@ class Collection:
                 for name, extern in spec.externs.items()
                 if extern.section == KCONFIG and [1 for at in places if 0 <= at - extern.offset < extern.size]
             }
-            self._settings = externs.kconfig(spec, used, self._kernel_btf)
+            self._settings = externs.kconfig(spec, used)
 
     def _load_btf(self) -> None:
         if not self._spec.btf:

@@ -81,7 +81,8 @@ def message(name: str, log: str, locate: Callable[[int], str] | None, field: Cal
     reason = found.reason
     if found.poisoned:
         missing = field(found.index) if field is not None else ""
-        reason = f"it needs {missing or 'a field or type'}, which this kernel does not have (CO-RE)"
+        core = "" if missing.startswith("kfunc ") else " (CO-RE)"
+        reason = f"it needs {missing or 'a field or type'}, which this kernel does not have{core}"
     notes = [found.source] if found.source else []
     if found.omitted:
         notes.append(f"{found.omitted} line{'s' if found.omitted > 1 else ''} omitted")

@@ -77,10 +77,13 @@ class TypeTable:
         if map.key is not None and map.value is not None:
             add("key", self.id(map.key))
             add("value", self.id(map.value))
-        elif map.kind == "ProgArray":
-            add("key_size", self._number(4))
-            add("value_size", self._number(4))
-        add("max_entries", self._number(map.max_entries))
+        elif map.value is not None:
+            add("value", self.id(map.value))
+        elif map.sizes is not None:
+            add("key_size", self._number(map.sizes[0]))
+            add("value_size", self._number(map.sizes[1]))
+        if map.max_entries:
+            add("max_entries", self._number(map.max_entries))
         if map.flags:
             add("map_flags", self._number(map.flags))
         size = len(members) * 8

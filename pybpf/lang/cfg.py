@@ -17,11 +17,14 @@ PURE = frozenset(
 
 def uses(ins: Ins) -> list[int]:
     """The virtual registers an instruction reads, in operand order."""
-    found = [operand for operand in ins.args if type(operand) is int]
-    if type(ins.b) is int:
-        found.insert(0, ins.b)
-    if type(ins.a) is int:
-        found.insert(0, ins.a)
+    a, b = ins.a, ins.b
+    found = []
+    if type(a) is int:
+        found.append(a)
+    if type(b) is int:
+        found.append(b)
+    if ins.args:
+        found += [operand for operand in ins.args if type(operand) is int]
     return found
 
 

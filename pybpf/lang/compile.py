@@ -69,6 +69,7 @@ class Compilation:
         self.functions: list[Function] = []
         self.func_ids: dict[str, int] = {}
         self._maps: dict[str, Map] = {}
+        self.scratches = 0  # maps made for local variables that do not fit the stack
         self._suffix = ""  # of the variant that is being lowered
         self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
         self._rodata = bytearray()
@@ -119,6 +120,8 @@ class Compilation:
                     raise lowering.error(
                         param, f"parameter {param.arg!r} of a subprogram needs a type (ctx, the first, does not)"
                     )
+                if subprog.verified_alone:
+                    raise lowering.error(param, "a global subprogram cannot take the context: pass what it needs")
                 params.append((param.arg, None))
                 continue
             type = lowering.type_expr(param.annotation)
@@ -136,8 +139,8 @@ class Compilation:
             raise lowering.error(node.returns, f"a subprogram returns a number, not {result}")
         func.nparams = len(params)
         found = self._subprogs[subprog, kind] = (name, params, result)
-        self._declare(name, params, result, _STATIC)
-        lowering.subprogram(params, result)
+        self._declare(name, params, result, _GLOBAL if subprog.verified_alone else _STATIC)
+        lowering.subprogram(params, result, subprog.verified_alone)
         self.functions.append(func)
         return found
 

@@ -190,6 +190,11 @@ class Emitter:
             )
         return Slot(rounded, 8, name)
 
+    def fits(self, size: int) -> bool:
+        """Whether ``size`` more bytes fit the stack, with some room left for what the back end spills."""
+        rounded = -(-size // 8) * 8
+        return bool(self._free.get(rounded)) or self._stack + rounded <= STACK
+
     def take_temporary(self, size: int, node: ast.AST, name: str = "") -> Slot:
         """A slot that is given back at the end of the statement."""
         slot = self.take(size, node, name)

@@ -84,6 +84,7 @@ JUMPS = {
     "sle": BPF_JSLE,
     "set": BPF_JSET,
 }
+_MAP_ACCESS = frozenset((1, 2, 3))  # bpf_map_lookup_elem, update_elem, delete_elem: they read keys and values
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 # A relocated operand of a division could be zero before the relocation, which the verifier refuses.
 _TAKES_CORE = frozenset((ir.ADD, ir.SUB, ir.MUL, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
@@ -93,9 +94,14 @@ def frame_layout(func: Function, tight: bool) -> tuple[dict[Slot, int], int]:
     """Offsets from r10 of the slots in use, and the frame's depth (a multiple of 8).
 
     Normally every slot begins at a multiple of 8: the verifier follows whole
-    8-byte words best. ``tight`` packs by the slots' own alignment instead.
+    8-byte words best. Keys and other small slots that only helpers read come to
+    lie in the upper half of their word: there the verifier does not remember what
+    number was stored, and checks the code behind once, not for each number again.
+    Constants stay in the lower half, where newer kernels see that an index is in
+    bounds. ``tight`` packs by the slots' own alignment instead.
     """
     slots: dict[Slot, None] = {}
+    upper = set() if tight else _word_keys(func)
     for block in func.blocks:
         for ins in block.ins:
             if isinstance(ins.a, Slot):
@@ -109,8 +115,35 @@ def frame_layout(func: Function, tight: bool) -> tuple[dict[Slot, int], int]:
     for slot in order:
         align = slot.align if tight else max(8, slot.align)
         depth = -(-(depth + slot.size) // align) * align
-        offsets[slot] = -depth
+        offsets[slot] = -depth + 4 if slot in upper else -depth
     return offsets, -(-depth // 8) * 8
+
+
+def _word_keys(func: Function) -> set[Slot]:
+    """Slots of which only 4 bytes are used, as a map's key or value that was stored from a register."""
+    stored: set[Slot] = set()
+    refused: set[Slot] = set()
+    holders: dict[int, Slot] = {}
+    for block in func.blocks:
+        for ins in block.ins:
+            if isinstance(ins.a, Slot):
+                if ins.op != ir.STORE or ins.size != 4 or ins.off or ins.a.size != 8:
+                    refused.add(ins.a)
+                elif type(ins.b) is int:
+                    stored.add(ins.a)
+            elif ins.op == ir.FRAME:
+                assert isinstance(ins.ref, Slot)
+                assert ins.dst is not None
+                if holders.setdefault(ins.dst, ins.ref) is not ins.ref or ins.off:
+                    refused |= {ins.ref, holders[ins.dst]}
+    for block in func.blocks:
+        for ins in block.ins:
+            if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[:1] and ins.args[0] not in holders:
+                continue
+            if ins.dst in holders and ins.op != ir.FRAME:
+                refused.add(holders[ins.dst])
+            refused.update(holders[vreg] for vreg in uses(ins) if vreg in holders)
+    return stored - refused
 
 
 def over_full(func: Function, offsets: dict[Slot, int], depth: int) -> CompileError:

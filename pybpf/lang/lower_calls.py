@@ -10,6 +10,7 @@ from typing import Any
 
 from pybpf.errors import CompileError
 from pybpf.lang import ir
+from pybpf.lang.contexts import CONTEXTS
 from pybpf.lang.flow import Frame
 from pybpf.lang.helpers import Helper
 from pybpf.lang.ir import Block, Imm, Slot
@@ -23,6 +24,7 @@ from pybpf.lang.types import (
     BitsType,
     PtrType,
     Scalar,
+    SpinLock,
     StructMeta,
     StructType,
     Type,
@@ -107,7 +109,7 @@ class Calls(Maps):
             return self._conversion(bool_ if thing is builtins.bool else thing, node)
         if isinstance(thing, StructMeta):
             slot = self.take_temporary(thing.layout.size or 1, node, thing.layout.name)
-            return self.construct(thing.layout, node, slot)
+            return self.construct(thing.layout, node, Place(thing.layout, MEM, slot, 0, 8))
         return self._python(thing, node)
 
     # --- Python's own functions
@@ -170,8 +172,8 @@ class Calls(Maps):
 
     # --- structures on the stack
 
-    def construct(self, layout: StructType, node: ast.Call, slot: Slot) -> Place:
-        """``X(field=value)`` in ``slot``, everything else zero, padding too."""
+    def construct(self, layout: StructType, node: ast.Call, place: Place) -> Place:
+        """``X(field=value)`` in ``place``, everything else zero, padding too."""
         if layout.kernel:
             raise self.error(node, f"{layout} is a kernel type: programs cannot make one")
         if node.args:
@@ -181,10 +183,9 @@ class Calls(Maps):
             field = find_field(layout, str(keyword.arg))
             values.append((field, self.rvalue(self.expr(keyword.value), keyword.value), keyword.value))
         if layout.size:
-            self.zero(slot, layout.size, node)
-        place = Place(layout, MEM, slot, 0, 8)
+            self.zero(place, layout.size, node)
         for field, value, where in values:
-            self.store(Place(field.type, MEM, slot, field.offset, 8, bit=field.bit), value, where)
+            self.store(Place(field.type, MEM, place.reg, field.offset, 8, bit=field.bit), value, where)
         return place
 
     # --- helpers
@@ -236,6 +237,8 @@ class Calls(Maps):
                 args += [register, Imm(whole)]
             elif kind == "text":
                 args.append(self._read_only_text(value, part))
+            elif kind == "lock":
+                args.append(self._lock(value, part))
             elif kind == "map":
                 if not (isinstance(value, Const) and isinstance(value.value, Map)):
                     raise self.error(part, f"a map is wanted here, not {self.describe(value)}")
@@ -249,7 +252,7 @@ class Calls(Maps):
                 if kind == "size" and isinstance(argument, Imm) and not 0 <= argument.value <= whole:
                     raise self.error(part, f"size {argument.value} is outside of the memory's {whole} bytes")
                 args.append(argument)
-        pointer = helper.result in ("value", "mem", "task")
+        pointer = helper.result in ("value", "mem", "task", "held", "sock", "object")
         if helper.result == "void":
             self.emit(ir.CALL, imm=helper.number, args=tuple(args))
             result: Value = Void()
@@ -257,6 +260,16 @@ class Calls(Maps):
             result = self._helper_result(helper, self.call(helper.number, *args, pointer=pointer), map)
         self.release(slots)
         return result
+
+    def _lock(self, value: Value, node: ast.expr) -> int:
+        """The address of a lock, which the kernel finds in map values only."""
+        if isinstance(value, Pointer):
+            value = self.deref(value, node)
+        if not isinstance(value, Place) or value.type is not SpinLock.layout:
+            raise self.error(node, f"a SpinLock in a map's value is wanted here, not {self.describe(value)}")
+        if isinstance(value.reg, Slot):
+            raise self.error(node, "a lock on the stack is shared with nobody: keep it in a map's value")
+        return self.address(value)
 
     def _read_only_text(self, value: Value, node: ast.expr) -> int:
         if not (isinstance(value, Const) and isinstance(value.value, (str, bytes))):
@@ -286,6 +299,14 @@ class Calls(Maps):
         if helper.result == "value":
             assert map is not None
             return self.value_pointer(map, register)
+        if helper.result == "held":
+            assert map is not None
+            held = self.value_pointer(map, register)
+            return Pointer(held.target, MEM, register, 0, False, held.align)
+        if helper.result == "sock":
+            return Pointer(CONTEXTS["bpf_sock"], CTX, register, 0, True, 8)
+        if helper.result == "object":
+            return Pointer(u8, CTX, register, 0, True, 8)
         if helper.result == "mem":
             return Pointer(u8, MEM, register, 0, True)
         if helper.result == "task":
@@ -357,6 +378,9 @@ class Calls(Maps):
         if param.annotation is not None:
             value = self.coerce(value, self.type_expr(param.annotation), node, f"argument {param.arg!r}")
         if param.arg in self.frame.routine.assigned:
+            if param.annotation is not None and isinstance(value, Int):
+                # Its type is the annotated one, as a local's is, not what a first assignment gives it.
+                self.frame.vars[param.arg] = Var(param.arg, Int(value.type, self.scalar()))
             self.assign_name(param.arg, value, param)
             return
         var = Var(param.arg, value, bound=True)

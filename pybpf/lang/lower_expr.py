@@ -92,6 +92,10 @@ class Expressions(Numbers):
             return self._bool_op(node)
         if isinstance(node, ast.IfExp):
             return self._if_exp(node)
+        if isinstance(node, ast.NamedExpr):
+            assert isinstance(node.target, ast.Name)
+            self.assign_name(node.target.id, self.rvalue(self.expr(node.value), node.value), node.value)
+            return self.name(node.target)
         if isinstance(node, ast.Tuple):
             items = [self.expr(item) for item in node.elts]
             if all(isinstance(item, Const) for item in items):
@@ -282,6 +286,8 @@ class Expressions(Numbers):
 
     def _refined(self, node: ast.AST) -> Flow | None:
         """What is known where the pointer that ``node`` names is not None."""
+        if isinstance(node, ast.NamedExpr):
+            node = node.target
         var = self.find_var(node)
         if var is None or not self.flow[var]:
             return None
@@ -542,6 +548,10 @@ class Expressions(Numbers):
 
     def slice_of(self, value: Value, node: ast.Subscript, part: ast.Slice) -> Value:
         """``value[a:b]``."""
+        raise NotImplementedError
+
+    def assign_name(self, name: str, value: Value, node: ast.AST) -> None:
+        """Give a local variable a value."""
         raise NotImplementedError
 
     def call_expr(self, node: ast.Call) -> Value:

@@ -6,13 +6,13 @@ import ast
 
 from pybpf.lang import ir
 from pybpf.lang.contexts import known_context
-from pybpf.lang.lower_stmts import Statements
+from pybpf.lang.lower_loops import Loops
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, Int, Pointer, Value, Var, Void
 from pybpf.lang.surface import AT_ENTRY, AT_RETURN
 from pybpf.lang.types import PtrType, Scalar, StructType, Type, array_of, u64
 
 
-class Lowering(Statements):
+class Lowering(Loops):
     """Lowering of one function."""
 
     def program(self) -> None:
@@ -56,6 +56,9 @@ class Lowering(Statements):
 
     def _enter(self, name: str, value: Value, node: ast.AST) -> None:
         if name in self.frame.routine.assigned:
+            if isinstance(value, Int):
+                # Its type is the annotated one, as a local's is, not what a first assignment gives it.
+                self.frame.vars[name] = Var(name, Int(value.type, self.scalar()))
             self.assign_name(name, value, node)
             return
         var = self.frame.vars[name] = Var(name, value, bound=True)
@@ -110,8 +113,11 @@ class Lowering(Statements):
             dst = narrow
         return Int(kind, dst)
 
-    def subprogram(self, params: list[tuple[str, Type | None]], result: Type) -> None:
-        """Lower a subprogram with these parameters; None stands for the context."""
+    def subprogram(self, params: list[tuple[str, Type | None]], result: Type, nullable: bool = False) -> None:
+        """Lower a subprogram with these parameters; None stands for the context.
+
+        ``nullable`` says that pointers may be None, as the verifier takes them to be in a global function.
+        """
         node = self.root.routine.node
         self.root.result = result
         self._begin(node)
@@ -127,7 +133,7 @@ class Lowering(Statements):
             elif isinstance(kind, PtrType):
                 target = kind.target
                 kernel = isinstance(target, StructType) and target.kernel
-                value = Pointer(target, KERN if kernel else MEM, register)
+                value = Pointer(target, KERN if kernel else MEM, register, 0, nullable and not kernel)
             else:
                 assert isinstance(kind, Scalar)
                 value = Int(kind, register)

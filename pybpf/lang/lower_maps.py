@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 
 from pybpf.lang import ir
+from pybpf.lang.helpers import HELPERS
 from pybpf.lang.ir import Block, Imm, Slot
 from pybpf.lang.lower_expr import Expressions
 from pybpf.lang.lower_places import native
-from pybpf.lang.maps import Map, RingBuf
-from pybpf.lang.operand import MEM, Const, Int, Place, Pointer, Reservation, Value, Void, int_constant
+from pybpf.lang.maps import Map, PerfEventArray, RingBuf, Storage
+from pybpf.lang.operand import BTF, CTX, MEM, Const, Int, Place, Pointer, Reservation, Value, Void, int_constant
 from pybpf.lang.types import Scalar, StructType, Type, i64
 
 LOOKUP, UPDATE, DELETE = 1, 2, 3
+PERF_OUTPUT, MAP_PUSH, MAP_POP, MAP_PEEK = 25, 87, 88, 89
 RINGBUF_OUTPUT, RINGBUF_RESERVE, RINGBUF_SUBMIT, RINGBUF_DISCARD = 130, 131, 132, 133
 BPF_ANY, BPF_NOEXIST = 0, 1
 _ANY = Imm(BPF_ANY)
@@ -58,9 +60,12 @@ class Maps(Expressions):
                     node, f"a record is reserved by 'with {map.name}.reserve(T) as e:', so that it is always submitted"
                 )
             raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: output, reserve)")
+        if map.methods:
+            return self._other_method(map, name, node, what)
         known = ("lookup", "update", "delete", "get") if map.deletes else ("lookup", "update", "get")
         if not map.keyed:
-            raise self.error(node, f"{map.kind} {map.name} has no {name}(): see tail_call()")
+            where = "tail_call()" if map.kind == "ProgArray" else "the helpers that take it"
+            raise self.error(node, f"{map.kind} {map.name} has no {name}(): see {where}")
         if name not in known:
             raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: {', '.join(known)})")
         if name == "lookup":
@@ -77,6 +82,72 @@ class Maps(Expressions):
         if "flags" in args:
             flags = self.operand(self.number(self.expr(args["flags"]), args["flags"]))
         return self.update(map, (key, args["key"]), (value, args["value"]), flags)
+
+    def _other_method(self, map: Map, name: str, node: ast.Call, what: str) -> Value:
+        """Methods of maps without entries of their own."""
+        if name not in map.methods:
+            raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: {', '.join(map.methods)})")
+        if isinstance(map, PerfEventArray):
+            args = self.arguments(node, ("ctx", "record", "size"), 2, what)
+            context = self.expr(args["ctx"])
+            if not isinstance(context, Pointer) or context.space != CTX:
+                raise self.error(args["ctx"], f"the program's context is wanted here, not {self.describe(context)}")
+            address, whole = self.memory(self.expr(args["record"]), args["record"])
+            size = self._size(args.get("size"), whole)
+            register = self.map_pointer(self.unit.use_map(map))
+            current = Imm(0xFFFFFFFF)
+            return Int(i64, self.call(PERF_OUTPUT, self.pointer_reg(context), register, current, address, size))
+        if isinstance(map, Storage):
+            return self._storage(map, name, node, what)
+        if name == "push" or map.kind == "BloomFilter":
+            args = self.arguments(node, ("value", "flags"), 1, what) if name == "push" else {}
+            args = args or self.arguments(node, ("value",), 1, what)
+            slots: list[Slot] = []
+            value = self.part(map, "value", self.expr(args["value"]), args["value"], slots)
+            more = [self.operand(self.number(self.expr(args["flags"]), args["flags"]))] if "flags" in args else [Imm(0)]
+            register = self.map_pointer(self.unit.use_map(map))
+            number, rest = (MAP_PUSH, more) if name == "push" else (MAP_PEEK, [])
+            result = self.call(number, register, value, *rest)
+            self.release(slots)
+            return Int(i64, result)
+        args = self.arguments(node, ("to",), 1, what)
+        to = self.expr(args["to"])
+        if isinstance(to, Pointer):
+            to = self.deref(to, args["to"])
+        if not isinstance(to, Place) or to.type != map.value or to.space != MEM:
+            raise self.error(args["to"], f"a place of type {map.value} is wanted here, not {self.describe(to)}")
+        number = MAP_POP if name == "pop" else MAP_PEEK
+        return Int(i64, self.call(number, self.map_pointer(self.unit.use_map(map)), self.address(to)))
+
+    def _storage(self, map: Storage, name: str, node: ast.Call, what: str) -> Value:
+        names = ("owner", "flags") if name == "get" else ("owner",)
+        args = self.arguments(node, names, 1, what)
+        owner = self.expr(args["owner"])
+        owner = self.rvalue(owner, args["owner"])
+        if not isinstance(owner, Pointer) or owner.space not in (BTF, CTX):
+            raise self.error(
+                args["owner"], f"an object that the verifier knows is wanted here, not {self.describe(owner)}"
+            )
+        if owner.nullable:
+            raise self.error(args["owner"], "pointer may be None here: test it with 'if' first")
+        register = self.map_pointer(self.unit.use_map(map))
+        if name == "delete":
+            return Int(i64, self.call(HELPERS[f"{map.helpers}_delete"].number, register, self.pointer_reg(owner)))
+        flags: int | Imm = Imm(0)
+        if "flags" in args:
+            flags = self.operand(self.number(self.expr(args["flags"]), args["flags"]))
+        number = HELPERS[f"{map.helpers}_get"].number
+        found = self.call(number, register, self.pointer_reg(owner), Imm(0), flags, pointer=True)
+        return self.value_pointer(map, found)
+
+    def _size(self, node: ast.expr | None, whole: int) -> int | Imm:
+        """The size argument of an output, by default the whole."""
+        if node is None:
+            return Imm(whole)
+        size = self.operand(self.number(self.expr(node), node))
+        if isinstance(size, Imm) and not 0 < size.value <= whole:
+            raise self.error(node, f"size {size.value} is outside of the record's {whole} bytes")
+        return size
 
     # --- entries
 
@@ -196,6 +267,8 @@ class Maps(Expressions):
         if not map.per_cpu and (operation not in _ATOMIC or kind.size < 4):
             raise self.error(node, "there is no atomic operation for this: use lookup() and change the value")
         change = self.number(self.expr(node.value), node.value)
+        if operation is ast.Sub and not map.per_cpu:
+            change = self.unary(ast.USub(), change, node)
         key = self.rvalue(self.expr(target.slice), target.slice)
         slots: list[Slot] = []
         address = self.part(map, "key", key, target.slice, slots)
@@ -208,8 +281,6 @@ class Maps(Expressions):
         if map.per_cpu:
             self.store(place, self.binary(node.op, self.number(place, node), change, node), node)
         else:
-            if operation is ast.Sub:
-                change = self.unary(ast.USub(), change, node)
             self.emit(ir.ATOMIC, a=found, b=self.reg(self.operand(change)), size=kind.size, imm=_ATOMIC[operation])
         self.goto(done)
         if self.start(absent):
@@ -228,11 +299,7 @@ class Maps(Expressions):
         """``ring.output(record, size, flags)``: 0 or negative."""
         args = self.arguments(node, ("record", "size", "flags"), 1, what)
         address, whole = self.memory(self.expr(args["record"]), args["record"])
-        size: int | Imm = Imm(whole)
-        if "size" in args:
-            size = self.operand(self.number(self.expr(args["size"]), args["size"]))
-            if isinstance(size, Imm) and not 0 < size.value <= whole:
-                raise self.error(args["size"], f"size {size.value} is outside of the record's {whole} bytes")
+        size = self._size(args.get("size"), whole)
         flags: int | Imm = Imm(0)
         if "flags" in args:
             flags = self.operand(self.number(self.expr(args["flags"]), args["flags"]))

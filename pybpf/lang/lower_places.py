@@ -44,7 +44,7 @@ from pybpf.lang.types import (
 FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64 = 0, 1, 2, 4, 5
 TYPE_EXISTS, TYPE_SIZE, ENUMVAL_EXISTS, ENUMVAL_VALUE = 8, 9, 10, 11
 
-_READ = {KERN: 113, USER: 112}  # probe_read_kernel, probe_read_user
+READ_HELPER = {KERN: 113, USER: 112}  # probe_read_kernel, probe_read_user
 
 _UNSIGNED = {1: u8, 2: u16, 4: u32, 8: u64}
 _NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
@@ -261,7 +261,7 @@ class Places(Emitter):
     def _probe(self, place: Place, size: int, signed: bool, kind: str, node: ast.AST) -> int:
         """Read kernel memory through the helper; what cannot be read is 0."""
         slot = self.take(size, node)
-        self.call(_READ[place.space], self.slot_address(slot), Imm(size), self.address(place))
+        self.call(READ_HELPER[place.space], self.slot_address(slot), Imm(size), self.address(place))
         dst = self.func.vreg(kind)
         self.emit(ir.LOAD, dst=dst, a=slot, size=size, imm=int(signed and size < 8))
         self.give(slot)
@@ -307,7 +307,7 @@ class Places(Emitter):
         if place.space in PROBED:
             slot = self.take(8, node)
             self.store_bytes(Place(u64, MEM, slot, 0, 8), bytes(8), node)
-            self.call(_READ[place.space], self.slot_address(slot), width, self.address(start))
+            self.call(READ_HELPER[place.space], self.slot_address(slot), width, self.address(start))
             raw = self.scalar()
             self.emit(ir.LOAD, dst=raw, a=slot)
             self.give(slot)
@@ -415,9 +415,26 @@ class Places(Emitter):
             self.emit(ir.STORE, a=place.reg, b=Imm(_signed(value, size)), off=place.off + start + at, size=size)
             at += size
 
-    def zero(self, slot: Slot, size: int, node: ast.AST) -> None:
-        """Clear a frame slot."""
-        self.store_bytes(Place(char[size], MEM, slot, 0, 8), bytes(size), node)
+    def zero(self, place: Place, size: int, node: ast.AST) -> None:
+        """Clear a Struct's memory, which starts at a multiple of 8; big ones in a loop."""
+        if isinstance(place.reg, Slot) or size <= 256:
+            self.store_bytes(Place(char[size], MEM, place.reg, 0, 8), bytes(size), node)
+            return
+        words = size // 8
+        index = self.scalar()
+        head, inside, done = self.block("clear"), self.block("word"), self.block("cleared")
+        self.move(index, Imm(0))
+        self.goto(head)
+        self.start(head)
+        self.branch("lt", index, Imm(words * 8), inside, done)
+        self.start(inside)
+        self.emit(ir.STORE, a=self.alu(ir.ADD, place.reg, index, ir.POINTER), b=Imm(0))
+        self.emit(ir.ADD, dst=index, a=index, b=Imm(8))
+        self.goto(head)
+        self.drop_incoming(head)
+        self.start(done)
+        if size % 8:
+            self.store_bytes(Place(char[size], MEM, place.reg, 0, 8), bytes(size % 8), node, words * 8)
 
     # --- copies
 
@@ -425,7 +442,7 @@ class Places(Emitter):
         """Copy ``size`` bytes between places, reading in the way of the source's space."""
         self.writable(to, node)
         if source.space in PROBED:
-            self.call(_READ[source.space], self.address(to), Imm(size), self.address(source))
+            self.call(READ_HELPER[source.space], self.address(to), Imm(size), self.address(source))
             return
         if source.space == BTF:
             self._copy_typed(to, source, size, node)

@@ -8,14 +8,14 @@ from types import ModuleType
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.diagnostics import LocatedError
-from pybpf.lang.flow import Loop
+from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Imm
 from pybpf.lang.lower_contexts import Contexts
-from pybpf.lang.maps import Map, RingBuf
+from pybpf.lang.lower_maps import LOOKUP, RINGBUF_DISCARD
+from pybpf.lang.maps import Map, PerCpuArray, RingBuf
 from pybpf.lang.operand import (
     MEM,
     PROBED,
-    SIGNED,
     UNSIGNED,
     Const,
     Group,
@@ -26,14 +26,9 @@ from pybpf.lang.operand import (
     Var,
     Void,
     int_constant,
-    is_narrow,
     sign_of,
 )
-from pybpf.lang.source import assigned_names
-from pybpf.lang.surface import INTRINSICS
-from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, bool_, i64, u32, u64
-
-MAX_UNROLL = 1024
+from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, bool_, i64, u64
 
 
 class Statements(Contexts):
@@ -163,15 +158,44 @@ class Statements(Contexts):
                 raise self.error(
                     target, f"variable {target.id!r} is {self._kind_of(var)} already and cannot become a {layout}"
                 )
-            slot = var.value.reg
-        else:
+            place = var.value
+        elif self.fits(layout.size or 1):
             slot = self.take(layout.size or 1, node, target.id)
-            var = self.frame.vars[target.id] = Var(target.id, Place(layout, MEM, slot, 0, 8))
+            place = Place(layout, MEM, slot, 0, 8)
+            var = self.frame.vars[target.id] = Var(target.id, place)
             self.frame.slots.append((slot, var))
-        assert isinstance(slot, ir.Slot)
-        self.construct(layout, node, slot)
+        else:
+            place = self._scratch(layout, target.id, node)
+            var = self.frame.vars[target.id] = Var(target.id, place)
+        self.construct(layout, node, place)
         self.flow[var] = False
         return True
+
+    def _scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
+        """Memory for a local Struct that does not fit the stack: the value of a per-CPU map made for it.
+
+        The entry always exists, but the verifier wants to see that tested. A
+        program that interrupts this one on its CPU must not run the same code.
+        """
+        self.unit.scratches += 1
+        map = PerCpuArray(layout, 1, name=f"scratch{self.unit.scratches}_{name}"[:15])
+        slots: list[ir.Slot] = []
+        key = self.part(map, "key", Const(0), node, slots)
+        found = self.call(LOOKUP, self.map_pointer(self.unit.use_map(map)), key, pointer=True)
+        self.release(slots)
+        there, absent = self.block("scratch"), self.block("noscratch")
+        self.branch("ne", found, Imm(0), there, absent)
+        self.start(absent)
+        frame: Frame | None = self.frame
+        while frame is not None:
+            for held in reversed(frame.withs):
+                if self.flow.get(held):
+                    self.emit(ir.CALL, imm=RINGBUF_DISCARD, args=(held.reg, Imm(0)))
+            frame = frame.parent
+        self.emit(ir.RET, a=Imm(0))
+        self.cur = None
+        self.start(there)
+        return Place(layout, MEM, found, 0, 8)
 
     def _struct_named(self, node: ast.expr) -> StructType | None:
         """The structure that ``X`` or ``module.X`` names."""
@@ -432,143 +456,6 @@ class Statements(Contexts):
         loop = self.frame.loops[-1]
         self._unwind(loop.depth, node)
         self.goto(loop.again if again else loop.out)
-
-    # --- loops
-
-    def _For(self, node: ast.For) -> None:
-        call = node.iter
-        name = None
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and self._is_static(call.func):
-            callee = self.expr(call.func)
-            name = callee.value if isinstance(callee, Const) else None
-        if name is INTRINSICS["unroll"]:
-            assert isinstance(call, ast.Call)
-            part = self.arguments(call, ("sequence",), 1, "unroll()")["sequence"]
-            self._unrolled(node, self.expr(part), part)
-        elif name is range:
-            assert isinstance(call, ast.Call)
-            self._counted(node, call)
-        else:
-            self._unrolled(node, self.expr(call), call)
-
-    def _unrolled(self, node: ast.For, sequence: Value, where: ast.expr) -> None:
-        if isinstance(sequence, Group):
-            raise self.error(where, "the elements must be known when compiling")
-        if not (isinstance(sequence, Const) and isinstance(sequence.value, (tuple, range))):
-            raise self.error(
-                where, f"a loop goes over range(...) or a tuple of constants, not {self.describe(sequence)}"
-            )
-        if len(sequence.value) > MAX_UNROLL:
-            raise self.error(where, f"{len(sequence.value)} copies of the body are too many: loop over a range()")
-        out = self.block("unrolled")
-        for item in sequence.value:
-            if self.cur is None:
-                break
-            again = self.block("next")
-            self._bind_target(node.target, self._constant(item, "the element", where))
-            self.frame.loops.append(Loop(again, out, len(self.frame.withs)))
-            self.body(node.body)
-            self.frame.loops.pop()
-            self.goto(again)
-            self.start(again)
-        self.goto(out)
-        self.start(out)
-
-    def _bind_target(self, target: ast.expr, value: Const) -> None:
-        if isinstance(target, ast.Tuple):
-            if not isinstance(value.value, tuple) or len(value.value) != len(target.elts):
-                raise self.error(target, f"{value.value!r} cannot be taken apart into {len(target.elts)}")
-            for element, item in zip(target.elts, value.value):
-                self._bind_target(element, Const(item))
-        elif isinstance(target, ast.Name):
-            self._bind_constant(target.id, value)
-        else:
-            raise self.error(target, "the variable of an unrolled loop is a plain name")
-
-    def _counted(self, node: ast.For, call: ast.Call) -> None:
-        """A loop at run time: a counter that only the loop changes, so that the verifier can follow it."""
-        if not isinstance(node.target, ast.Name):
-            raise self.error(node.target, "the variable of a counted loop is a plain name")
-        if call.keywords or not 1 <= len(call.args) <= 3:
-            raise self.error(call, "range() takes one to three numbers")
-        bounds = [self.number(self.expr(argument), argument) for argument in call.args]
-        step = int_constant(bounds[2]) if len(bounds) == 3 else 1
-        if not step:
-            raise self.error(call.args[2], "the step must be a constant, and not 0")
-        first: Int | Const = bounds[0] if len(bounds) > 1 else Const(0)
-        last = bounds[1] if len(bounds) > 1 else bounds[0]
-        name = node.target.id
-        kind = self._counter_type(first, last, step, call)
-        limit = self.operand(last) if int_constant(last) is not None else self._settled(last)
-        limit = limit.op if isinstance(limit, Int) else limit
-        counter = self.scalar()
-        self.move(counter, self.operand(first))
-        head, inside, again, out = self.block("loop"), self.block("body"), self.block("step"), self.block("endloop")
-        trips = None
-        a, b = int_constant(first), int_constant(last)
-        if a is not None and b is not None:
-            trips = len(range(a, b, step))
-            if not trips:
-                return
-        self._forget(node)
-        before = {key for key in self.flow if not isinstance(key, Var)}
-        self.goto(head)
-        self.start(head)
-        sign = "s" if kind.signed else ""
-        assert not isinstance(limit, Value)
-        self.branch(sign + ("lt" if step > 0 else "gt"), counter, limit, inside, out)
-        self.start(inside)
-        self._assign_counter(name, kind, counter, node)
-        self.frame.loops.append(Loop(again, out, len(self.frame.withs)))
-        self.body(node.body)
-        self.frame.loops.pop()
-        self.goto(again)
-        self.at(node)
-        if self.start(again):
-            if {key for key in self.flow if not isinstance(key, Var)} != before:
-                raise self.error(node, "a record is reserved or discarded inside of the loop only on some passes")
-            ended = self.flow
-            self.emit(ir.ADD, dst=counter, a=counter, b=Imm(step))
-            self.goto(head)
-            self.drop_incoming(head)
-        else:
-            ended = None
-        self.start(out)
-        if trips and ended is not None:
-            # The body ran at least once.
-            var = self.frame.vars.get(name)
-            if var is not None and not var.bound:
-                self.flow.setdefault(var, False)
-
-    def _counter_type(self, first: Int | Const, last: Int | Const, step: int, node: ast.Call) -> Scalar:
-        signs = {sign_of(first), sign_of(last)}
-        if SIGNED in signs and UNSIGNED in signs:
-            raise self.error(node, "the bounds of the range are signed and u64: cast one side (i64(x) or u64(x))")
-        # Counting down passes below 0.
-        if SIGNED in signs or step < 0:
-            return i64
-        return u32 if is_narrow(first) and is_narrow(last) else u64
-
-    def _assign_counter(self, name: str, kind: Scalar, counter: int, node: ast.For) -> None:
-        var = self.frame.vars.get(name)
-        if (var is None or var.bound) and kind is u32 and name not in assigned_names(node.body):
-            var = self.frame.vars[name] = Var(name, Int(u32, self.scalar()))
-        if var is not None and not var.bound and isinstance(var.value, Int) and isinstance(var.value.op, int):
-            self.move(var.value.op, self.convert(Int(kind, counter), var.value.type).op)
-            self.flow[var] = False
-            return
-        self.assign_name(name, Int(kind, counter), node.target)
-
-    def _forget(self, node: ast.For) -> None:
-        """At a loop's head, what an earlier pass may have changed is not known any more."""
-        for name in assigned_names([node]):
-            var = self.frame.vars.get(name)
-            if var is None or var not in self.flow:
-                continue
-            if var.bound:
-                del self.flow[var]
-            elif isinstance(var.value, Pointer) and var.value.space == MEM:
-                self.flow[var] = True
 
 
 def _variable_type(value: Int | Const) -> Scalar:

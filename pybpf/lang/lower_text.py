@@ -41,7 +41,8 @@ class Texts(Intrinsics):
             self.copy_bytes(copy, place, len(raw), node)
             place = copy
         at = 0
-        for size in chunks(len(raw), place.off, place.align):
+        # Of a typed pointer only the running kernel knows the alignment, and the verifier does not ask for any.
+        for size in chunks(len(raw), *((0, 8) if place.space == BTF else (place.off, place.align))):
             word = self.scalar()
             if place.space == BTF:
                 self._direct(word, place, size, False, at, (at,))

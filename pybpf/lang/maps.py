@@ -11,7 +11,7 @@ from typing import Any
 
 from pybpf import abi
 from pybpf.errors import CompileError
-from pybpf.lang.types import StructType, Type, as_type, u32
+from pybpf.lang.types import StructType, Type, as_type, i32, u32
 
 
 class Map:
@@ -23,11 +23,14 @@ class Map:
     keyed = True  # lookup, update, delete ...
     deletes = True
     per_cpu = False
+    sized = False  # whether 0 entries are right
+    methods: tuple[str, ...] = ()  # instead of lookup, update ...
+    sizes: tuple[int, int] | None = None  # of key and value in bytes where there are no types
 
     def __init__(
         self, key: Type | None, value: Type | None, max_entries: int, flags: int = 0, name: str | None = None
     ) -> None:
-        if not isinstance(max_entries, int) or not 0 < max_entries < 1 << 32:
+        if not isinstance(max_entries, int) or not (0 < max_entries < 1 << 32 or (self.sized and not max_entries)):
             raise CompileError(f"{self.kind}: {max_entries!r} is not a number of entries (1 to 2**32-1)")
         for what, type in (("key", key), ("value", value)):
             if isinstance(type, StructType) and type.kernel:
@@ -86,6 +89,13 @@ class PerCpuHash(Map):
         super().__init__(as_type(key), as_type(value), max_entries, flags, name)
 
 
+class LruPerCpuHash(PerCpuHash):
+    """``LruPerCpuHash(K, V, entries)``: LruHash with a value for each CPU (4.10)."""
+
+    type = abi.MAP_TYPE_LRU_PERCPU_HASH
+    kind = "LruPerCpuHash"
+
+
 class Array(Map):
     """``Array(V, entries)``: indexed by u32, zeroed, entries always exist."""
 
@@ -131,6 +141,7 @@ class ProgArray(Map):
     type = abi.MAP_TYPE_PROG_ARRAY
     kind = "ProgArray"
     keyed = False
+    sizes = (4, 4)
 
     def __init__(self, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
         super().__init__(None, None, max_entries, flags, name)
@@ -150,3 +161,147 @@ class RingBuf(Map):
         if not isinstance(size, int) or size < 4096 or size & size - 1:
             raise CompileError(f"RingBuf: {size!r} bytes is not a power of two of at least 4096")
         super().__init__(None, None, size, flags, name)
+
+
+class _Values(Map):
+    """Base of maps that hold values without keys."""
+
+    keyed = False
+    methods: tuple[str, ...] = ("push", "pop", "peek")
+
+    def __init__(self, value: Any, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(None, as_type(value), max_entries, flags, name)
+
+
+class Queue(_Values):
+    """``Queue(V, entries)``: first in, first out (4.20)."""
+
+    type = abi.MAP_TYPE_QUEUE
+    kind = "Queue"
+
+
+class Stack(_Values):
+    """``Stack(V, entries)``: last in, first out (4.20)."""
+
+    type = abi.MAP_TYPE_STACK
+    kind = "Stack"
+
+
+class BloomFilter(_Values):
+    """``BloomFilter(V, entries)``: ``peek(v)`` is 0 if v may have been pushed, negative if surely not (5.16)."""
+
+    type = 30
+    kind = "BloomFilter"
+    methods = ("push", "peek")
+
+
+class _Objects(Map):
+    """Base of arrays that hold objects of the kernel's, put there by user space."""
+
+    keyed = False
+    sizes = (4, 4)
+
+    def __init__(self, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(None, None, max_entries, flags, name)
+
+
+class PerfEventArray(_Objects):
+    """``PerfEventArray(entries)``: perf buffers, one a CPU; ``output(ctx, record)`` writes to this CPU's (4.3)."""
+
+    type = abi.MAP_TYPE_PERF_EVENT_ARRAY
+    kind = "PerfEventArray"
+    methods = ("output",)
+
+
+class CgroupArray(_Objects):
+    """``CgroupArray(entries)``: control groups, for ``current_task_under_cgroup(m, i)`` (4.8)."""
+
+    type = abi.MAP_TYPE_CGROUP_ARRAY
+    kind = "CgroupArray"
+
+
+class DevMap(_Objects):
+    """``DevMap(entries)``: network devices, for ``redirect_map(m, i, flags)`` (4.14)."""
+
+    type = 14
+    kind = "DevMap"
+
+
+class CpuMap(_Objects):
+    """``CpuMap(entries)``: CPUs, for ``redirect_map(m, i, flags)`` (4.15)."""
+
+    type = 16
+    kind = "CpuMap"
+
+
+class XskMap(_Objects):
+    """``XskMap(entries)``: AF_XDP sockets, for ``redirect_map(m, i, flags)`` (4.18)."""
+
+    type = 17
+    kind = "XskMap"
+
+
+class SockMap(_Objects):
+    """``SockMap(entries)``: sockets by number, for ``sk_redirect_map`` and its like (4.14)."""
+
+    type = 15
+    kind = "SockMap"
+
+
+class StackTrace(Map):
+    """``StackTrace(entries, depth=127)``: call stacks by the id that ``get_stackid(ctx, m, flags)`` gives (4.6)."""
+
+    type = abi.MAP_TYPE_STACK_TRACE
+    kind = "StackTrace"
+    keyed = False
+
+    def __init__(self, max_entries: int, depth: int = 127, *, flags: int = 0, name: str | None = None) -> None:
+        if not isinstance(depth, int) or not 0 < depth <= 127:
+            raise CompileError(f"StackTrace: a depth of {depth!r} is not in 1..127 (kernel.perf_event_max_stack)")
+        self.sizes = (4, depth * 8)
+        super().__init__(None, None, max_entries, flags, name)
+
+
+class Storage(Map):
+    """Base of storage that is part of an object and goes with it."""
+
+    keyed = False
+    sized = True
+    helpers = ""
+    methods = ("get", "delete")
+
+    def __init__(self, value: Any, *, name: str | None = None) -> None:
+        # The kernel wants an int key, no size and no preallocation (kernel/bpf/bpf_local_storage.c).
+        super().__init__(i32, as_type(value), 0, abi.F_NO_PREALLOC, name)
+
+
+class SkStorage(Storage):
+    """``SkStorage(V)``: a V in each socket: ``m.get(sk)`` (None if absent), ``m.get(sk, 1)`` makes it (5.2)."""
+
+    type = 24
+    kind = "SkStorage"
+    helpers = "sk_storage"
+
+
+class InodeStorage(Storage):
+    """``InodeStorage(V)``: a V in each inode, for lsm programs (5.10)."""
+
+    type = 28
+    kind = "InodeStorage"
+    helpers = "inode_storage"
+
+
+class TaskStorage(Storage):
+    """``TaskStorage(V)``: a V in each task: ``m.get(current_task(), 1)`` (5.11)."""
+
+    type = abi.MAP_TYPE_TASK_STORAGE
+    kind = "TaskStorage"
+    helpers = "task_storage"
+
+
+class CgroupStorage(Storage):
+    """``CgroupStorage(V)``: a V in each control group (6.2)."""
+
+    type = 32
+    kind = "CgroupStorage"
+    helpers = "cgrp_storage"

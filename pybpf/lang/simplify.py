@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import clone_ins, uses
+from pybpf.lang.cfg import clone_ins, successors, uses
 from pybpf.lang.fold import MASK64, extend, fits_s32, signed
 from pybpf.lang.ir import Function, Imm, Ins, Slot
 from pybpf.lang.values import only_definitions
@@ -44,6 +44,9 @@ def _widths(func: Function) -> list[int]:
     be what proves an access safe.
     """
     widths = [0] * len(func.vregs)
+    order = {block: i for i, block in enumerate(func.blocks)}
+    # In reverse post-order what is written before it is read is also seen before.
+    loops = any(order[target] <= i for i, block in enumerate(func.blocks) for target in successors(block))
     for turn in range(8):
         changed = False
         for block in func.blocks:
@@ -55,7 +58,7 @@ def _widths(func: Function) -> list[int]:
                     # What still grows after some turns grows around a loop.
                     widths[ins.dst] = width if turn < 4 else 64
                     changed = True
-        if not changed:
+        if not changed or not loops:
             break
     else:
         return [64] * len(func.vregs)
@@ -129,6 +132,10 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
     op, wide = ins.op, ins.size == 8
     a = ins.a
     assert type(a) is int
+    if wide and op in (ir.AND, ir.OR, ir.XOR):
+        new = _with_word(ins, only, widths)
+        if new is not None:
+            return new
     if type(ins.b) is int:
         if ins.a == ins.b and wide:
             if op in (ir.SUB, ir.XOR):
@@ -175,6 +182,23 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
     if source is None or not wide or source.size != 8 or not isinstance(source.b, Imm):
         return _address(ins, source, value) if wide and op == ir.ADD else None
     return _combined(ins, source, value, only)
+
+
+def _with_word(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+    """A 32-bit operation, whose immediate can be any word, where a word is all that is combined."""
+    for a, b in ((ins.a, ins.b), (ins.b, ins.a)):
+        source = only.get(b) if type(b) is int else None
+        if isinstance(b, Imm):
+            value = b.value & MASK64
+        elif source is not None and source.op == ir.CONST:
+            value = source.imm & MASK64
+        else:
+            continue
+        if type(a) is not int or not 0x8000_0000 <= value < 0xFFFF_FFFF + (ins.op != ir.AND):
+            continue
+        if ins.op == ir.AND or widths[a] <= 32:
+            return Ins(ins.op, dst=ins.dst, a=a, b=Imm(signed(value, 32)), size=4)
+    return None
 
 
 def _masked(ins: Ins, a: int, value: int, widths: list[int]) -> Ins | None:

@@ -127,6 +127,10 @@ class Subprog(Compiled):
 
     what = "subprogram"
 
+    def __init__(self, function: FunctionType, verified_alone: bool = False) -> None:
+        super().__init__(function)
+        self.verified_alone = verified_alone
+
 
 class Program(Compiled):
     """A program and the sections (hooks) it can be compiled for, the preferred one first."""
@@ -163,9 +167,13 @@ def inline(function: FunctionType) -> Inline:
     return Inline(function)
 
 
-def subprog(function: FunctionType) -> Subprog:
-    """Compile to a function of its own; parameters and the result need annotations."""
-    return Subprog(function)
+def subprog(function: FunctionType | None = None, *, global_: bool = False) -> Any:
+    """Compile to a function of its own; parameters and the result need annotations.
+
+    A global one is verified once and for all, not anew at each call: it may be
+    called with any numbers, and pointers that may be None (5.6).
+    """
+    return Subprog(function, global_) if function is not None else lambda other: Subprog(other, global_)
 
 
 def hook(*sections: str, name: str | None = None) -> Callable[[FunctionType], Program]:
@@ -288,6 +296,7 @@ INTRINSICS = {
     for name, doc in (
         ("addr", "addr(place): a pointer to it."),
         ("atomic_add", "atomic_add(place, n): add in one step, as needed where CPUs share a value."),
+        ("atmost", "while atmost(n) and x: at most n passes."),
         ("cast", "cast(Ptr[T], x): the pointer or number x as a pointer to T."),
         ("comm", "comm(place): write the current task's name there."),
         ("container_of", "container_of(p, T, 'field'): a pointer to the T whose member p points to."),
@@ -298,6 +307,7 @@ INTRINSICS = {
         ("has", "has(helper): whether the running kernel has that helper function."),
         ("kenum", "kenum('enum_name', 'VALUE'): what that value is in the running kernel (32 bits)."),
         ("kenum_exists", "kenum_exists('enum_name', 'VALUE'): whether the running kernel's enum has it."),
+        ("loop", "loop(n, fn, args...): fn(i, args...) for i from 0, until it gives a true value; the passes made."),
         ("offsetof", "offsetof(T, 'field'): its offset in bytes."),
         ("pid", "pid(): the current process's number in the initial pid namespace (kernel: tgid)."),
         (

@@ -12,16 +12,15 @@ from pybpf.lang.diagnostics import SourceFile, error_at
 
 # Nodes that are understood. Fields of these that must be empty are checked below.
 _STATEMENTS = (
-    ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.If, ast.For, ast.With,
+    ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.If, ast.For, ast.While, ast.With,
     ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.Delete,
 )  # fmt: skip
 _EXPRESSIONS = (
     ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare, ast.Call, ast.Constant,
-    ast.Attribute, ast.Subscript, ast.Name, ast.Tuple, ast.Slice,
+    ast.Attribute, ast.Subscript, ast.Name, ast.Tuple, ast.Slice, ast.NamedExpr,
 )  # fmt: skip
 
 _HINTS: dict[type, str] = {
-    ast.While: "'while' has no bound that the verifier could see: use 'for ... in range(n)' and break",
     ast.AsyncFor: "'async' is not part of the language",
     ast.AsyncWith: "'async' is not part of the language",
     ast.Await: "'await' is not part of the language",
@@ -35,7 +34,6 @@ _HINTS: dict[type, str] = {
     ast.ImportFrom: "import at module level",
     ast.Global: "'global' is not part of the language: shared state lives in maps",
     ast.Nonlocal: "'nonlocal' is not part of the language: shared state lives in maps",
-    ast.NamedExpr: "':=' is not part of the language: assign on a line of its own",
     ast.Lambda: "'lambda' is not part of the language: define an @inline function",
     ast.ListComp: "comprehensions are not part of the language: use 'for'",
     ast.SetComp: "comprehensions are not part of the language: use 'for'",
@@ -75,6 +73,11 @@ def _statement(source: SourceFile, node: ast.stmt) -> None:
             raise error_at(source, node.orelse[0], "'for ... else' is not part of the language")
         _target(source, node.target)
         _expression(source, node.iter)
+        _block(source, node.body)
+    elif isinstance(node, ast.While):
+        if node.orelse:
+            raise error_at(source, node.orelse[0], "'while ... else' is not part of the language")
+        _expression(source, node.test)
         _block(source, node.body)
     elif isinstance(node, ast.If):
         _expression(source, node.test)

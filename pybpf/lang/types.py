@@ -371,7 +371,10 @@ def read_annotations(cls: type, depth: int) -> list[tuple[str, Type]]:
     local = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
     scope = _Scope(local, frame.f_globals)
     fields = []
+    private = f"_{cls.__name__.lstrip('_')}__"
     for name, note in (notes or {}).items():
+        if name.startswith(private):
+            name = name[len(private) - 2 :]  # Python has changed a kernel's __state to _task_struct__state
         try:
             found = as_type(_evaluate(note, scope) if isinstance(note, str) else note)
         except CompileError as error:
@@ -483,6 +486,12 @@ class KUnion(metaclass=StructMeta):
 
     _kernel = True
     _union = True
+
+
+class SpinLock(Struct, name="bpf_spin_lock"):
+    """A lock in a map's value, for ``spin_lock(v.lock)`` ... ``spin_unlock(v.lock)`` (5.1)."""
+
+    val: u32  # type: ignore[valid-type]
 
 
 def field_at(layout: Type, path: str) -> tuple[int, Type]:

@@ -228,30 +228,53 @@ def reuse_values(func: Function) -> bool:
         if before and all(pred in ends for pred in before):
             first, *rest = [ends[pred] for pred in before]
             known = {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
-        changed |= _reuse_in(block, known)
+        changed |= _reuse_in(func, block, known)
         ends[block] = known
     return changed
 
 
-def _reuse_in(block: Block, known: dict[_Key, int]) -> bool:
+def _reuse_in(func: Function, block: Block, known: dict[_Key, int], start: int = 0) -> bool:
     changed = False
-    for index, ins in enumerate(block.ins):
+    for index in range(start, len(block.ins)):
+        ins = block.ins[index]
         key = _key(ins)
         if key is not None and key in known:
             block.ins[index] = ins = Ins(ir.MOV, dst=ins.dst, a=known[key], loc=ins.loc)
             key = None
             changed = True
+        elif ins.op == ir.MOD and ins.size == 8:
+            quotient = known.get((ir.DIV, *key[1:])) if key is not None else None
+            if quotient is not None and ins.dst is not None:
+                # The remainder by multiplication: x - (x / y) * y, also for y = 0.
+                product = func.vreg()
+                block.ins[index] = Ins(ir.MUL, dst=product, a=quotient, b=ins.b, loc=ins.loc)
+                ins = Ins(ir.SUB, dst=ins.dst, a=ins.a, b=product, loc=ins.loc)
+                block.ins.insert(index + 1, ins)
+                return _reuse_in(func, block, known, index + 1) or True
         if ins.op in (ir.CALL, ir.CALLSUB):
             known.clear()
         elif ins.op in _WRITES_MEMORY:
-            for old in [old for old in known if old[0] == ir.LOAD]:
+            for old in [old for old in known if old[0] == ir.LOAD and not _apart(old, ins)]:
                 del known[old]
+            if ins.op == ir.STORE and ins.size == 8 and ins.ref is None and type(ins.b) is int:
+                stored = _key(Ins(ir.LOAD, a=ins.a, off=ins.off))
+                if stored is not None:
+                    known[stored] = ins.b
         if ins.dst is not None:
             for old in [old for old, vreg in known.items() if vreg == ins.dst or ins.dst in old[1]]:
                 del known[old]
             if key is not None and ins.dst not in key[1]:
                 known[key] = ins.dst
     return changed
+
+
+def _apart(load: _Key, store: Ins) -> bool:
+    """Whether a remembered load reads other bytes than ``store`` writes: beside them from the same base."""
+    if store.ref is not None or load[4] != _ref_key(None):
+        return False
+    base = ("slot", id(store.a)) if isinstance(store.a, Slot) else store.a
+    off, size = load[6], load[7]
+    return load[2] == base and (off + size <= store.off or store.off + store.size <= off)
 
 
 def _key(ins: Ins) -> _Key | None:

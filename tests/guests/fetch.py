@@ -106,13 +106,13 @@ def _newest(pattern: str, known: list[str], suite: str, arch: str) -> str:
     return max(found, key=lambda name: [int(part) if part.isdigit() else -1 for part in re.split(r"(\d+)", name)])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _machine() -> str:
     need("apt-get", "apt")
     return run(["dpkg", "--print-architecture"], "dpkg").strip()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _archive() -> tuple[str, str]:
     """URI of the distribution's own archive and the keyring its entry names, or an empty string."""
     fields = "$(CREATED_BY)|$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)"

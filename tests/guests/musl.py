@@ -30,16 +30,17 @@ _NO_MODULES = re.compile(
 # makesetup takes a line with "=" for a make variable: hence -DNAME without a value.
 _CTYPES = (
     "_ctypes _ctypes/_ctypes.c _ctypes/callbacks.c _ctypes/callproc.c _ctypes/stgdict.c _ctypes/cfield.c "
-    "-DHAVE_FFI_PREP_CIF_VAR -DHAVE_FFI_PREP_CLOSURE_LOC -DHAVE_FFI_CLOSURE_ALLOC -I{prefix}/include {prefix}/lib/libffi.a\n"
+    "-DHAVE_FFI_PREP_CIF_VAR -DHAVE_FFI_PREP_CLOSURE_LOC -DHAVE_FFI_CLOSURE_ALLOC "
+    "-I{prefix}/include {prefix}/lib/libffi.a\n"
 )
 # The parts of the standard library that stay out.
-_NO_LIBRARY = set(
-    "lib2to3 pydoc_data distutils ensurepip idlelib tkinter turtledemo test wsgiref dbm sqlite3 xmlrpc curses "
-    "multiprocessing asyncio email http html xml msilib venv zoneinfo unittest logging __pycache__ "
-    "pydoc.py doctest.py turtle.py pickletools.py _pydecimal.py decimal.py fractions.py statistics.py imaplib.py "
-    "smtpd.py smtplib.py ftplib.py nntplib.py poplib.py telnetlib.py mailbox.py cgi.py cgitb.py tarfile.py pdb.py "
-    "ssl.py plistlib.py webbrowser.py cProfile.py profile.py pstats.py tracemalloc.py optparse.py".split()
-)
+_NO_LIBRARY = """
+lib2to3 pydoc_data distutils ensurepip idlelib tkinter turtledemo test wsgiref dbm sqlite3 xmlrpc curses
+multiprocessing asyncio email http html xml msilib venv zoneinfo unittest logging __pycache__
+pydoc.py doctest.py turtle.py pickletools.py _pydecimal.py decimal.py fractions.py statistics.py imaplib.py
+smtpd.py smtplib.py ftplib.py nntplib.py poplib.py telnetlib.py mailbox.py cgi.py cgitb.py tarfile.py pdb.py
+ssl.py plistlib.py webbrowser.py cProfile.py profile.py pstats.py tracemalloc.py optparse.py
+"""
 _ENCODINGS = {"__init__.py", "aliases.py", "ascii.py", "latin_1.py", "utf_8.py", "cp437.py", "charmap.py"}
 
 
@@ -95,7 +96,10 @@ class _Builder:
         (root / "lib/ld-musl-x86_64.so.1").symlink_to("libc.so")
         shutil.copy(busybox, root / "bin/busybox")
         library = root / "usr/lib/python3.11"
-        _library(python.parent / "Lib" if (python.parent / "Lib").is_dir() else self.source("python3.11-*") / "Lib", library)
+        _library(
+            python.parent / "Lib" if (python.parent / "Lib").is_dir() else self.source("python3.11-*") / "Lib", library
+        )
+        (library / "lib-dynload").mkdir()  # empty; how Python recognises its exec_prefix
         compile_all(root, library, "-OO")
         for path in library.rglob("*.py"):
             path.unlink()
@@ -123,7 +127,13 @@ class _Builder:
         }
         with open(self.log, "wb") as log:
             done = subprocess.run(
-                ["nice", *command], cwd=folder, env=settings, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                ["nice", *command],
+                cwd=folder,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
             )
         if done.returncode:
             lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
@@ -135,7 +145,7 @@ class _Builder:
 
     def libffi(self, folder: Path) -> None:
         self.step("libffi")
-        flags = "--enable-static --disable-shared --disable-docs --disable-multi-os-directory".split()
+        flags = ("--enable-static", "--disable-shared", "--disable-docs", "--disable-multi-os-directory")
         self.call(folder, "./configure", "-q", f"--prefix={self.prefix}", *flags)
         self.make(folder)
         self.make(folder, "install")
@@ -144,7 +154,12 @@ class _Builder:
         self.step("zlib")
         self.call(folder, "./configure", "--static", f"--prefix={self.prefix}")
         self.make(folder, "libz.a")
-        for name, to in (("libz.a", "lib"), ("zlib.h", "include"), ("zconf.h", "include"), ("zlib.pc", "lib/pkgconfig")):
+        for name, to in (
+            ("libz.a", "lib"),
+            ("zlib.h", "include"),
+            ("zconf.h", "include"),
+            ("zlib.pc", "lib/pkgconfig"),
+        ):
             shutil.copy(folder / name, self.prefix / to)
 
     def python(self, folder: Path) -> Path:
@@ -178,7 +193,7 @@ def _library(source: Path, target: Path) -> None:
     def left_out(folder: str, names: list[str]) -> set[str]:
         where = os.path.relpath(folder, source)
         if where == ".":
-            return _NO_LIBRARY & set(names)
+            return set(_NO_LIBRARY.split()) & set(names)
         if where == "encodings":
             return set(names) - _ENCODINGS
         return {"test", "macholib", "__pycache__"} & set(names)

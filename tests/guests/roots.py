@@ -43,6 +43,7 @@ def image(guest: Guest) -> Path:
     with once(final) as partial:
         if partial is not None:
             ext4(folder, partial)
+            say(f"made root {name}")
     return final
 
 
@@ -103,8 +104,20 @@ def _trim(unpacked: Path, root: Path, triplet: str) -> None:
     (root / "usr/bin").mkdir(parents=True)
     shutil.copy(unpacked / "usr/bin/python3.11", root / "usr/bin/python3.11")
     (root / "usr/bin/python3").symlink_to("python3.11")
-    unused = ("lib2to3", "pydoc_data", "ensurepip", "idlelib", "tkinter", "turtledemo", "test", "wsgiref", "__pycache__")
-    shutil.copytree(unpacked / "usr/lib/python3.11", root / "usr/lib/python3.11", ignore=shutil.ignore_patterns(*unused))
+    unused = (
+        "lib2to3",
+        "pydoc_data",
+        "ensurepip",
+        "idlelib",
+        "tkinter",
+        "turtledemo",
+        "test",
+        "wsgiref",
+        "__pycache__",
+    )
+    shutil.copytree(
+        unpacked / "usr/lib/python3.11", root / "usr/lib/python3.11", ignore=shutil.ignore_patterns(*unused)
+    )
     shutil.copytree(unpacked / "usr/lib/python3/dist-packages", root / "usr/lib/python3/dist-packages")
     _sitecustomize(root)
     compile_all(root, root / "usr/lib")
@@ -126,7 +139,7 @@ def compile_all(root: Path, folder: Path, *options: str) -> None:
     subprocess.run([*command, "-s", str(root), "-p", "/", str(folder)], stdout=subprocess.DEVNULL, check=False)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def python311() -> tuple[str, ...]:
     """The command that starts a Python 3.11 on this machine. Raises Unavailable.
 
@@ -166,5 +179,3 @@ def ext4(folder: Path, out: Path) -> None:
     command = [need("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0"]
     command += ["-b", "1024", "-E", "root_owner=0:0", "-d", str(folder), str(out), f"{size}k"]
     run(command, "mke2fs")
-    if folder.parent == out.parent:
-        say(f"made {out.name}, {size >> 10} MiB")

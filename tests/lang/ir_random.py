@@ -10,6 +10,7 @@ INTERESTING = (
     0, 1, 2, 3, 7, 8, 16, 31, 32, 63, 255, 256, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
     -1, -2, -128, -0x80000000, 1 << 32, 1 << 63, (1 << 64) - 1, 0x123456789ABCDEF0,
 )  # fmt: skip
+PARTS = ((0, 4), (4, 4), (8, 1), (10, 2), (12, 4), (16, 8))
 ARITY = {1: 1, 2: 2, 3: 3, 5: 5, 9: 0, "sub": 4}
 
 
@@ -38,6 +39,7 @@ class Generator:
         self.variables = [func.vreg() for _ in range(variables)]
         self.fuel = func.vreg()
         self.slots = [Slot(rng.choice((8, 16, 24)), 8, f"s{i}") for i in range(3)]
+        self.record = Slot(24, 8, "record")  # always accessed in the same parts
         self.length = length
         self.pointers: list[tuple[int, Slot]] = []
         self.cores = 0
@@ -58,6 +60,8 @@ class Generator:
         for slot in self.slots:
             for off in range(0, slot.size, 8):
                 entry.ins.append(Ins(ir.STORE, a=slot, off=off, b=self.operand()))
+        for off in (0, 8, 16):
+            entry.ins.append(Ins(ir.STORE, a=self.record, off=off, b=self.operand()))
         for slot in self.slots:
             if rng.random() < 0.6:
                 pointer = func.vreg(POINTER)
@@ -100,7 +104,25 @@ class Generator:
         rng, func = self.rng, self.func
         what = rng.random()
         dst = self.target()
-        if what < 0.45:
+        if what < 0.04:
+            off, size = rng.choice(PARTS)
+            if rng.random() < 0.5:
+                block.ins.append(Ins(ir.STORE, a=self.record, off=off, size=size, b=self.operand()))
+                return
+            ins = Ins(ir.LOAD, dst=dst, a=self.record, off=off, size=size, imm=rng.randint(0, 1))
+        elif what < 0.07 and any(slot.size >= 16 for _, slot in self.pointers):
+            pointer = rng.choice([pointer for pointer, slot in self.pointers if slot.size >= 16])
+            small, index, place = func.vreg(), func.vreg(), func.vreg(POINTER)
+            block.ins.append(Ins(ir.AND, dst=small, a=self.reg(), b=Imm(7)))
+            block.ins.append(Ins(ir.ADD, dst=index, a=small, b=Imm(rng.randint(0, 8))))
+            block.ins.append(Ins(ir.ADD, dst=place, a=pointer, b=index))
+            if rng.random() < 0.2:
+                self.temporaries.append(index)
+            if rng.random() < 0.4:
+                block.ins.append(Ins(ir.STORE, a=place, size=1, b=self.operand()))
+                return
+            ins = Ins(ir.LOAD, dst=dst, a=place, size=1)
+        elif what < 0.45:
             ins = Ins(rng.choice(BINARY), dst=dst, a=self.reg(), b=self.operand(), size=rng.choice((8, 8, 8, 4)))
         elif what < 0.55:
             op = rng.choice((ir.ZEXT, ir.SEXT))

@@ -299,10 +299,21 @@ def test_unread_results_disappear_and_effects_stay():
     b.new(ir.LOAD, a=ctx)
     b.new(ir.CORE, ref=Core(0, 1, "0"))
     b.new(ir.CALL, imm=5)
-    b.add(ir.STORE, a=Slot(8), b=Imm(1))
+    slot = Slot(8)
+    b.add(ir.STORE, a=slot, b=Imm(1))
+    b.add(ir.CALL, imm=6, args=(b.new(ir.FRAME, POINTER, ref=slot),))
+    b.add(ir.STORE, a=Slot(8), b=Imm(1))  # nobody can see that one
     b.add(ir.RET, a=Imm(0))
     unit = generate(b.func)
-    assert listing(unit) == ["call 0x5", "*(u64 *)(r10 - 0x8) = 0x1", "r0 = 0x0", "exit"]
+    assert listing(unit) == [
+        "call 0x5",
+        "*(u64 *)(r10 - 0x8) = 0x1",
+        "r1 = r10",
+        "r1 += -0x8",
+        "call 0x6",
+        "r0 = 0x0",
+        "exit",
+    ]
     assert unit.cores == []
 
 
@@ -327,10 +338,13 @@ def test_small_slots_are_packed_only_when_the_frame_is_full():
     b = Build()
     slots = [Slot(1, 1, f"c{i}") for i in range(100)]
     for slot in slots[:3]:
-        b.add(ir.STORE, a=slot, b=Imm(0), size=1)
+        b.add(ir.CALL, imm=6, args=(b.new(ir.FRAME, POINTER, ref=slot),))
     b.add(ir.RET, a=Imm(0))
     assert generate(b.func).stack == 24
-    b.block.ins = [Ins(ir.STORE, a=slot, b=Imm(0), size=1) for slot in slots] + b.block.ins[-1:]
+    b.block.ins.pop()
+    for slot in slots[3:]:
+        b.add(ir.CALL, imm=6, args=(b.new(ir.FRAME, POINTER, ref=slot),))
+    b.add(ir.RET, a=Imm(0))
     assert generate(b.func).stack == 104
 
 
@@ -338,7 +352,7 @@ def test_over_full_frame_names_the_biggest():
     b = Build()
     b.func.loc = Loc("p.py", 3, 0, "def f(ctx):")
     for name, size in (("small", 8), ("path", 256), ("args", 300)):
-        b.add(ir.STORE, a=Slot(size, 8, name), b=Imm(0))
+        b.add(ir.CALL, imm=6, args=(b.new(ir.FRAME, POINTER, ref=Slot(size, 8, name)),))
     b.add(ir.RET, a=Imm(0))
     with pytest.raises(CompileError, match=r"^p.py:3:0: f needs 568 bytes.*args \(300 bytes\), path \(256 bytes\)"):
         generate(b.func)

@@ -45,6 +45,8 @@ def host(x):
     return x
 """
 
+WHILE_NUMBER = "how many passes at most must be known when compiling, from 1 to 8388608"
+
 # Body of a program, line counted from its 'def', column, message.
 CASES = [
     ("return nope", 1, 12, "name 'nope' is not defined"),
@@ -59,8 +61,17 @@ CASES = [
         "while ctx.a:\n    pass",
         1,
         5,
-        "'while' has no bound that the verifier could see: use 'for ... in range(n)' and break",
+        (
+            "'while' has no bound that the verifier could see: write 'while atmost(n) and ...', "
+            "or 'for ... in range(n)' and break"
+        ),
     ),
+    ("while atmost(ctx.a):\n    pass", 1, 18, WHILE_NUMBER),
+    ("while atmost(0):\n    pass", 1, 18, WHILE_NUMBER),
+    ("x = atmost(3)", 1, 9, "atmost() stands first in the condition of a 'while' only"),
+    ("while ctx.a:\n    pass\nelse:\n    pass", 4, 9, "'while ... else' is not part of the language"),
+    ("x = loop(3, 4)", 1, 17, "loop() calls an @inline function, not 4"),
+    ("x = loop(ctx.a, two)", 1, 14, "the number of passes is unsigned: cast it with u64(n)"),
     ("for i in range(3):\n    pass\nelse:\n    pass", 4, 9, "'for ... else' is not part of the language"),
     ("x = [1, 2]", 1, 9, "lists are not part of the language: use a tuple of constants or an array in a Struct"),
     ("x = 1.5", 1, 9, "1.5: there are only integers, strings and bytes in the kernel"),
@@ -143,10 +154,10 @@ CASES = [
     ("for i in range(0, 10, 0):\n    pass", 1, 27, "the step must be a constant, and not 0"),
     ("x = big()", -5, 16, "name 'nope' is not defined"),
     (
-        "b = Big()\nc = Big()",
+        "b = Big()\nreturn h2.update(1, S()) + ring.output(Big())",
         2,
-        9,
-        "300 more bytes do not fit the stack: 304 of 512 are in use; keep big data in a PerCpuArray(T, 1) and look it up",
+        44,
+        "300 more bytes do not fit the stack: 320 of 512 are in use; keep big data in a PerCpuArray(T, 1) and look it up",
     ),
     ("return max(ctx.a, ctx.c)", 1, 23, "comparison of i64 with u64: cast one side (i64(x) or u64(x))"),
     ("return ctx.a is ctx.b", 1, 12, "'is' compares with None only: use '=='"),
@@ -177,7 +188,7 @@ CASES = [
     ("x = 1 if ctx.a else S()", 1, 25, "the value is a place of type S here and 1 elsewhere"),
     ("x = two(*ctx)", 1, 13, "'*' is not part of the language here: write the elements out"),
     ("global x", 1, 5, "'global' is not part of the language: shared state lives in maps"),
-    ("(x := 5)", 1, 6, "':=' is not part of the language: assign on a line of its own"),
+    ("(x := 5)", 1, 5, "this has no effect: assign the value, or call something"),
     ("return lst", 1, 12, "lst is a list: compiled code knows integers, strings, tuples, types and maps"),
     ("with ctx.a as e:\n    pass", 1, 10, "'with' is for ring buffer records: with ring.reserve(T) as e"),
     ("x = u32(current_task())", 1, 9, "a pointer does not fit u32: use u64(p)"),

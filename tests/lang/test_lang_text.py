@@ -49,7 +49,7 @@ SET = "s = S()\ncopy(s.t, 'abcdefgh')\n"
         ("return s.t[2:5] == 'cde'", 1),
         ("n = ctx.c\nreturn s.t[n:n + 2] == b''", 1),
         ("n = ctx.c & 3\nreturn s.t[n:n + 4] == 'abcd' and startswith(s.t[4:], 'ef')", 1),
-        ("s.words[3] = 7\nw = s.words[2:]\nreturn w[1] + len(w)", 9),
+        ("s.words[3] = 7\nreturn s.words[2:][1] + len(s.words[2:])", 9),
         ("return sizeof(s.t[3:7]) + len(s.t[:5])", 9),
         ("return 'abc'[1:] == 'bc' and (1, 2, 3)[:2] == (1, 2)", 1),
     ],

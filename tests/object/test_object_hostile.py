@@ -101,7 +101,9 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 def hostile(raw: bytearray, at: int, rng: random.Random) -> None:
     size = rng.choice((1, 2, 4, 8))
-    value = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, len(raw), 1 << 63, (1 << 64) - 8))
+    value = rng.choice(
+        (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, len(raw), 1 << 63, (1 << 64) - 8)
+    )
     at &= -size
     raw[at : at + size] = (value & (1 << size * 8) - 1).to_bytes(size, "little")[: len(raw[at : at + size])]
 
@@ -118,8 +120,8 @@ def examine(data: bytes) -> bool:
                 for function in functions:
                     fold(function, function.insns, constants, {"some_kfunc": False}, spec.byteorder)
     except ObjectError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 2000
+        if "\n" in str(error) or len(str(error)) > 2000:
+            raise AssertionError("not one line") from error
         return False
     return True
 
@@ -154,7 +156,7 @@ def test_memory_is_bounded(objects):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("cut", [*range(0, 80), 200, 500])
+@pytest.mark.parametrize("cut", [*range(80), 200, 500])
 def test_every_early_cut(cut):
     with pytest.raises(ObjectError):
         read_object(sample_object()[:cut])

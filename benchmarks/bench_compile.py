@@ -1,0 +1,276 @@
+"""What compiling costs: ``python benchmarks/bench_compile.py [--profile]``. Prints; asserts nothing.
+
+450 programs of about 30 lines, made from five bodies (a filter, a record with
+strings, a parser, a histogram, a table of tests), each an object of its own, as
+a device with one object for each event has them; then reading those 450
+objects, best of some rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import importlib.util
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pybpf.lang import compile_functions  # noqa: E402
+from pybpf.lang.surface import PROGRAMS  # noqa: E402
+from pybpf.object.reader import read_object  # noqa: E402
+
+COUNT = 450
+
+HEAD = """from __future__ import annotations
+from pybpf.lang import *
+class Event(Struct):
+    ts: u64
+    pid: u32
+    nr: u32
+    args: u64[6]
+    comm: char[16]
+    path: char[256]
+class Stat(Struct):
+    count: u64
+    total: u64
+    worst: u64
+class Buffer(Struct):
+    length: u32
+    data: u8[256]
+class Config(ConfigBase):
+    only_pid: u32 = 0
+    min_uid: u32 = 0
+    limit: u64 = 1000
+config = Config()
+events = RingBuf(256 * 1024)
+start = Hash(u32, u64, 10240)
+stats = Hash(u32, Stat, 1024)
+buffers = PerCpuArray(Buffer, 1)
+counts = PerCpuArray(u64, 64)
+"""
+
+BODIES = (
+    """
+@tracepoint("syscalls:sys_enter_openat")
+def filter_{n}(ctx):
+    if config.only_pid and pid() != config.only_pid:
+        return 0
+    if config.min_uid and uid() < config.min_uid:
+        return 0
+    if ctx.nr == {n} or ctx.nr == {n} + 7:
+        return 0
+    key: u32 = tid()
+    seen = start.lookup(key)
+    if seen:
+        if ktime_get_ns() - seen[0] < config.limit:
+            return 0
+        seen[0] = ktime_get_ns()
+    else:
+        start[key] = ktime_get_ns()
+    stat = stats.lookup({n})
+    if not stat:
+        stats[{n}] = Stat(count=1, total=ctx.args[0], worst=0)
+        return 0
+    stat.count += 1
+    stat.total += ctx.args[0]
+    if ctx.args[0] > stat.worst:
+        stat.worst = ctx.args[0]
+    flags = ctx.args[2]
+    if flags & {n}:
+        stat.total += 1
+    elif flags & 0x40:
+        stat.total += 2
+    return 0
+""",
+    """
+@tracepoint("syscalls:sys_enter_openat")
+def record_{n}(ctx):
+    if config.only_pid and pid() != config.only_pid:
+        return 0
+    with events.reserve(Event) as e:
+        e.ts = ktime_get_ns()
+        e.pid = pid()
+        e.nr = {n}
+        for i in unroll(range(6)):
+            e.args[i] = ctx.args[i]
+        comm(e.comm)
+        n = read_user_str(e.path, ctx.args[1])
+        if n <= 0:
+            e.discard()
+            return 0
+        if e.path[0] == ord("/") and e.path[1] == ord("p"):
+            e.discard()
+            return 0
+        if e.args[2] & {n}:
+            e.args[2] = e.args[2] & 0xFFF
+        if e.args[3] > 100:
+            e.args[3] = 100
+        count = counts.lookup({n} & 63)
+        if count:
+            count[0] += 1
+        total = counts.lookup(0)
+        if total:
+            total[0] += n
+    done = start.lookup(tid())
+    if done:
+        done[0] = 0
+    return 0
+""",
+    """
+@raw_tp("parse")
+def parse_{n}(ctx):
+    b = buffers.lookup(0)
+    if not b:
+        return 0
+    off: u64 = {n} & 7
+    value: u64 = 0
+    state: u32 = 0
+    for i in range(64):
+        if off >= b.length or off > 250:
+            break
+        c = b.data[off]
+        if c == 0:
+            break
+        if state == 0:
+            if c >= ord("0") and c <= ord("9"):
+                value = value * 10 + c - ord("0")
+            elif c == ord("x"):
+                state = 1
+            else:
+                state = 2
+        elif state == 1:
+            value = value << 4 | c & 15
+        else:
+            value ^= c
+        off += 1
+    if value == {n}:
+        return 1
+    if value > {n} and state:
+        return 2
+    return u32(value ^ value >> 32)
+""",
+    """
+@raw_tp("histogram")
+def histogram_{n}(ctx):
+    key: u32 = tid()
+    began = start.lookup(key)
+    if not began:
+        start[key] = ktime_get_ns()
+        return 0
+    v = (ktime_get_ns() - began[0]) // ({n} + 1)
+    start.delete(key)
+    n: u64 = 0
+    if v >> 32:
+        v >>= 32
+        n += 32
+    if v >> 16:
+        v >>= 16
+        n += 16
+    if v >> 8:
+        v >>= 8
+        n += 8
+    if v >> 4:
+        v >>= 4
+        n += 4
+    if v >> 2:
+        v >>= 2
+        n += 2
+    if v >> 1:
+        n += 1
+    slot = counts.lookup(n)
+    if slot:
+        slot[0] += 1
+        return 1
+    return 0
+""",
+    """
+@raw_tp("table")
+def table_{n}(ctx):
+    nr = ctx.args[1]
+    kind: u32 = 0
+    if nr == {n}:
+        kind = 1
+    elif nr == {n} + 1 or nr == {n} + 5:
+        kind = 2
+    elif nr < 10:
+        kind = 3
+    elif nr in (20, 22, 24, 26):
+        kind = 4
+    elif nr & 0x40:
+        kind = 5
+    elif i64(ctx.args[2]) < 0:
+        kind = 6
+    else:
+        kind = 7
+    if kind == 7 and config.limit > nr:
+        return 0
+    total: u64 = 0
+    for i in unroll(range(4)):
+        count = counts.lookup(kind * 8 + i)
+        if count:
+            total += count[0]
+            if i == 0:
+                count[0] += 1
+    stat = stats.lookup(kind)
+    if stat:
+        stat.total = total
+        stat.count += 1
+    return kind
+""",
+)
+
+
+def modules(folder: Path) -> list[list[object]]:
+    """The programs of every module, defined and not yet compiled."""
+    found = []
+    for n in range(COUNT):
+        name = f"bench_program_{n}"
+        path = folder / f"{name}.py"
+        path.write_text(HEAD + BODIES[n % len(BODIES)].replace("{n}", str(n)))
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        found.append(list(PROGRAMS[name].values()))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", action="store_true", help="where the compiler spends its time")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        programs = modules(Path(folder))
+        print(f"{COUNT} modules written and imported: {time.perf_counter() - start:.2f} s")
+        profile = cProfile.Profile()
+        if options.profile:
+            profile.enable()
+        start, cpu = time.perf_counter(), time.process_time()
+        objects = [compile_functions(some) for some in programs]  # type: ignore[arg-type]
+        took, cpu = time.perf_counter() - start, time.process_time() - cpu
+        if options.profile:
+            profile.disable()
+            pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+    size = sum(map(len, objects))
+    each = f"{cpu:.2f} s of CPU ({cpu / COUNT * 1000:.1f} ms each)"
+    print(f"{COUNT} programs compiled: {took:.2f} s, {each}, {size / 1024:.0f} KB of objects")
+    rounds = []
+    for _ in range(15):
+        start = time.perf_counter()
+        for data in objects:
+            read_object(data)
+        rounds.append((time.perf_counter() - start) * 1000)
+    print(f"{COUNT} objects read: {min(rounds):.1f} ms, median {statistics.median(rounds):.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

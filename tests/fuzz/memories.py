@@ -1,0 +1,343 @@
+"""Random programs of memory: Structs, all kinds of maps, ring-buffer records, strings, byte buffers, casts."""
+
+from __future__ import annotations
+
+import random
+
+from tests.fuzz.integers import CONTEXT, FIELDS, Expressions, number
+from tests.fuzz.integers import Schema as Integers
+from tests.fuzz.rules import KINDS
+
+WORDS = ("", "a", "ab", "abc", "root", "bash", "python3", "usr/bin", "etc/pas", "12345678", "1234567")
+SCALARS = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "be16", "be32", "be64")
+NATIVE = {"be16": "u16", "be32": "u32", "be64": "u64"}
+
+
+class Schema(Integers):
+    """Structs and maps that the programs of one object share; their fields are random."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.inner = {f"x{i}": rng.choice(SCALARS) for i in range(rng.randint(1, 3))}
+        self.outer = {f"f{i}": rng.choice(SCALARS) for i in range(rng.randint(2, 5))}
+        self.key = {"k0": rng.choice(("u8", "u16", "u32")), "k1": rng.choice(("u32", "u64", "u16"))}
+        self.value = {name: rng.choice(("u32", "u64", "i64", "i32")) for name in ("m_h", "m_a", "m_n")}
+        self.per_cpu = {name: rng.choice(("u8", "u16", "u32", "u64", "i64")) for name in ("m_pa", "m_ph")}
+        self.entries = rng.choice([4, 16])
+        lines = [CONTEXT]
+        order = [f"    {name}: {type}" for name, type in self.outer.items()]
+        order += ["    name: char[8]", "    text: char[11]", "    raw: u8[16]", "    words: u32[4]"]
+        order += ["    one: Inner", "    two: Inner[2]"]
+        rng.shuffle(order)
+        lines += ["class Inner(Struct):", *(f"    {name}: {type}" for name, type in self.inner.items())]
+        lines += ["class Outer(Struct):", *order]
+        lines += ["class Key(Struct):", *(f"    {name}: {type}" for name, type in self.key.items())]
+        lines += ["class Head(Struct, packed=True):", "    kind: u8", "    len: be16", "    id: u32", "    proto: be16"]
+        lines += ["class Packet(Struct):", "    len: u32", "    data: u8[64]"]
+        lines += [
+            f"m_h = Hash(u32, {self.value['m_h']}, {self.entries})",
+            f"m_a = Array({self.value['m_a']}, 4)",
+            f"m_n = Hash(char[8], {self.value['m_n']}, 8)",
+            f"m_pa = PerCpuArray({self.per_cpu['m_pa']}, 4)",
+            f"m_ph = PerCpuHash(u32, {self.per_cpu['m_ph']}, 8)",
+            "m_s = Hash(Key, Outer, 4)",
+            "m_as = Array(Outer, 2)",
+            "m_p = Array(Packet, 2)",
+            "ring = RingBuf(65536)",
+        ]
+        self.text = "\n".join(lines) + "\n"
+
+    def program(self, rng: random.Random, name: str) -> str:
+        return Writer(rng, self).text(name)
+
+    def inputs(self, rng: random.Random) -> tuple[bytes, dict[str, dict[bytes, bytes]]]:
+        context, _ = super().inputs(rng)
+        word = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4, "i64": 8}
+        presets: dict[str, dict[bytes, bytes]] = {}
+        for name, type in {**self.value, **self.per_cpu}.items():
+            entries = presets[name] = {}
+            for _ in range(rng.randint(0, 3)):
+                key = (
+                    rng.randint(0, 3).to_bytes(4, "little")
+                    if name != "m_n"
+                    else rng.choice(WORDS).encode().ljust(8, b"\0")
+                )
+                entries[key] = (number(rng) & (1 << 8 * word[type]) - 1).to_bytes(word[type], "little")
+        data = bytes(rng.choice((0, 1, 8, 17, 64, 97, 255, rng.getrandbits(8))) for _ in range(64))
+        presets["m_p"] = {bytes(4): rng.randint(0, 64).to_bytes(4, "little") + data}
+        return context, presets
+
+
+class Writer(Expressions):
+    """One program."""
+
+    def __init__(self, rng: random.Random, schema: Schema) -> None:
+        super().__init__(rng)
+        self.schema = schema
+        self.lines: list[str] = []
+        self.structs = ["s", "t"]
+        self.fresh = 0
+        self.budget = 0
+
+    def text(self, name: str) -> str:
+        rng = self.rng
+        for field in rng.sample(sorted(FIELDS), 4):
+            self.lines.append(f"    {field}: {FIELDS[field]} = ctx.{field}")
+            self.names[field] = FIELDS[field]
+        self.lines.append("    s = Outer()")
+        field = rng.choice(list(self.schema.outer))
+        self.lines.append(f"    t = Outer({field}={self.value()}, name='{self.word(8)}')")
+        self.lines.append(f"    kk = Key(k0={self.value()}, k1={self.value()})")
+        self.budget = rng.randint(5, 16)
+        while self.budget > 0:
+            self.statement(1, False)
+        self.lines.append(f"    ctx.out = {self.value()}")
+        self.lines.append(f"    ctx.more = {' ^ '.join(self.names)} ^ {self.read('s')[0]} ^ {self.read('t')[0]}")
+        self.lines.append("    return 0")
+        return f"@hook('syscall')\ndef {name}(ctx: Ptr[C]):\n" + "\n".join(self.lines) + "\n"
+
+    def word(self, size: int) -> str:
+        return self.rng.choice([word for word in WORDS if len(word) <= size])
+
+    def value(self) -> str:
+        return self.expression(2)[0]
+
+    def index(self, count: int) -> str:
+        rng = self.rng
+        return str(rng.randrange(count)) if rng.random() < 0.6 else f"{self.expression(0)[0]} & {count - 1}"
+
+    def place(self, owner: str) -> tuple[str, str]:
+        """A number inside of an Outer, and its type."""
+        rng, schema = self.rng, self.schema
+        roll = rng.random()
+        if roll < 0.4:
+            name = rng.choice(list(schema.outer))
+            return f"{owner}.{name}", schema.outer[name]
+        if roll < 0.6:
+            name = rng.choice(list(schema.inner))
+            where = "one" if rng.random() < 0.5 else f"two[{self.index(2)}]"
+            return f"{owner}.{where}.{name}", schema.inner[name]
+        if roll < 0.75:
+            return f"{owner}.words[{self.index(4)}]", "u32"
+        if roll < 0.9:
+            return f"{owner}.raw[{self.index(16)}]", "u8"
+        return f"{owner}.name[{self.index(8)}]", "u8"
+
+    def read(self, owner: str) -> tuple[str, str]:
+        text, type = self.place(owner)
+        return text, KINDS[NATIVE.get(type, type)]
+
+    def variable(self) -> tuple[str, str]:
+        if self.rng.random() < 0.25 and len(self.lines) > 7:
+            return self.read(self.rng.choice(self.structs))
+        return super().variable()
+
+    def condition(self, depth: int) -> str:
+        rng = self.rng
+        if rng.random() < 0.35 and len(self.lines) > 7:
+            owner = rng.choice(self.structs)
+            name, size = rng.choice([("name", 8), ("text", 11)])
+            return rng.choice(
+                [
+                    f"{owner}.{name} == '{self.word(size)}'",
+                    f"{owner}.{name} != '{self.word(size)}'",
+                    f"{owner}.{name} in ('{self.word(size)}', 'root')",
+                    f"startswith({owner}.{name}, '{self.word(size)}')",
+                    f"endswith({owner}.{name}, '{self.word(4)}', {self.index(8)})",
+                    f"{self.small_key()} in m_h",
+                    f"{owner}.name not in m_n",
+                    "kk in m_s",
+                ]
+            )
+        return super().condition(depth)
+
+    def small_key(self) -> str:
+        rng = self.rng
+        return str(rng.randint(0, 5)) if rng.random() < 0.6 else f"({self.expression(0)[0]} & 7)"
+
+    def emit(self, indent: int, text: str) -> None:
+        self.lines.append("    " * indent + text)
+
+    def name(self, prefix: str) -> str:
+        self.fresh += 1
+        return f"{prefix}{self.fresh}"
+
+    def statement(self, indent: int, in_loop: bool) -> None:
+        self.budget -= 1
+        rng = self.rng
+        choices = [self.store, self.store, self.texts, self.maps, self.maps, self.maps, self.pointers]
+        if indent < 3:
+            choices += [self.branch, self.branch, self.lookup, self.lookup, self.packet]
+            choices += [self.record] if not in_loop else []
+            choices += [self.loop] if indent == 1 else []
+        rng.choice(choices)(indent, in_loop)
+
+    def block(self, indent: int, in_loop: bool) -> None:
+        for _ in range(self.rng.randint(1, 2)):
+            self.statement(indent, in_loop)
+
+    def store(self, indent: int, in_loop: bool) -> None:
+        rng = self.rng
+        roll = rng.random()
+        if roll < 0.3:
+            self.emit(indent, f"{rng.choice(list(self.names))} {rng.choice(['=', '+=', '^='])} {self.value()}")
+        elif roll < 0.36:
+            self.emit(indent, f"kk.{rng.choice(list(self.schema.key))} = {self.value()} & 3")
+        elif roll < 0.8:
+            self.emit(indent, f"{self.place(rng.choice(self.structs))[0]} = {self.value()}")
+        else:
+            operator = rng.choice(["+=", "-=", "|=", "^=", "&=", "*="])
+            self.emit(indent, f"{self.place(rng.choice(self.structs))[0]} {operator} {self.value()}")
+
+    def texts(self, indent: int, in_loop: bool) -> None:
+        rng = self.rng
+        to, source = rng.choice(self.structs), rng.choice(self.structs)
+        first = rng.randint(0, 8)
+        self.emit(
+            indent,
+            rng.choice(
+                [
+                    f"{to}.name = '{self.word(8)}'",
+                    f"{to}.text = '{self.word(11)}'",
+                    f"copy({to}.text, {source}.name)",
+                    f"copy({to}.name, {source}.raw)",
+                    f"copy({to}.raw, {source}.words)",
+                    f"copy({to}.raw[{first}:{first + 8}], {source}.name)",
+                    f"{to}.one = {source}.two[{rng.randint(0, 1)}]",
+                    f"copy({to}.two[{rng.randint(0, 1)}], {source}.one)",
+                    f"copy({to}.text, 'abc')",
+                ]
+                if to != source
+                else [f"{to}.name = '{self.word(8)}'", f"{to}.text = '{self.word(11)}'"]
+            ),
+        )
+
+    def maps(self, indent: int, in_loop: bool) -> None:
+        rng = self.rng
+        owner = rng.choice(["s", "t"])
+        key, value = self.small_key(), self.value()
+        flags = rng.choice(["BPF_ANY", "BPF_NOEXIST", "BPF_EXIST"])
+        variable = rng.choice(list(self.names))
+        atomic = rng.choice(["+=", "-=", "|=", "^=", "&="])
+        self.emit(
+            indent,
+            rng.choice(
+                [
+                    f"m_h[{key}] = {value}",
+                    f"m_h[{key}] {atomic} {value}",
+                    f"del m_h[{key}]",
+                    f"{variable} += m_h.update({key}, {value}, {flags})",
+                    f"{variable} ^= m_h.get({key}, 7)",
+                    f"m_a[{key}] {atomic} {value}",
+                    f"m_a[{key}] = {value}",
+                    f"{variable} ^= m_a.get({key}, 3)",
+                    f"m_pa[{key}] {rng.choice(['+=', '-=', '*=', '^='])} {value}",
+                    f"m_ph[{key}] {rng.choice(['+=', '-=', '|='])} {value}",
+                    f"m_ph[{key}] = {value}",
+                    f"{variable} ^= m_ph.get({key}, 1)",
+                    f"m_n[{owner}.name] = {value}",
+                    f"m_n['{self.word(8)}'] += {value}",
+                    f"{variable} ^= m_n.get({owner}.name, 9)",
+                    f"del m_n['{self.word(8)}']",
+                    f"m_s[kk] = {owner}",
+                    f"{variable} += m_s.update(kk, {owner}, {flags})",
+                    "del m_s[kk]",
+                    f"m_as[{rng.randint(0, 2)}] = {owner}",
+                    f"ring.output({owner})",
+                    f"ring.output({owner}, {rng.randint(1, 16)})",
+                ]
+            ),
+        )
+
+    def pointers(self, indent: int, in_loop: bool) -> None:
+        rng = self.rng
+        owner = rng.choice(self.structs)
+        name = rng.choice(list(self.schema.inner))
+        type = self.schema.inner[name]
+        pointer = self.name("p")
+        roll = rng.random()
+        if roll < 0.4:
+            self.emit(indent, f"{pointer} = addr({owner}.{rng.choice(['one', 'two[0]', 'two[1]'])})")
+            self.emit(indent, f"{pointer}.{name} {rng.choice(['=', '+='])} {self.value()}")
+        elif roll < 0.7 and owner not in ("s", "t"):
+            # Not in the frame: there the verifier wants every access aligned.
+            offset = rng.randint(0, 6)
+            self.emit(indent, f"{pointer} = cast(Ptr[Head], addr({owner}.raw[{offset}]))")
+            field = rng.choice(["kind", "len", "id", "proto"])
+            self.emit(indent, f"{pointer}.{field} {rng.choice(['=', '+=', '^='])} {self.value()}")
+        elif roll < 0.85:
+            target = rng.choice(["u8", "u16", "u32"])
+            self.emit(indent, f"{pointer} = cast(Ptr[{target}], addr({owner}.words))")
+            self.emit(indent, f"{rng.choice(list(self.names))} += {pointer}[{rng.randint(0, 3)}]")
+        elif owner in "st" or type in ("u32", "u64"):
+            self.emit(indent, f"atomic_add({owner}.words[{rng.randint(0, 3)}], {self.value()})")
+        else:
+            self.emit(indent, f"{owner}.words[0] += sizeof({owner}.one)")
+
+    def branch(self, indent: int, in_loop: bool) -> None:
+        rng = self.rng
+        self.emit(indent, f"if {self.condition(1)}:")
+        self.block(indent + 1, in_loop)
+        if in_loop and rng.random() < 0.3:
+            self.emit(indent + 1, rng.choice(["break", "continue"]))
+        if rng.random() < 0.4:
+            self.emit(indent, "else:")
+            self.block(indent + 1, in_loop)
+
+    def lookup(self, indent: int, in_loop: bool) -> None:
+        """Within an ``if p:`` the pointer is used at once: a later update may replace the element."""
+        rng = self.rng
+        pointer = self.name("q")
+        if rng.random() < 0.4:
+            map, key = rng.choice(["m_h", "m_a", "m_pa", "m_ph"]), self.small_key()
+            self.emit(indent, f"{pointer} = {map}.lookup({key})")
+            self.emit(indent, f"if {pointer}:")
+            self.emit(indent + 1, f"{pointer}[0] {rng.choice(['=', '+=', '*=', '^='])} {self.value()}")
+            self.emit(indent + 1, f"{rng.choice(list(self.names))} ^= {pointer}[0]")
+            return
+        self.emit(indent, f"{pointer} = {rng.choice(['m_s.lookup(kk)', f'm_as.lookup({rng.randint(0, 2)})'])}")
+        self.emit(indent, f"if {rng.choice([pointer, f'{pointer} is not None'])}:")
+        kept, self.structs = self.structs, [*self.structs, pointer, pointer]
+        for _ in range(rng.randint(1, 3)):
+            rng.choice([self.store, self.texts, self.pointers])(indent + 1, in_loop)
+        if rng.random() < 0.3:
+            self.emit(indent + 1, f"ring.output({pointer})")
+        self.structs = kept
+
+    def packet(self, indent: int, in_loop: bool) -> None:
+        """A packet in a map's value, taken apart."""
+        rng = self.rng
+        pointer, head, off = self.name("b"), self.name("h"), self.name("o")
+        variable = rng.choice(list(self.names))
+        self.emit(indent, f"{pointer} = m_p.lookup({rng.randint(0, 1)})")
+        self.emit(indent, f"if {pointer}:")
+        indent += 1
+        self.emit(indent, f"{head} = cast(Ptr[Head], addr({pointer}.data[{rng.randint(0, 55)}]))")
+        self.emit(indent, f"if {head}.kind != {rng.choice([0, 1, 8, 17])} and {head}.len >= {rng.randint(0, 300)}:")
+        self.emit(indent + 1, f"{variable} ^= {head}.id + {head}.proto")
+        self.emit(indent, f"{off}: u64 = ({pointer}.data[{rng.randint(0, 63)}] & 15) * {rng.choice([1, 2, 4])}")
+        self.emit(indent, f"if {off} < {pointer}.len and {off} <= 48:")
+        self.emit(indent + 1, f"{variable} += {pointer}.data[{off}]")
+        self.emit(indent + 1, f"{pointer}.data[{off} + {rng.randint(0, 3)}] = {self.value()}")
+        if rng.random() < 0.5:
+            self.emit(indent + 1, f"copy(s.raw, {pointer}.data[{off}:{off} + 16])")
+
+    def record(self, indent: int, in_loop: bool) -> None:
+        """A record; all of it is set, for what it held before is chance."""
+        rng, record = self.rng, self.name("r")
+        self.emit(indent, f"with ring.reserve(Outer) as {record}:")
+        self.emit(indent + 1, f"copy({record}, {rng.choice(['s', 't'])})")
+        kept, self.structs = self.structs, [*self.structs, record]
+        for _ in range(rng.randint(0, 2)):
+            rng.choice([self.store, self.texts])(indent + 1, in_loop)
+        if rng.random() < 0.3:
+            self.emit(indent + 1, f"if {self.condition(1)}:")
+            self.emit(indent + 2, f"{record}.discard()")
+            self.emit(indent + 2, "ctx.out = 77")
+            self.emit(indent + 2, "return 5")
+        self.structs = kept
+
+    def loop(self, indent: int, in_loop: bool) -> None:
+        rng, name = self.rng, self.name("lp")
+        self.emit(indent, f"for {name} in range({rng.randint(1, 4)}):")
+        self.emit(indent + 1, f"s.raw[{name}] ^= {self.value()}")
+        self.block(indent + 1, True)

@@ -1,0 +1,85 @@
+"""A fixed slice of the three-way comparison; ``python -m tests.fuzz`` runs thousands."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import runner
+from tests.fuzz.host import Oracle
+from tests.fuzz.shrink import shrink
+
+
+def check(kind, seeds, count, kernel=False):
+    counts = runner.Counts()
+    for seed in seeds:
+        runner.batch(kind, seed, count, kernel, counts)
+    assert not counts.failures, "\n".join(f"seed {f[2]} {f[1][1]}: {f[0]}\n{f[1][2]}" for f in counts.failures)
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["integer", "memory"])
+def test_vm_agrees_with_python(kind):
+    assert check(kind, range(3), 20).runs == 180
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("kind", ["integer", "memory"])
+def test_kernel_agrees_with_python(kind):
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        counts = check(kind, range(100, 103), 12, kernel=True)
+    finally:
+        os.sched_setaffinity(0, cpus)
+    assert counts.rejected <= 1
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(st.sampled_from(["integer", "memory"]), st.integers(0, 1 << 32))
+def test_any_seed(kind, seed):
+    check(kind, [seed], 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("ctx.out = i64(ctx.c) // 2", (1 << 64) - 3),  # floor
+        ("ctx.out = ctx.d // 0 + ctx.d % 0", 9),
+        ("x: u8 = ctx.c\n    x += 10\n    ctx.out = x", 5),  # an annotated variable keeps its width
+        ("x = ctx.a\n    x >>= 63\n    ctx.out = x", (1 << 64) - 1),
+    ],
+)
+def test_the_oracle_itself(body, expected):
+    oracle = Oracle(f"{runner.integers.CONTEXT}def f(ctx: Ptr[C]):\n    {body}\n    return 0\n")
+    numbers = {0: -1, 2: -5, 3: 9}
+    context = b"".join((numbers.get(i, 0) & (1 << 64) - 1).to_bytes(8, "little") for i in range(9))
+    out = oracle.run("f", context[:72], {})[1]
+    offset = oracle.scope["C"].layout.fields["out"][0]
+    assert int.from_bytes(out[offset : offset + 8], "little") == expected
+
+
+def test_parameters_keep_their_width():
+    """An annotated parameter that is assigned was u64 once, whatever its annotation said."""
+    for decorator in ("inline", "subprog"):
+        text = (
+            f"@{decorator}\ndef g(p: u8) -> u64:\n    p += 255\n    return p\n@hook('syscall')\ndef f(ctx: Ptr[C]):\n"
+        )
+        schema = runner.integers.Schema(None)
+        runner.run_text(schema, {"f": text + "    ctx.out = g(ctx.c)\n    return 0\n"}, 0, False)
+
+
+def test_subtraction_from_an_absent_entry():
+    """The negated number was computed only where the entry existed."""
+    text = "m_x = Hash(u32, i64, 4)\n@hook('syscall')\ndef f(ctx: Ptr[C]):\n    m_x[1] -= ctx.a + 1\n    return 0\n"
+    runner.run_text(runner.integers.Schema(None), {"f": text}, 0, False)
+
+
+def test_shrinking():
+    text = "def f(a):\n    b = 1\n    if a:\n        c = (a + 2) * 3\n    return b\n"
+    small = shrink(text, lambda t: "* 3" in t)
+    assert small.count("\n") <= 3
+    assert "if" not in small

@@ -1,0 +1,84 @@
+"""``python -m tests.guests``: fetch the guests' kernels and roots, and run commands in them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from . import project, qemu
+from .fetch import say
+from .matrix import GUESTS, USUAL, Unavailable
+
+
+def main(argv: list[str]) -> int:
+    """The command's exit status; 77 if the guest cannot be had, 1 if something could not be fetched, 2 wrong usage."""
+    command = argv[argv.index("--") + 1 :] if "--" in argv else []
+    options = _parser().parse_args(argv[: argv.index("--")] if "--" in argv else argv)
+    unknown = [name for name in options.names if name not in GUESTS]
+    if unknown:
+        say(f"no guest {unknown[0]!r}: there are {', '.join(GUESTS)}")
+        return 2
+    if options.fetch:
+        return _fetch(options.names or USUAL)
+    if len(options.names) != 1 or not command:
+        _parser().print_usage(sys.stderr)
+        return 2
+    return _run(options.names[0], command, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.guests",
+        usage="python -m tests.guests KERNEL [options] -- COMMAND...\n"
+        "       python -m tests.guests --fetch [KERNEL...]",
+        description="Run a command in a guest. In /project it finds inside.py, bfer.pyz (which is the PYTHONPATH, "
+        "so that python3 -m bfer is this tree's) and, with --tests, the tree. One word is a shell script. "
+        f"Guests: {', '.join(GUESTS)}.",
+    )
+    parser.add_argument("names", nargs="*", metavar="KERNEL")
+    parser.add_argument("--fetch", action="store_true", help="fetch kernels, fetch or build roots, and run nothing")
+    parser.add_argument("--tests", action="store_true", help="bring the tree with its tests, as /project/tree")
+    parser.add_argument("--modules", default="", metavar="A,B", help="kernel modules to load first")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="end the guest (default 600)")
+    parser.add_argument("--log", action="store_true", help="show the kernel's log at the end")
+    return parser
+
+
+def _fetch(names: list[str] | tuple[str, ...]) -> int:
+    status = 0
+    for name in names:
+        try:
+            machine = qemu.Machine(GUESTS[name])
+            say(f"{name}: {machine.kernel.release}, root {machine.root.stem}, {machine.guest.memory} MB")
+        except Unavailable as error:
+            say(f"{name}: NOT AVAILABLE: {error}")
+            status = 1
+    return status
+
+
+def _run(name: str, command: list[str], options: argparse.Namespace) -> int:
+    try:
+        machine = qemu.Machine(GUESTS[name])
+        with tempfile.TemporaryDirectory() as folder:
+            archive = project.make_archive(Path(folder) / "bfer.pyz")
+            status, log = machine.run(
+                qemu.shell(command),
+                lambda data: os.write(1, data),
+                archive=archive,
+                tests=options.tests,
+                wanted=tuple(word for word in options.modules.split(",") if word),
+                timeout=options.timeout,
+            )
+    except Unavailable as error:
+        say(f"{name}: NOT AVAILABLE: {error}")
+        return 77
+    if options.log or status == 255:
+        sys.stderr.write(log)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""What a guest gets of the project: bfer's archive as byte code, the tree, and the checks that run inside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from .matrix import Unavailable
+from .roots import compile_all, python311
+
+TREE = Path(__file__).parents[2]
+_PARTS = ("btf", "pybpf", "programs", "bfer", "tests", "examples", "pyproject.toml")
+
+
+def make_archive(out: Path) -> Path:
+    """``bfer archive OUT --pyc`` by a Python 3.11, which the guests' roots have. Raises Unavailable."""
+    environment = {**os.environ, "PYTHONPATH": str(TREE)}
+    command = [*python311(), "-m", "bfer", "archive", str(out), "--pyc"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/", check=False)
+    if done.returncode:
+        raise Unavailable(f"bfer archive --pyc failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
+    return out
+
+
+def stage(folder: Path, archive: Path | None, tests: bool) -> None:
+    """Fill /project: bfer.pyz, inside.py, and with ``tests`` the tree as /project/tree."""
+    folder.mkdir()
+    if archive is not None:
+        shutil.copy(archive, folder / "bfer.pyz")
+    shutil.copy(Path(__file__).with_name("inside.py"), folder / "inside.py")
+    if tests:
+        for name in _PARTS:
+            source = TREE / name
+            target = folder / "tree" / name
+            target.parent.mkdir(exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            elif source.exists():
+                shutil.copy(source, target)
+        compile_all(folder, folder / "tree")

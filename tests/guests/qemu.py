@@ -1,0 +1,166 @@
+"""Boots a guest, streams what its command prints, and returns the command's exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import select
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import project, roots
+from .fetch import need
+from .kernel import Kernel, kernel, modules
+from .matrix import Guest, Unavailable, cache
+
+_APPEND = "root=/dev/nvme0n1 ro init=/init quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
+# amd64: the kernel's log on one serial line, the command's output on another; arm64's machine has one
+# only, where the log is kept down to emergencies. Without -cx16 Linux 6.12 dies in its allocator: QEMU 7.2
+# gets cmpxchg16b's flags wrong, and the kernel does without that instruction where the processor lacks it.
+_MACHINES = {
+    "amd64": ("qemu-system-x86_64 -M q35 -cpu max,-cx16", "qemu-system-x86", "ttyS1"),
+    "arm64": ("qemu-system-aarch64 -M virt -cpu cortex-a72", "qemu-system-arm", "ttyAMA0"),
+}
+_KERNEL = {"amd64": "console=ttyS0 tsc=reliable no_timer_check", "arm64": "console=ttyAMA0 loglevel=1"}
+
+# Runs as process 1 from the second disk, after the root's own /init.
+_INIT = """\
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb PYTHONDONTWRITEBYTECODE=1
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/pts /dev/shm
+mount -t devpts pts /dev/pts
+for at in /tmp /run /dev/shm /root /var/tmp; do mount -t tmpfs none $at; done
+mount -t tracefs none /sys/kernel/tracing
+mount -t debugfs none /sys/kernel/debug
+mount -t bpf none /sys/fs/bpf
+mount -t securityfs none /sys/kernel/security
+mount -t cgroup2 none /sys/fs/cgroup
+mount -o bind /mnt/project /project
+ln -s /proc/self/fd /dev/fd
+ip link set lo up
+hostname guest
+stty -F /dev/{tty} raw -echo
+for module in {modules}; do insmod /mnt/modules/$module.ko || echo "insmod $module failed"; done >/dev/{tty} 2>&1
+export PYTHONPATH=/project/bfer.pyz
+cd /project
+setsid sh /mnt/command </dev/null >/dev/{tty} 2>&1
+printf '\\n{mark} %d\\n' $? >/dev/{tty}
+sync
+poweroff -f
+"""
+
+
+class Machine:
+    """A guest that is ready to boot: kernel and root are there. Raises Unavailable if they cannot be had."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        command, package, self.tty = _MACHINES[guest.arch]
+        self.program = [need(command.split()[0], package), *command.split()[1:]]
+        self.kernel: Kernel = kernel(guest)
+        self.root: Path = roots.image(guest)
+
+    def run(
+        self,
+        command: str,
+        output: Callable[[bytes], object],
+        *,
+        archive: Path | None = None,
+        tests: bool = False,
+        wanted: tuple[str, ...] = (),
+        timeout: float = 600,
+    ) -> tuple[int, str]:
+        """Boot, run a shell command in /project, power off.
+
+        ``output`` gets what the command prints as it comes. Returns the exit status and the
+        kernel's log; 255 is the status of a guest that ended without one, or was too slow.
+        """
+        mark = "@@guest-exit-" + secrets.token_hex(8)
+        with tempfile.TemporaryDirectory(dir=cache(), prefix=".run-") as name:
+            work = Path(name)
+            self._disk(work, command, mark, archive, tests, wanted)
+            process = subprocess.Popen(
+                self._command(work), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            try:
+                status = _stream(process, output, b"\n" + mark.encode() + b" ", time.monotonic() + timeout)
+            finally:
+                process.kill()
+                process.wait()
+                assert process.stdout is not None
+                process.stdout.close()
+            log = work / "console"
+            return status, log.read_text("utf-8", "replace") if log.exists() else ""
+
+    def _disk(
+        self, work: Path, command: str, mark: str, archive: Path | None, tests: bool, wanted: tuple[str, ...]
+    ) -> None:
+        """The second disk: what this run is about."""
+        disk = work / "disk"
+        (disk / "modules").mkdir(parents=True)
+        loaded = modules(self.kernel.modules, list(wanted))
+        for name, data in loaded:
+            (disk / "modules" / f"{name}.ko").write_bytes(data)
+        init = _INIT.format(tty=self.tty, mark=mark, modules=" ".join(name for name, _ in loaded))
+        (disk / "init").write_text(init)
+        (disk / "command").write_text(command + "\n")
+        project.stage(disk / "project", archive, tests)
+        roots.ext4(disk, work / "disk.ext4")
+
+    def _command(self, work: Path) -> list[str]:
+        serial = ["-serial", f"file:{work}/console", "-serial", "stdio"]
+        if self.tty != "ttyS1":
+            serial = ["-serial", "stdio"]
+        # One controller with two name spaces: two controllers are probed side by side and may swap their names.
+        disks = ["-device", "nvme,id=nvme,serial=0"]
+        for number, path in ((1, self.root), (2, work / "disk.ext4")):
+            disks += ["-drive", f"file={path},if=none,id=disk{number},format=raw,snapshot=on"]
+            disks += ["-device", f"nvme-ns,drive=disk{number},bus=nvme,nsid={number}"]
+        machine = ["-accel", "tcg", "-m", str(self.guest.memory), "-smp", "1", "-nodefaults", "-display", "none"]
+        append = f"{_APPEND} {_KERNEL[self.guest.arch]}"
+        boot = ["-no-reboot", "-kernel", str(self.kernel.image), "-append", append]
+        return [*self.program, *machine, *serial, *disks, *boot]
+
+
+def _stream(process: subprocess.Popen[bytes], output: Callable[[bytes], object], mark: bytes, end: float) -> int:
+    """Pass on what comes before the mark; the number behind it is the exit status."""
+    assert process.stdout is not None
+    held = b""
+    while True:
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            output(held + b"\nguest: too slow, stopped\n")
+            return 255
+        chunk = os.read(process.stdout.fileno(), 65536)
+        held += chunk
+        at = held.find(mark)
+        if at >= 0:
+            status = re.match(rb"(\d+)\r?\n", held[at + len(mark) :])
+            if status:
+                output(held[:at])
+                return int(status[1])
+        if not chunk:
+            output(held + b"\nguest: ended without an exit status\n")
+            return 255
+        if at < 0:
+            # What might be the mark's beginning waits for the rest.
+            keep = next(
+                (size for size in range(min(len(mark) - 1, len(held)), 0, -1) if mark.startswith(held[-size:])), 0
+            )
+            if len(held) > keep:
+                output(held[: len(held) - keep])
+                held = held[len(held) - keep :]
+
+
+def shell(words: list[str]) -> str:
+    """The shell command for the words after ``--``: one word is a script, more are a command line."""
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+__all__ = ["Machine", "Unavailable", "shell"]
