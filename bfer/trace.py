@@ -69,14 +69,16 @@ class _Run:
             signals.close()
 
     def with_programs(self, signals: Signals) -> int:
-        from bfer.clock import RelativeClock, WallClock
-        from bfer.loop import Loop
-        from bfer.losses import Losses
         from bfer.tracer import Tracer
 
         options, plan = self.options, self.plan
-        clock = RelativeClock() if "relative-time" in self.outputs.options else WallClock()
         tracer = Tracer(plan, options.buffer or default_buffer(), options.btf)
+        # Loading is where memory peaks: what is not needed for it is imported after it.
+        from bfer.clock import RelativeClock, WallClock
+        from bfer.loop import Loop
+        from bfer.losses import Losses
+
+        clock = RelativeClock() if "relative-time" in self.outputs.options else WallClock()
         command: Command | None = None
         try:
             if options.command:

@@ -66,11 +66,10 @@ class Tracer:
 
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
-        data = load_object()
         failure: Error | None = None
         for family in FAMILIES:
             names = [name + family for name in self._programs]
-            spec = read_object(data, names)
+            spec = read_object(load_object(), names)
             configure(spec, self.plan, buffer_size)
             try:
                 # No folding: what a kernel lacks, the next family does without.

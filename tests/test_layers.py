@@ -17,7 +17,10 @@ LAYERS = (
     ("btf",),
     ("pybpf.errors",),
     ("pybpf.asm", "pybpf.kernel", "pybpf.abi", "pybpf.native", "pybpf.privilege", "pybpf.syscalls"),
-    ("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier", "pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs"),
+    (
+        *("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier"),
+        *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs"),
+    ),
     ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.ktypes", "pybpf.vm"),
     ("pybpf.links",),
     ("pybpf",),

@@ -20,8 +20,8 @@ from .matrix import Guest, Unavailable, cache
 
 _APPEND = "root=/dev/nvme0n1 ro init=/init quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
 # amd64: the kernel's log on one serial line, the command's output on another; arm64's machine has one
-# only, where the log is kept down to emergencies. Without -cx16 Linux 6.12 dies in its allocator: QEMU 7.2
-# gets cmpxchg16b's flags wrong, and the kernel does without that instruction where the processor lacks it.
+# only, where the log is kept down to emergencies. With cx16 Linux 6.12 crashed at
+# every boot under QEMU 7.2, without it at none; the kernel does without that instruction where it is lacking.
 _MACHINES = {
     "amd64": ("qemu-system-x86_64 -M q35 -cpu max,-cx16", "qemu-system-x86", "ttyS1"),
     "arm64": ("qemu-system-aarch64 -M virt -cpu cortex-a72", "qemu-system-arm", "ttyAMA0"),
