@@ -160,7 +160,9 @@ class Btf:
             raise BtfError(f"{path}: {error}") from None
 
     def close(self) -> None:
-        """Release the data; nothing may be read afterwards. A base stays open."""
+        """Release the data; nothing may be read afterwards. A base stays open. A second call does nothing."""
+        if not self._data:
+            return
         self._cache.clear()
         self._names = NameIndex(self)
         self._info.release()

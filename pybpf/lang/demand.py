@@ -42,6 +42,8 @@ def narrow(func: Function) -> bool:
                 useless = 0 < wanted[ins.dst] <= ins.size * 8
                 if not useless and ins.op == ir.ZEXT and ins.size == 4 and reads[ins.a] == 1:
                     useless = _narrowed(makers.get(ins.a))
+                    if useless:
+                        wanted[ins.a] = wanted[ins.dst]  # its zeros above the word are needed from now on
             elif ins.op == ir.AND and isinstance(ins.b, Imm):
                 low = (1 << wanted[ins.dst]) - 1
                 useless = low > 0 and ins.b.value & low == low and (ins.size == 8 or wanted[ins.dst] <= 32)
@@ -49,6 +51,8 @@ def narrow(func: Function) -> bool:
                 continue
             if useless:
                 block.ins[index] = Ins(ir.MOV, dst=ins.dst, a=ins.a, loc=ins.loc)
+                # What was taken out can no longer be narrowed in place of an extension further on.
+                makers.pop(ins.dst, None)
                 changed = True
     return changed
 

@@ -145,3 +145,11 @@ def test_a_stored_key_lies_in_the_upper_half_of_its_word():
     lines = listing(generate(b.func))
     assert "*(u32 *)(r10 - 0x4) = w1" in lines
     assert "r2 += -0x4" in lines
+
+
+def test_a_mask_that_was_dropped_does_not_stand_in_for_an_extension():
+    b = Build(nparams=1)
+    x = b.new(ir.SEXT, a=b.new(ir.PARAM, imm=0), size=1)
+    masked = b.new(ir.AND, a=x, b=Imm(0x7FFF_FFFF_FFFF_FFFF))
+    b.add(ir.RET, a=b.new(ir.ZEXT, a=masked, size=4))
+    assert any(line.startswith("w") for line in listing(generate(b.func)))
