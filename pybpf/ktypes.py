@@ -112,7 +112,7 @@ class task_struct___x86(KStruct):
 
 
 class pt_regs___x86(KStruct):
-    """Registers at a probe, x86-64: arguments in di, si, dx, cx, r8, r9, the result in ax."""
+    """Registers at a probe, x86-64: arguments in di, si, dx, cx (a system call's: r10), r8, r9, the result in ax."""
 
     bp: u64
     r9: u64
@@ -124,6 +124,7 @@ class pt_regs___x86(KStruct):
     di: u64
     ip: u64
     sp: u64
+    r10: u64
 
 
 class bpf_perf_event_data(KStruct):

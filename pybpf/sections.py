@@ -1,4 +1,4 @@
-"""What a section's name says about its program: type, attach type, hook (libbpf's spelling)."""
+"""What a section's name says about its program: type, attach type, hook (libbpf's spelling, its section_defs)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pybpf.errors import ObjectError
 _TRACEPOINT_BTF = ("btf_trace_", True)
 _FUNCTION_BTF = ("", False)
 _LSM_BTF = ("bpf_lsm_", False)
+_ITER_BTF = ("bpf_iter_", False)
 
 
 class Section:
     """A program section's meaning.
 
     ``type`` and ``attach_type`` are the kernel's numbers, ``flags`` load flags,
-    ``kind`` the canonical first part (``tp`` for ``tracepoint``), ``target`` what
+    ``kind`` the canonical first part without ``.s`` and ``.frags`` (``tp`` for
+    ``tracepoint``, ``cgroup`` for ``cgroup_skb``), ``target`` what
     follows it, ``btf`` how to look ``target`` up in the kernel's BTF or None.
     """
 
@@ -32,32 +34,110 @@ class Section:
         self.btf = btf
         self.target = target
 
+    @property
+    def sleepable(self) -> bool:
+        """Whether the program may sleep, and so fault pages in (5.10; system call programs 5.14)."""
+        return bool(self.flags & abi.F_SLEEPABLE)
 
-# first part: (canonical kind, program type, expected attach type, load flags, BTF lookup of the rest)
-_TABLE: dict[str, tuple[str, int, int, int, tuple[str, bool] | None]] = {
-    "tp_btf": ("tp_btf", abi.PROG_TYPE_TRACING, abi.TRACE_RAW_TP, 0, _TRACEPOINT_BTF),
-    "fentry": ("fentry", abi.PROG_TYPE_TRACING, abi.TRACE_FENTRY, 0, _FUNCTION_BTF),
-    "fexit": ("fexit", abi.PROG_TYPE_TRACING, abi.TRACE_FEXIT, 0, _FUNCTION_BTF),
-    "fmod_ret": ("fmod_ret", abi.PROG_TYPE_TRACING, abi.MODIFY_RETURN, 0, _FUNCTION_BTF),
-    "fentry.s": ("fentry", abi.PROG_TYPE_TRACING, abi.TRACE_FENTRY, abi.F_SLEEPABLE, _FUNCTION_BTF),
-    "fexit.s": ("fexit", abi.PROG_TYPE_TRACING, abi.TRACE_FEXIT, abi.F_SLEEPABLE, _FUNCTION_BTF),
-    "fmod_ret.s": ("fmod_ret", abi.PROG_TYPE_TRACING, abi.MODIFY_RETURN, abi.F_SLEEPABLE, _FUNCTION_BTF),
-    "lsm": ("lsm", abi.PROG_TYPE_LSM, abi.LSM_MAC, 0, _LSM_BTF),
-    "lsm.s": ("lsm", abi.PROG_TYPE_LSM, abi.LSM_MAC, abi.F_SLEEPABLE, _LSM_BTF),
-    "raw_tp": ("raw_tp", abi.PROG_TYPE_RAW_TRACEPOINT, 0, 0, None),
-    "raw_tracepoint": ("raw_tp", abi.PROG_TYPE_RAW_TRACEPOINT, 0, 0, None),
-    "tp": ("tp", abi.PROG_TYPE_TRACEPOINT, 0, 0, None),
-    "tracepoint": ("tp", abi.PROG_TYPE_TRACEPOINT, 0, 0, None),
-    "kprobe": ("kprobe", abi.PROG_TYPE_KPROBE, 0, 0, None),
-    "kretprobe": ("kretprobe", abi.PROG_TYPE_KPROBE, 0, 0, None),
-    "perf_event": ("perf_event", abi.PROG_TYPE_PERF_EVENT, 0, 0, None),
-    "socket": ("socket", abi.PROG_TYPE_SOCKET_FILTER, 0, 0, None),
-    "xdp": ("xdp", abi.PROG_TYPE_XDP, 0, 0, None),
-    "tc": ("tc", abi.PROG_TYPE_SCHED_CLS, 0, 0, None),
-    "classifier": ("tc", abi.PROG_TYPE_SCHED_CLS, 0, 0, None),
-    "action": ("action", abi.PROG_TYPE_SCHED_ACT, 0, 0, None),
-    "syscall": ("syscall", abi.PROG_TYPE_SYSCALL, 0, abi.F_SLEEPABLE, None),
+
+# Sections with a hook behind the first part: program type, expected attach type, BTF lookup of the hook.
+_HOOKED: dict[str, tuple[int, int, tuple[str, bool] | None]] = {
+    "tp_btf": (abi.PROG_TYPE_TRACING, abi.TRACE_RAW_TP, _TRACEPOINT_BTF),
+    "fentry": (abi.PROG_TYPE_TRACING, abi.TRACE_FENTRY, _FUNCTION_BTF),
+    "fexit": (abi.PROG_TYPE_TRACING, abi.TRACE_FEXIT, _FUNCTION_BTF),
+    "fmod_ret": (abi.PROG_TYPE_TRACING, abi.MODIFY_RETURN, _FUNCTION_BTF),
+    "iter": (abi.PROG_TYPE_TRACING, abi.TRACE_ITER, _ITER_BTF),
+    "lsm": (abi.PROG_TYPE_LSM, abi.LSM_MAC, _LSM_BTF),
+    "lsm_cgroup": (abi.PROG_TYPE_LSM, abi.LSM_CGROUP, _LSM_BTF),
+    # The function that it replaces belongs to another program, which the caller has to name.
+    "freplace": (abi.PROG_TYPE_EXT, 0, None),
+    "raw_tp": (abi.PROG_TYPE_RAW_TRACEPOINT, 0, None),
+    "raw_tp.w": (abi.PROG_TYPE_RAW_TRACEPOINT_WRITABLE, 0, None),
+    "tp": (abi.PROG_TYPE_TRACEPOINT, 0, None),
+    "kprobe": (abi.PROG_TYPE_KPROBE, 0, None),
+    "kretprobe": (abi.PROG_TYPE_KPROBE, 0, None),
+    "ksyscall": (abi.PROG_TYPE_KPROBE, 0, None),
+    "kretsyscall": (abi.PROG_TYPE_KPROBE, 0, None),
+    "uprobe": (abi.PROG_TYPE_KPROBE, 0, None),
+    "uretprobe": (abi.PROG_TYPE_KPROBE, 0, None),
+    "usdt": (abi.PROG_TYPE_KPROBE, 0, None),
+    "kprobe.multi": (abi.PROG_TYPE_KPROBE, abi.TRACE_KPROBE_MULTI, None),
+    "kretprobe.multi": (abi.PROG_TYPE_KPROBE, abi.TRACE_KPROBE_MULTI, None),
+    "kprobe.session": (abi.PROG_TYPE_KPROBE, abi.TRACE_KPROBE_SESSION, None),
+    "uprobe.multi": (abi.PROG_TYPE_KPROBE, abi.TRACE_UPROBE_MULTI, None),
+    "uretprobe.multi": (abi.PROG_TYPE_KPROBE, abi.TRACE_UPROBE_MULTI, None),
+    "uprobe.session": (abi.PROG_TYPE_KPROBE, abi.TRACE_UPROBE_SESSION, None),
 }
+# First parts of these that may end in ".s": sleepable programs.
+_MAY_SLEEP = frozenset(
+    (
+        *("fentry", "fexit", "fmod_ret", "iter", "lsm", "uprobe", "uretprobe", "usdt"),
+        *("uprobe.multi", "uretprobe.multi", "uprobe.session"),
+    )
+)
+# Sections that are whole as they stand: program type and expected attach type.
+_WHOLE: dict[str, tuple[int, int]] = {
+    "socket": (abi.PROG_TYPE_SOCKET_FILTER, 0),
+    "sk_reuseport": (abi.PROG_TYPE_SK_REUSEPORT, abi.SK_REUSEPORT_SELECT),
+    "sk_reuseport/migrate": (abi.PROG_TYPE_SK_REUSEPORT, abi.SK_REUSEPORT_SELECT_OR_MIGRATE),
+    "tc": (abi.PROG_TYPE_SCHED_CLS, 0),
+    "tcx/ingress": (abi.PROG_TYPE_SCHED_CLS, abi.TCX_INGRESS),
+    "tcx/egress": (abi.PROG_TYPE_SCHED_CLS, abi.TCX_EGRESS),
+    "netkit/primary": (abi.PROG_TYPE_SCHED_CLS, abi.NETKIT_PRIMARY),
+    "netkit/peer": (abi.PROG_TYPE_SCHED_CLS, abi.NETKIT_PEER),
+    "action": (abi.PROG_TYPE_SCHED_ACT, 0),
+    "syscall": (abi.PROG_TYPE_SYSCALL, 0),
+    "xdp": (abi.PROG_TYPE_XDP, abi.XDP),
+    "xdp/devmap": (abi.PROG_TYPE_XDP, abi.XDP_DEVMAP),
+    "xdp/cpumap": (abi.PROG_TYPE_XDP, abi.XDP_CPUMAP),
+    "perf_event": (abi.PROG_TYPE_PERF_EVENT, 0),
+    "lwt_in": (abi.PROG_TYPE_LWT_IN, 0),
+    "lwt_out": (abi.PROG_TYPE_LWT_OUT, 0),
+    "lwt_xmit": (abi.PROG_TYPE_LWT_XMIT, 0),
+    "lwt_seg6local": (abi.PROG_TYPE_LWT_SEG6LOCAL, 0),
+    "sockops": (abi.PROG_TYPE_SOCK_OPS, abi.CGROUP_SOCK_OPS),
+    "sk_skb": (abi.PROG_TYPE_SK_SKB, 0),
+    "sk_skb/stream_parser": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_STREAM_PARSER),
+    "sk_skb/stream_verdict": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_STREAM_VERDICT),
+    "sk_skb/verdict": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_VERDICT),
+    "sk_msg": (abi.PROG_TYPE_SK_MSG, abi.SK_MSG_VERDICT),
+    "sk_lookup": (abi.PROG_TYPE_SK_LOOKUP, abi.SK_LOOKUP),
+    "lirc_mode2": (abi.PROG_TYPE_LIRC_MODE2, abi.LIRC_MODE2),
+    "flow_dissector": (abi.PROG_TYPE_FLOW_DISSECTOR, abi.FLOW_DISSECTOR),
+    "netfilter": (abi.PROG_TYPE_NETFILTER, abi.NETFILTER),
+    "cgroup_skb/ingress": (abi.PROG_TYPE_CGROUP_SKB, abi.CGROUP_INET_INGRESS),
+    "cgroup_skb/egress": (abi.PROG_TYPE_CGROUP_SKB, abi.CGROUP_INET_EGRESS),
+    "cgroup/skb": (abi.PROG_TYPE_CGROUP_SKB, 0),
+    "cgroup/sock": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_CREATE),
+    "cgroup/sock_create": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_CREATE),
+    "cgroup/sock_release": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_RELEASE),
+    "cgroup/post_bind4": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET4_POST_BIND),
+    "cgroup/post_bind6": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET6_POST_BIND),
+    "cgroup/bind4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_BIND),
+    "cgroup/bind6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_BIND),
+    "cgroup/connect4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_CONNECT),
+    "cgroup/connect6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_CONNECT),
+    "cgroup/connect_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_CONNECT),
+    "cgroup/sendmsg4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP4_SENDMSG),
+    "cgroup/sendmsg6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP6_SENDMSG),
+    "cgroup/sendmsg_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_SENDMSG),
+    "cgroup/recvmsg4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP4_RECVMSG),
+    "cgroup/recvmsg6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP6_RECVMSG),
+    "cgroup/recvmsg_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_RECVMSG),
+    "cgroup/getpeername4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_GETPEERNAME),
+    "cgroup/getpeername6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_GETPEERNAME),
+    "cgroup/getpeername_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_GETPEERNAME),
+    "cgroup/getsockname4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_GETSOCKNAME),
+    "cgroup/getsockname6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_GETSOCKNAME),
+    "cgroup/getsockname_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_GETSOCKNAME),
+    "cgroup/sysctl": (abi.PROG_TYPE_CGROUP_SYSCTL, abi.CGROUP_SYSCTL),
+    "cgroup/getsockopt": (abi.PROG_TYPE_CGROUP_SOCKOPT, abi.CGROUP_GETSOCKOPT),
+    "cgroup/setsockopt": (abi.PROG_TYPE_CGROUP_SOCKOPT, abi.CGROUP_SETSOCKOPT),
+    "cgroup/dev": (abi.PROG_TYPE_CGROUP_DEVICE, abi.CGROUP_DEVICE),
+}
+_ALIASES = {"tracepoint": "tp", "raw_tracepoint": "raw_tp", "raw_tracepoint.w": "raw_tp.w"}
+# "tc/ingress" means the newer way of attaching, "classifier" and "tc" the older one.
+_WHOLE_ALIASES = {"classifier": "tc", "tc/ingress": "tcx/ingress", "tc/egress": "tcx/egress"}
 
 
 def parse_section(name: str) -> Section:
@@ -65,11 +145,45 @@ def parse_section(name: str) -> Section:
 
     Raises ObjectError for a section that is not known or lacks its hook.
     """
-    first, _, target = name.lstrip("?").partition("/")
-    entry = _TABLE.get(first)
-    if entry is None:
-        raise ObjectError(f"section {name!r} is no known kind of program; known are: {', '.join(sorted(_TABLE))}")
-    kind, type, attach_type, flags, btf = entry
-    if btf is not None and not target:
-        raise ObjectError(f"section {name!r} must name its hook, as in {first}/NAME")
-    return Section(name, kind, type, attach_type, flags, btf, target)
+    bare = name.lstrip("?")
+    first, _, target = bare.partition("/")
+    kind = _ALIASES.get(first, first)
+    flags = 0
+    if kind[-2:] == ".s" and kind[:-2] in _MAY_SLEEP:
+        kind, flags = kind[:-2], abi.F_SLEEPABLE
+    hooked = _HOOKED.get(kind)
+    if hooked is not None:
+        type, attach_type, btf = hooked
+        if btf is not None and not target:
+            raise ObjectError(f"section {name!r} must name its hook, as in {first}/NAME")
+        return Section(name, kind, type, attach_type, flags, btf, target)
+    if first == "xdp.frags":
+        bare, flags = "xdp" + bare[9:], abi.F_XDP_HAS_FRAGS
+    bare = _WHOLE_ALIASES.get(bare, bare)
+    whole = _WHOLE.get(bare)
+    if whole is None:
+        raise ObjectError(f"section {name!r} {_why_unknown(first, kind)}")
+    kind, _, target = bare.partition("/")
+    if kind == "syscall":
+        flags = abi.F_SLEEPABLE
+    return Section(name, "cgroup" if kind == "cgroup_skb" else kind, *whole, flags, None, target)
+
+
+def known_sections() -> tuple[list[str], list[str]]:
+    """First parts that take a hook's name behind a ``/``, and sections that are whole as they stand."""
+    sleeping = [f"{kind}.s" for kind in _MAY_SLEEP]
+    frags = ["xdp.frags" + name[3:] for name in _WHOLE if name.partition("/")[0] == "xdp"]
+    return sorted([*_HOOKED, *_ALIASES, *sleeping]), sorted([*_WHOLE, *_WHOLE_ALIASES, *frags])
+
+
+def _why_unknown(first: str, kind: str) -> str:
+    if first in ("struct_ops", "struct_ops.s", "struct_ops.link"):
+        return "is not supported: struct_ops replaces a table of the kernel's functions as a whole"
+    if kind[:-2] in _HOOKED and kind[-2:] == ".s":
+        return f"is no known kind of program: {kind[:-2]} programs cannot sleep"
+    alike = sorted({name for name in known_sections()[1] if name.partition("/")[0] == first})
+    if alike:
+        return f"is no known kind of program; of {first} there are: {', '.join(alike)}"
+    hooked, whole = known_sections()
+    kinds = sorted({*hooked, *[name.partition("/")[0] for name in whole]})
+    return f"is no known kind of program; known are: {', '.join(kinds)}"

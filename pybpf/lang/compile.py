@@ -107,7 +107,7 @@ class Compilation:
         if found is not None:
             return found
         first = not any(other is subprog for other, _ in self._subprogs)
-        name = subprog.name if first else f"{subprog.name}__{kind.name}"
+        name = subprog.name if first else f"{subprog.name}__{kind.name.replace('.', '_')}"
         routine = self.sources.routine(subprog.function)
         func = Function(name, ".text")
         lowering = Lowering(self, func, kind, section, Frame(routine))

@@ -56,7 +56,9 @@ CONTEXTS = _build()
 """Layouts by the name of the kernel's structure."""
 
 _OF_SECTION = {
-    "xdp": "xdp_md", "tc": "__sk_buff", "classifier": "__sk_buff", "action": "__sk_buff", "tcx": "__sk_buff",
+    "xdp": "xdp_md", "xdp.frags": "xdp_md", "netkit": "__sk_buff", "lwt_seg6local": "__sk_buff",
+    "flow_dissector": "__sk_buff", "tc": "__sk_buff", "classifier": "__sk_buff", "action": "__sk_buff", "tcx":
+    "__sk_buff",
     "socket": "__sk_buff", "cgroup_skb": "__sk_buff", "sk_skb": "__sk_buff", "lwt_in": "__sk_buff",
     "lwt_out": "__sk_buff", "lwt_xmit": "__sk_buff", "sockops": "bpf_sock_ops", "sk_msg": "sk_msg_md",
     "sk_lookup": "bpf_sk_lookup", "sk_reuseport": "sk_reuseport_md",
@@ -105,7 +107,7 @@ _SYS_EXIT = _syscall_context("sys_exit_context", "ret")
 
 def known_context(section: str) -> StructType | None:
     """The context's layout where the section alone says it, else None."""
-    parts = section.split("/")
+    parts = section.lstrip("?").split("/")
     if parts[0] in ("tracepoint", "tp") and len(parts) == 3 and parts[1] == "syscalls":
         if parts[2].startswith("sys_enter_"):
             return _SYS_ENTER

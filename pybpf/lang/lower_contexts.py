@@ -11,6 +11,7 @@ from pybpf.lang.lower_places import FIELD_EXISTS, READ_HELPER
 from pybpf.lang.lower_text import Texts
 from pybpf.lang.operand import (
     CTX,
+    KERN,
     MEM,
     PROBED,
     USER,
@@ -82,9 +83,14 @@ class Contexts(Texts):
         """Argument ``number`` of the probed function, by the calling convention of the running machine."""
         if not 0 <= number < len(_X86_ARGUMENTS):
             raise self.error(node, f"argument {number}: the first {len(_X86_ARGUMENTS)} are in registers, from 0")
+        if self.kind.name == "ksyscall":
+            # The call's own function gets a pointer to the registers of the process (CONFIG_ARCH_HAS_SYSCALL_WRAPPER),
+            # where the fourth argument is in r10: the syscall instruction overwrites rcx.
+            inner = Pointer(self.registers_type, KERN, self._register(context, _X86_ARGUMENTS[0], 0, node))
+            return Int(u64, self._register(inner, "r10" if number == 3 else _X86_ARGUMENTS[number], number, node))
         return Int(u64, self._register(context, _X86_ARGUMENTS[number], number, node))
 
-    def _register(self, context: Pointer, x86: str, arm64: int, node: ast.AST) -> int:
+    def _register(self, registers: Pointer, x86: str, arm64: int, node: ast.AST) -> int:
         """A register: on x86-64 by name, on arm64 by number. The verifier sees only the one that exists."""
         from pybpf import ktypes
 
@@ -94,14 +100,15 @@ class Contexts(Texts):
         exists = self.core(Core(FIELD_EXISTS, self.unit.types.id(other), f"0:{regs}"), 1)
         there, absent, done = self.block("arm64"), self.block("x86"), self.block("register")
         self.branch("ne", exists, Imm(0), there, absent)
+        space = registers.space
         self.start(there)
-        place = super().field(Pointer(other, CTX, context.reg, 0, False, 8), "regs", node)
-        element = Place(u64, CTX, place.reg, place.off + 8 * arm64, 8, place.root, (*place.path, arm64))
-        self._direct(out, element, 8, False)
+        place = super().field(Pointer(other, space, registers.reg, 0, False, 8), "regs", node)
+        element = Place(u64, space, place.reg, place.off + 8 * arm64, 8, place.root, (*place.path, arm64))
+        self.move(out, self.load_number(element, node, u64).op)
         self.goto(done)
         self.start(absent)
-        own = super().field(Pointer(self.registers_type, CTX, context.reg, 0, False, 8), x86, node)
-        self._direct(out, own, 8, False)
+        own = super().field(Pointer(self.registers_type, space, registers.reg, 0, False, 8), x86, node)
+        self.move(out, self.load_number(own, node, u64).op)
         self.goto(done)
         self.start(done)
         return out

@@ -8,7 +8,7 @@ from pybpf.lang import ir
 from pybpf.lang.contexts import known_context
 from pybpf.lang.lower_loops import Loops
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, Int, Pointer, Value, Var, Void
-from pybpf.lang.surface import AT_ENTRY, AT_RETURN
+from pybpf.lang.surface import AT_ENTRY, WITH_REGISTERS
 from pybpf.lang.types import PtrType, Scalar, StructType, Type, array_of, u64
 
 
@@ -72,7 +72,7 @@ class Lowering(Loops):
             if not isinstance(kind, StructType):
                 raise self.error(param.annotation, f"the context is described by a Struct, not {kind}")
             return kind
-        if self.kind.name in AT_ENTRY or self.kind.name in AT_RETURN:
+        if self.kind.name in WITH_REGISTERS:
             return self.registers_type
         if self.kind.name == "perf_event":
             return self.sample_type

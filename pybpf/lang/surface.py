@@ -11,8 +11,9 @@ from types import FunctionType
 from typing import Any, NoReturn
 
 from pybpf import abi
-from pybpf.errors import CompileError
+from pybpf.errors import CompileError, ObjectError
 from pybpf.lang.contexts import cgroup_context
+from pybpf.sections import parse_section
 
 
 class Kind:
@@ -47,7 +48,7 @@ def _plain(*prefixes: str, writable: bool = True) -> Kind:
 # One row a kind. Sleepable ones (".s") may also call helpers that can fault pages in.
 _KINDS = (
     Kind(("tp_btf",), "btf", True, True),
-    Kind(("raw_tp", "raw_tracepoint"), "kern", True, False),
+    Kind(("raw_tp", "raw_tracepoint", "raw_tp.w", "raw_tracepoint.w"), "kern", True, False),
     Kind(("tracepoint", "tp"), "kern", False, False),
     Kind(("fentry",), "btf", True, True),
     Kind(("fentry.s",), "btf", True, True),
@@ -57,18 +58,27 @@ _KINDS = (
     Kind(("fmod_ret.s",), "btf", True, True),
     Kind(("lsm",), "btf", True, True),
     Kind(("lsm.s",), "btf", True, True),
+    Kind(("lsm_cgroup",), "btf", True, True),
     Kind(("iter",), "btf", True, True),
     Kind(("iter.s",), "btf", True, True),
-    Kind(("kprobe",), "kern", True, False),
-    Kind(("kretprobe",), "kern", False, False),
-    Kind(("uprobe",), "user", True, False),
-    Kind(("uprobe.s",), "user", True, False),
-    Kind(("uretprobe",), "user", False, False),
-    Kind(("uretprobe.s",), "user", False, False),
+    Kind(("kprobe", "kprobe.multi"), "kern", True, False),
+    Kind(("kretprobe", "kretprobe.multi"), "kern", False, False),
+    Kind(("kprobe.session",), "kern", True, False),
+    Kind(("ksyscall",), "user", True, False),
+    Kind(("kretsyscall",), "kern", False, False),
+    Kind(("uprobe", "uprobe.multi"), "user", True, False),
+    Kind(("uprobe.s", "uprobe.multi.s"), "user", True, False),
+    Kind(("uretprobe", "uretprobe.multi"), "user", False, False),
+    Kind(("uretprobe.s", "uretprobe.multi.s"), "user", False, False),
+    Kind(("uprobe.session",), "user", True, False),
+    Kind(("uprobe.session.s",), "user", True, False),
+    Kind(("usdt",), "user", False, False),
+    Kind(("usdt.s",), "user", False, False),
     Kind(("perf_event",), "kern", False, False),
     Kind(("syscall",), "kern", False, False, writable=True),
-    _plain("xdp"),
-    _plain("tc", "classifier", "tcx"),
+    Kind(("netfilter",), "btf", True, False),
+    _plain("xdp", "xdp.frags"),
+    _plain("tc", "classifier", "tcx", "netkit"),
     _plain("action"),
     _plain("socket"),
     _plain("cgroup_skb"),
@@ -81,18 +91,28 @@ _KINDS = (
     _plain("lwt_in"),
     _plain("lwt_out"),
     _plain("lwt_xmit"),
+    _plain("lwt_seg6local"),
+    _plain("flow_dissector"),
+    _plain("lirc_mode2", writable=False),
 )
 KINDS = {prefix: kind for kind in _KINDS for prefix in kind.prefixes}
 # Kinds whose context is the registers at a function's start, or at its return.
-AT_ENTRY = frozenset(("kprobe", "uprobe", "uprobe.s"))
-AT_RETURN = frozenset(("kretprobe", "uretprobe", "uretprobe.s"))
+# A session's program runs at both; a usdt's gets its arguments from other places than a call's.
+_SESSIONS = ("kprobe.session", "uprobe.session", "uprobe.session.s")
+AT_ENTRY = frozenset(("kprobe", "ksyscall", "uprobe", "uprobe.s", *_SESSIONS))
+AT_RETURN = frozenset(("kretprobe", "kretsyscall", "uretprobe", "uretprobe.s", *_SESSIONS))
+WITH_REGISTERS = AT_ENTRY | AT_RETURN | {"usdt", "usdt.s"}
 
 
 def kind_of(section: str) -> Kind:
     """The kind of program that a section name stands for. Raises CompileError for an unknown one."""
-    kind = KINDS.get(section.split("/")[0])
+    kind = KINDS.get(section.lstrip("?").split("/")[0])
     if kind is None:
         raise CompileError(f"section {section!r}: unknown program kind (known: {', '.join(k.name for k in _KINDS)})")
+    try:
+        parse_section(section)
+    except ObjectError as error:
+        raise CompileError(str(error)) from None
     return kind
 
 
@@ -223,28 +243,46 @@ lsm = _on_function("lsm", "A security hook: its arguments; the result 0 or a neg
 bpf_iter = _on_function("iter", "Called for each object of a kind (``task``), then with None (5.8).")
 
 
-def kprobe(function: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
-    """At a kernel function's start; up to 6 arguments as parameters or by ``ctx.arg(n)``, counted from 0 (4.1)."""
-    return hook(f"kprobe/{function}", name=name)
+def kprobe(function: str, *, multi: bool = False, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """At a kernel function's start; up to 6 arguments as parameters or by ``ctx.arg(n)``, counted from 0 (4.1).
+
+    With ``multi`` at all functions that the pattern ``function`` matches (5.18).
+    """
+    return hook(f"kprobe{'.multi' if multi else ''}/{function}", name=name)
 
 
-def kretprobe(function: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
-    """When a kernel function returns; ``ctx.ret`` is its result (4.1)."""
-    return hook(f"kretprobe/{function}", name=name)
+def kretprobe(function: str, *, multi: bool = False, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """When a kernel function returns; ``ctx.ret`` is its result (4.1; ``multi`` 5.18)."""
+    return hook(f"kretprobe{'.multi' if multi else ''}/{function}", name=name)
+
+
+def ksyscall(call: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """At the start of a system call's own function (``openat``): its arguments, pointers being the process's (4.17)."""
+    return hook(f"ksyscall/{call}", name=name)
+
+
+def kretsyscall(call: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """When a system call's own function returns; ``ctx.ret`` is its result (4.17)."""
+    return hook(f"kretsyscall/{call}", name=name)
 
 
 def uprobe(
-    binary: str, symbol: str, *, sleepable: bool = False, name: str | None = None
+    binary: str, symbol: str, *, sleepable: bool = False, multi: bool = False, name: str | None = None
 ) -> Callable[[FunctionType], Program]:
-    """At the start of a function in a program or library; as kprobe, pointers being the process's (4.3)."""
-    return hook(f"uprobe{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
+    """At the start of a function in a program or library; as kprobe, pointers being the process's (4.3; multi 6.6)."""
+    return hook(f"uprobe{'.multi' if multi else ''}{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
 
 
 def uretprobe(
-    binary: str, symbol: str, *, sleepable: bool = False, name: str | None = None
+    binary: str, symbol: str, *, sleepable: bool = False, multi: bool = False, name: str | None = None
 ) -> Callable[[FunctionType], Program]:
-    """When a function in a program or library returns; ``ctx.ret`` is its result (4.3)."""
-    return hook(f"uretprobe{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
+    """When a function in a program or library returns; ``ctx.ret`` is its result (4.3; multi 6.6)."""
+    return hook(f"uretprobe{'.multi' if multi else ''}{'.s' if sleepable else ''}/{binary}:{symbol}", name=name)
+
+
+def sk_skb(which: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
+    """On data that arrives at a SockMap's sockets: ``verdict`` (5.13), ``stream_verdict``, ``stream_parser`` (4.14)."""
+    return hook(f"sk_skb/{which}", name=name)
 
 
 def cgroup(which: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
@@ -270,6 +308,11 @@ def _bare(section: str, doc: str) -> Callable[..., Any]:
 xdp = _bare("xdp", "On every packet that a network device receives, before the kernel's stack (4.8).")
 tc = _bare("tc", "Traffic control: on packets that come or go through a qdisc (4.1).")
 socket_filter = _bare("socket", "On packets that reach a socket; the result says how many bytes to keep (3.19).")
+syscall = _bare("syscall", "Run by user space with BPF_PROG_TEST_RUN; may sleep and make bpf() calls (5.14).")
+netfilter = _bare(
+    "netfilter", "On packets at a netfilter hook: ``state`` and ``skb``; returns NF_DROP or NF_ACCEPT (6.4)."
+)
+flow_dissector = _bare("flow_dissector", "In place of the kernel's own dissection of packets' headers (4.20).")
 perf_event = _bare("perf_event", "When a perf event counts over, as for sampling (4.9).")
 sockops = _bare("sockops", "On a TCP connection's events (4.13).")
 sk_lookup = _bare("sk_lookup", "Choose the socket for an incoming connection (5.9).")
@@ -351,4 +394,6 @@ CONSTANTS: dict[str, Any] = {
     "TC_ACT_REDIRECT": 7,
     "SK_DROP": 0,
     "SK_PASS": 1,
+    "NF_DROP": 0,
+    "NF_ACCEPT": 1,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
+import errno
 import os
 import shutil
 import struct
@@ -10,13 +13,14 @@ import subprocess
 import pytest
 from lang_harness import World, lower, object_of
 
-from pybpf import abi, sections
-from pybpf.errors import CompileError
+from pybpf import abi
+from pybpf.errors import CompileError, LoadError, VerifierError
 from pybpf.lang import ir
 from pybpf.lang.contexts import CONTEXTS
 from pybpf.lang.types import ArrayType
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
+from pybpf.sections import parse_section
 
 PACKETS = """
 class Eth(Struct, packed=True):
@@ -165,6 +169,27 @@ def test_registers_of_both_machines(tmp_path, kind, params, value, expected):
     assert w.run() == expected
 
 
+def test_arguments_of_system_calls(tmp_path):
+    """They are in the process's registers, to which the probed function gets a pointer; the fourth is in r10."""
+    text = "@ksyscall('x')\ndef f(ctx, a: u64, b: u64, c: u64, d: u64):\n    return d * 256 + ctx.arg(0)\n"
+    regs, offsets = 0x6000_0000, {"0:7": 112, "0:10": 56}
+    inner = bytearray(200)
+    struct.pack_into("<Q", inner, 112, 0x11)
+    struct.pack_into("<Q", inner, 56, 0x44)
+    outer = bytearray(200)
+    struct.pack_into("<Q", outer, 112, regs)
+    w = World(lower(tmp_path, text), bytes(outer), lambda ref: 0 if ref.kind == 2 else offsets[ref.access])
+    w.readable[regs] = bytes(inner)
+    assert w.run() == 0x4411
+    w = World(
+        lower(tmp_path, text),
+        struct.pack("<31Q", regs, *[0] * 30),
+        lambda ref: 1 if ref.kind == 2 else 8 * int(ref.access.split(":")[2]),
+    )
+    w.readable[regs] = struct.pack("<31Q", 0x11, 0x22, 0x33, 0x44, *[0] * 27)
+    assert w.run() == 0x4411
+
+
 def test_user_pointers_of_uprobes(tmp_path):
     text = "class P(Struct):\n    a: u32\n    q: Ptr[P]\n"
     text += "@uprobe('/lib/x', 'y')\ndef f(ctx, p: Ptr[P]):\n    return p.q.a\n"
@@ -212,35 +237,112 @@ def test_sections(tmp_path, decorator):
     assert lower(tmp_path, f"@{decorator}\ndef f(ctx):\n    return 0\n").functions[0].section == SECTIONS[decorator]
 
 
-# Section, program type and attach type that the loader's table may not know, and a body.
-LOADABLE = [
-    ("cgroup('sock_create')", 9, 2, "return ctx.family == 2 or ctx.mark == get_current_uid_gid()"),
-    ("cgroup('connect4')", 18, 10, "ctx.user_port = 80\nreturn ctx.user_ip4 != 1"),
-    ("cgroup('skb/ingress')", 8, 0, "sk = ctx.sk\nif not sk:\n    return 1\nreturn sk.family == 10"),
-    ("cgroup('dev')", 15, 6, "return ctx.major == 1 and ctx.minor == 3"),
-    ("cgroup('sysctl')", 23, 18, "return not ctx.write"),
-    ("cgroup('getsockopt')", 25, 21, "p = ctx.ptr(u32)\nif p:\n    return p[0] > ctx.optname\nreturn 1"),
-    ("sockops", 13, 3, "return ctx.op + ctx.args[1] + ctx.family > ctx.bytes_acked"),
-    ("sk_lookup", 30, 36, "return SK_PASS if ctx.local_port == 80 and ctx.remote_port != 1 else SK_DROP"),
-    ("socket_filter", 1, 0, "return ctx.len if ctx.protocol else 0"),
-    ("kprobe('do_unlinkat')", 2, 0, "return ctx.arg(1) + ctx.arg(5)"),
-    ("kretprobe('do_unlinkat')", 2, 0, "return ctx.ret"),
-    ("uprobe('/bin/sh', 'main')", 2, 0, "p = user(u64, ctx.arg(1))\nreturn p[0]"),
-    ("perf_event", 7, 0, "return ctx.sample_period + ctx.addr"),
-    ("xdp", 6, 0, "return XDP_PASS if ctx.ingress_ifindex else XDP_DROP"),
-    ("tc", 3, 0, "return ctx.cb[2] + ctx.tstamp + ctx.gso_size + ctx.wire_len"),
-]
+# Every kind of program that has a decorator: what libbpf must take it for, and a body that uses its context.
+BODIES = {
+    "tracepoint('syscalls:sys_enter_openat')": "return ctx.args[1] == 0",
+    "raw_tp('sys_enter')": "return ctx.args[1] > 5",
+    "tp_btf('sys_enter')": "return ctx.args[1] > 5",
+    "cgroup('sock_create')": "return ctx.family == 2 or ctx.mark == get_current_uid_gid()",
+    "cgroup('sock_release')": "return 1 + 0 * ctx.family",
+    "cgroup('post_bind4')": "return ctx.src_ip4 != 1",
+    "cgroup('connect4')": "ctx.user_port = 80\nreturn ctx.user_ip4 != 1",
+    "cgroup('bind6')": "return ctx.user_ip6[0] != 1",
+    "cgroup('sendmsg4')": "return ctx.msg_src_ip4 != 1",
+    "cgroup('recvmsg6')": "return 1 + 0 * ctx.user_port",
+    "cgroup('getpeername4')": "return 1 + 0 * ctx.user_port",
+    "cgroup('skb/ingress')": "sk = ctx.sk\nif not sk:\n    return 1\nreturn sk.family == 10",
+    "cgroup('skb/egress')": "return ctx.len > 20",
+    "cgroup('dev')": "return ctx.major == 1 and ctx.minor == 3",
+    "cgroup('sysctl')": "return not ctx.write",
+    "cgroup('getsockopt')": "p = ctx.ptr(u32)\nif p:\n    return p[0] > ctx.optname\nreturn 1",
+    "cgroup('setsockopt')": "return ctx.level == 1",
+    "sockops": "return ctx.op + ctx.args[1] + ctx.family > ctx.bytes_acked",
+    "sk_lookup": "return SK_PASS if ctx.local_port == 80 and ctx.remote_port != 1 else SK_DROP",
+    "sk_msg": "p = ctx.ptr(u32)\nif p and p[0] == 7:\n    return SK_DROP\nreturn SK_PASS",
+    "sk_reuseport": "return SK_PASS if ctx.hash & 1 else SK_DROP",
+    "sk_skb('verdict')": "return SK_PASS if ctx.len else SK_DROP",
+    "sk_skb('stream_parser')": "return ctx.len",
+    "sk_skb('stream_verdict')": "return SK_DROP if ctx.remote_port else SK_PASS",
+    "socket_filter": "return ctx.len if ctx.protocol else 0",
+    "kprobe('do_unlinkat')": "return ctx.arg(1) + ctx.arg(5)",
+    "kprobe('do_unlink*', multi=True)": "return ctx.arg(1) + ctx.arg(5)",
+    "kretprobe('do_unlinkat')": "return ctx.ret",
+    "ksyscall('unlinkat')": "return ctx.arg(3)",
+    "kretsyscall('unlinkat')": "return ctx.ret",
+    "uprobe('/bin/sh', 'main')": "p = user(u64, ctx.arg(1))\nreturn p[0]",
+    "uprobe('/bin/sh', 'main', sleepable=True)": "p = user(u64, ctx.arg(1))\nreturn p[0]",
+    "uprobe('/bin/sh', 'm*', multi=True)": "return ctx.arg(1)",
+    "uretprobe('/bin/sh', 'main')": "return ctx.ret",
+    "perf_event": "return ctx.sample_period + ctx.addr",
+    "syscall": "return 7",
+    "fentry('do_unlinkat')": "return ctx_arg",
+    "fexit('do_unlinkat')": "return ctx_arg",
+    "fmod_ret('bpf_modify_return_test')": "return 0",
+    "lsm('file_open')": "return 0",
+    "lsm('bprm_committed_creds', sleepable=True)": "return 0",
+    "bpf_iter('task')": "return 0",
+    "xdp": "return XDP_PASS if ctx.ingress_ifindex else XDP_DROP",
+    "hook('xdp.frags')": "return XDP_PASS if ctx.ptr(u32) else XDP_DROP",
+    "tc": "return ctx.cb[2] + ctx.tstamp + ctx.gso_size + ctx.wire_len",
+    "hook('tcx/ingress')": "return ctx.mark",
+    "hook('netkit/peer')": "return ctx.mark",
+    "hook('lwt_in')": "return ctx.mark",
+    "hook('lwt_seg6local')": "return ctx.len",
+    "hook('raw_tp.w/sys_enter')": "return ctx.args[1] > 5",
+    "flow_dissector": "return ctx.data_end > ctx.data",
+    "netfilter": "return NF_ACCEPT",
+    "hook('lirc_mode2')": "return 0",
+}
+# What may be refused here: by a kernel built without it, or locked down.
+REFUSALS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, abi.ENOTSUPP}
+
+
+def program_text(decorator: str) -> str:
+    body = BODIES[decorator]
+    argument = ""
+    if "ctx_arg" in body:
+        argument, body = ", fd: i32", body.replace("ctx_arg", "fd + 0")
+    elif decorator.startswith("tp_btf"):
+        argument, body = ", regs: Ptr[pt_regs], nr: i64", "return nr + regs.orig_ax"
+    lines = "\n".join("    " + line for line in body.splitlines())
+    return f"from pybpf.ktypes import pt_regs\n@{decorator}\ndef f(ctx{argument}):\n{lines}\n"
 
 
 @pytest.mark.native
-@pytest.mark.parametrize(("decorator", "type", "attach", "body"), LOADABLE, ids=[row[0] for row in LOADABLE])
-def test_the_verifier_takes_them(tmp_path, monkeypatch, decorator, type, attach, body):
-    lines = "\n".join("    " + line for line in body.splitlines())
-    data = object_of(tmp_path, f"@{decorator}\ndef f(ctx):\n{lines}\n")
-    spec = read_object(data)
-    first = spec.programs["f"].section.partition("/")[0]
-    monkeypatch.setitem(sections._TABLE, first, (first, type, attach, 0, None))
-    Collection(spec, ("f",)).close()
+@pytest.mark.parametrize("decorator", BODIES)
+def test_the_verifier_takes_them(tmp_path, decorator):
+    spec = read_object(object_of(tmp_path, program_text(decorator)))
+    try:
+        Collection(spec, ("f",)).close()
+    except LoadError as error:
+        # A kernel may lack the type, the attach type or the hook, or forbid tracing: never the code.
+        if isinstance(error, VerifierError) or error.errno not in REFUSALS:
+            raise
+        pytest.skip(f"this kernel refuses {spec.programs['f'].section}: {error}")
+
+
+@pytest.mark.parametrize("decorator", BODIES)
+def test_libbpf_sees_the_same(tmp_path, decorator):
+    """Type and expected attach type that libbpf derives from the object's section."""
+    path = ctypes.util.find_library("bpf")
+    if path is None:
+        pytest.skip("libbpf.so is not installed")
+    data = object_of(tmp_path, program_text(decorator))
+    section = parse_section(read_object(data).programs["f"].section)
+    lib = ctypes.CDLL(path)
+    lib.libbpf_set_print(None)
+    for name in ("bpf_object__open_mem", "bpf_object__next_program"):
+        getattr(lib, name).restype = ctypes.c_void_p
+    opened = lib.bpf_object__open_mem(data, ctypes.c_size_t(len(data)), None)
+    assert opened
+    try:
+        program = ctypes.c_void_p(lib.bpf_object__next_program(ctypes.c_void_p(opened), None))
+        if not lib.bpf_program__type(program):
+            pytest.skip(f"this libbpf does not know section {section.name}")
+        assert lib.bpf_program__type(program) == section.type
+        assert lib.bpf_program__expected_attach_type(program) == section.attach_type
+    finally:
+        lib.bpf_object__close(ctypes.c_void_p(opened))
 
 
 RELOCATED = """
