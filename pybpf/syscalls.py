@@ -66,7 +66,8 @@ def set_hook(hook: Callable[..., int | None] | None) -> None:
     """Put ``hook`` before the kernel (a fake for tests), or take it away with None.
 
     It is called as ``hook("bpf", command, attr)`` with ``attr`` the bytearray
-    that the kernel would get, or ``hook("perf_event_open", attr, pid, cpu, group, flags)``.
+    that the kernel would get (and ``common`` as fourth argument if there is one), or
+    ``hook("perf_event_open", attr, pid, cpu, group, flags)``.
     It returns the result, ``-errno``, or None to let the real kernel do it.
     """
     global _hook
@@ -118,13 +119,19 @@ def _resolve() -> Callable[..., int]:
     return _raw
 
 
-def bpf(command: int, attr: bytearray) -> int:
-    """bpf(2): the result, or ``-errno``. ``attr`` is updated in place with the kernel's answers."""
+def bpf(command: int, attr: bytearray, common: bytearray | None = None) -> int:
+    """bpf(2): the result, or ``-errno``. ``attr`` is updated in place with the kernel's answers.
+
+    ``common`` is a bpf_common_attr, for a command with abi.COMMON_ATTRS (7.2).
+    """
     if _hook is not None:
-        answer = _hook("bpf", command, attr)
+        answer = _hook("bpf", command, attr) if common is None else _hook("bpf", command, attr, common)
         if answer is not None:
             return answer
-    return (_raw or _resolve())(_numbers["bpf"], command, address(attr), len(attr))
+    call = _raw or _resolve()
+    if common is None:
+        return call(_numbers["bpf"], command, address(attr), len(attr))
+    return call(_numbers["bpf"], command, address(attr), len(attr), address(common), len(common))
 
 
 def perf_event_open(attr: bytearray, pid: int, cpu: int, group: int, flags: int) -> int:

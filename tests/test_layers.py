@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("btf",),
     ("pybpf.errors",),
-    ("pybpf.asm", "pybpf.kernel", "pybpf.abi", "pybpf.native", "pybpf.privilege", "pybpf.syscalls"),
+    (
+        *("pybpf.asm", "pybpf.kernel", "pybpf.abi", "pybpf.native", "pybpf.privilege", "pybpf.syscalls"),
+        *("pybpf.attrs", "pybpf.uapi", "pybpf.commands"),
+    ),
     (
         *("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier"),
         *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs"),
