@@ -71,6 +71,7 @@ __all__ = [
 # Helper number in a poisoned instruction; the verifier says "invalid func unknown#195896080".
 POISON_HELPER = 0xBAD2310
 
+_WORK = 1000  # types and members that one more relocation may look at, see core_match.Work
 _U64 = 0xFFFFFFFFFFFFFFFF
 _MAX_OFFSET = 0x7FFF
 
@@ -165,6 +166,7 @@ class Relocator:
         if found is None:
             if len(self._resolved) >= 4096:
                 self._resolved.clear()
+            self._reader.allow(_WORK)
             found = self._resolved[key] = self._resolve(type_id, access, kind)
         return found
 

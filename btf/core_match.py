@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from btf.reader import Btf
 
 _MAX_DEPTH = 32
-_MAX_WORK = 500_000
+_MAX_WORK = 100_000
 
 
 def kinds_compat(local: int, target: int) -> bool:
@@ -41,7 +41,8 @@ class Work:
     """What all relocations of an object may cost together, in types and members looked at.
 
     Only malformed or hostile BTF gets near the limit: structs that contain
-    each other in a few hundred bytes can describe a tree of 2**32 members.
+    each other in a few hundred bytes can describe a tree of 2**32 members. The
+    limit stands for about a second.
     """
 
     __slots__ = ("_left",)

@@ -135,6 +135,13 @@ class SpecReader:
         self._local = local
         self._work = Work()
         self._members: dict[tuple[Btf, int], Members] = {}
+        # Composites that lack a member, with the levels looked through: anonymous
+        # members that share types would otherwise be searched once for each path.
+        self._lacking: dict[tuple[Btf, int, str], int] = {}
+
+    def allow(self, units: int) -> None:
+        """Let all that is still to come cost so much more."""
+        self._work.spend(-units)
 
     def members(self, btf: Btf, id: int) -> Members:
         found = self._members.get((btf, id))
@@ -261,9 +268,12 @@ class SpecReader:
         id = btf.resolve(id)
         if btf.kind(id) not in COMPOSITES:
             return _ABSENT
+        levels = self._lacking.get((btf, id, member[0]), 0)
         members = self.members(btf, id)
-        if members.rows and len(spec.raw) >= _MAX_SPEC:
+        if members.rows and len(spec.raw) + max(levels - 1, 0) >= _MAX_SPEC:
             raise CoreError(f"{btf.label(spec.root)} is nested too deep")
+        if levels:
+            return _ABSENT
         here = members.by_name.get(member[0], -1)
         for index in members.anonymous:
             if 0 <= here < index:
@@ -276,7 +286,11 @@ class SpecReader:
                 return found
             spec.raw.pop()
             spec.bit_offset -= offset
+            levels = max(levels, self._lacking.get((btf, btf.resolve(type), member[0]), 0))
         if here < 0:
+            if len(self._lacking) >= 4096:
+                self._lacking.clear()
+            self._lacking[btf, id, member[0]] = levels + 1 if members.rows else 0
             return _ABSENT
         row = members.rows[here]
         spec.step(id, here, row)
