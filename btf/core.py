@@ -3,7 +3,11 @@
 The rules are libbpf's (relo_core.c), so that an object means the same to both
 loaders: which target types are candidates, when they match, what is computed,
 and that an instruction whose field does not exist is *poisoned*, replaced by a
-call that the verifier removes if it is dead and otherwise refuses.
+call that the verifier removes if it is dead and otherwise refuses. Where libbpf
+goes wrong silently it is not followed: a value that does not fit into the 32
+bits of an ALU instruction is an error here and cut short there, and a negative
+number in an access string is none. Whether a load may change its size is decided
+by an array's element, as in libbpf since 1.6 and the kernel since 6.15.
 """
 
 from __future__ import annotations
@@ -72,6 +76,7 @@ __all__ = [
 POISON_HELPER = 0xBAD2310
 
 _WORK = 1000  # types and members that one more relocation may look at, see core_match.Work
+_U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
 _MAX_OFFSET = 0x7FFF
 
@@ -304,9 +309,10 @@ def _field_value(spec: Spec, big: bool) -> tuple[int, int, int, bool]:
     if kind == FIELD_SIGNED:
         return _is_signed(btf, type), 0, 0, True
     if kind == FIELD_RSHIFT_U64:
-        return (64 - bits) & _U64, 0, 0, True
+        return (64 - bits) & _U32, 0, 0, True
+    # Of fields wider than 64 bits the shifts make no sense; libbpf computes them in 32 bits.
     shift = (8 - size) * 8 + (offset - start * 8) if big else 64 - (offset + bits - start * 8)
-    return shift & _U64, 0, 0, not bitfield
+    return shift & _U32, 0, 0, not bitfield
 
 
 def _bitfield_place(offset: int, bits: int, size: int) -> tuple[int, int]:
