@@ -25,11 +25,12 @@ def make_archive(out: Path) -> Path:
 
 
 def stage(folder: Path, archive: Path | None, tests: bool) -> None:
-    """Fill /project: bfer.pyz, inside.py, and with ``tests`` the tree as /project/tree."""
+    """Fill /project: bfer.pyz, inside.py, the checks as tests/guests, and with ``tests`` the tree as /project/tree."""
     folder.mkdir()
     if archive is not None:
         shutil.copy(archive, folder / "bfer.pyz")
     shutil.copy(Path(__file__).with_name("inside.py"), folder / "inside.py")
+    _stage_checks(folder / "tests" / "guests")
     if tests:
         for name in _PARTS:
             source = TREE / name
@@ -40,3 +41,17 @@ def stage(folder: Path, archive: Path | None, tests: bool) -> None:
             elif source.exists():
                 shutil.copy(source, target)
         compile_all(folder, folder / "tree")
+
+
+def _stage_checks(folder: Path) -> None:
+    """The checks as byte code, and the objects of their programs."""
+    from pybpf.lang import compile_modules
+
+    here = Path(__file__).parent
+    folder.mkdir(parents=True)
+    for path in (here / "__init__.py", here / "checks.py", *sorted(here.glob("checks_*.py"))):
+        shutil.copy(path, folder / path.name)
+    compile_all(folder.parents[1], folder)
+    for path in sorted(here.glob("programs_*.py")):
+        name = path.with_suffix(".o").name
+        (folder / name).write_bytes(compile_modules([f"tests.guests.{path.stem}"], name))

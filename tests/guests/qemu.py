@@ -47,7 +47,7 @@ ip link set lo up
 hostname guest
 stty -F /dev/{tty} raw -echo
 for module in {modules}; do insmod /mnt/modules/$module.ko || echo "insmod $module failed"; done >/dev/{tty} 2>&1
-export PYTHONPATH=/project/bfer.pyz
+export PYTHONPATH=/project/bfer.pyz:/project BFER_GUEST={name}
 cd /project
 setsid sh /mnt/command </dev/null >/dev/{tty} 2>&1
 printf '\\n{mark} %d\\n' $? >/dev/{tty}
@@ -107,7 +107,7 @@ class Machine:
         loaded = modules(self.kernel.modules, list(wanted))
         for name, data in loaded:
             (disk / "modules" / f"{name}.ko").write_bytes(data)
-        init = _INIT.format(tty=self.tty, mark=mark, modules=" ".join(name for name, _ in loaded))
+        init = _INIT.format(tty=self.tty, mark=mark, name=self.guest.name, modules=" ".join(name for name, _ in loaded))
         (disk / "init").write_text(init)
         (disk / "command").write_text(command + "\n")
         project.stage(disk / "project", archive, tests)
