@@ -30,10 +30,19 @@ def uses(ins: Ins) -> list[int]:
 
 def clone_ins(ins: Ins) -> Ins:
     """A copy of one instruction (jump targets still the same blocks)."""
-    return Ins(
-        ins.op, dst=ins.dst, a=ins.a, b=ins.b, imm=ins.imm, off=ins.off, size=ins.size, ref=ins.ref, args=ins.args,
-        cond=ins.cond, then=ins.then, els=ins.els, loc=ins.loc,
-    )  # fmt: skip
+    # Past __init__, whose keywords cost more than all else here.
+    new = Ins.__new__(Ins)
+    new.op, new.dst, new.a, new.b, new.imm, new.off, new.size = (
+        ins.op,
+        ins.dst,
+        ins.a,
+        ins.b,
+        ins.imm,
+        ins.off,
+        ins.size,
+    )
+    new.ref, new.args, new.cond, new.then, new.els, new.loc = ins.ref, ins.args, ins.cond, ins.then, ins.els, ins.loc
+    return new
 
 
 def clone(func: Function) -> Function:
@@ -68,8 +77,12 @@ def predecessors(func: Function) -> dict[Block, list[Block]]:
     """The blocks that go to each block; one that can go there both ways is listed once."""
     result: dict[Block, list[Block]] = {block: [] for block in func.blocks}
     for block in func.blocks:
-        for target in dict.fromkeys(successors(block)):
-            result[target].append(block)
+        last = block.ins[-1]
+        then, els = last.then, last.els
+        if then is not None:
+            result[then].append(block)
+        if els is not None and els is not then:
+            result[els].append(block)
     return result
 
 
@@ -77,17 +90,19 @@ def postorder(entry: Block) -> list[Block]:
     """Reachable blocks, every block after those it goes to (but for loops)."""
     done: list[Block] = []
     seen = {entry}
-    stack = [(entry, iter(successors(entry)))]
+    stack = [entry]
     while stack:
-        block, children = stack[-1]
-        for child in children:
-            if child not in seen:
-                seen.add(child)
-                stack.append((child, iter(successors(child))))
-                break
-        else:
-            done.append(block)
-            stack.pop()
+        block = stack[-1]
+        last = block.ins[-1]
+        child = last.then
+        if child is None or child in seen:
+            child = last.els
+            if child is None or child in seen:
+                done.append(block)
+                stack.pop()
+                continue
+        seen.add(child)
+        stack.append(child)
     return done
 
 
@@ -153,38 +168,46 @@ def _destination(block: Block) -> Block:
 
 
 class Liveness:
-    """Live virtual registers as bit sets: at each block's start and end."""
+    """Live virtual registers as bit sets: at each block's start and end; ``bits`` has every register's bit."""
 
     def __init__(self, func: Function) -> None:
         self.at_start: dict[Block, int] = {}
         self.at_end: dict[Block, int] = {}
+        at_start, at_end = self.at_start, self.at_end
         reads: dict[Block, int] = {}
-        writes: dict[Block, int] = {}
+        passed: dict[Block, int] = {}  # what a block leaves alone
+        bits = self.bits = [1 << vreg for vreg in range(len(func.vregs))]
         for block in func.blocks:
             read = written = 0
             for ins in reversed(block.ins):
-                if ins.dst is not None:
-                    bit = 1 << ins.dst
-                    written |= bit
-                    read &= ~bit
-                for vreg in uses(ins):
-                    read |= 1 << vreg
-            reads[block], writes[block] = read, written
-            self.at_start[block] = read
-            self.at_end[block] = 0
-        order = [block for block in postorder(func.blocks[0]) if block in reads]
+                dst, a, b = ins.dst, ins.a, ins.b
+                if dst is not None:
+                    written |= bits[dst]
+                    read &= ~bits[dst]
+                if type(a) is int:
+                    read |= bits[a]
+                if type(b) is int:
+                    read |= bits[b]
+                if ins.args:
+                    for arg in ins.args:
+                        if type(arg) is int:
+                            read |= bits[arg]
+            reads[block] = at_start[block] = read
+            passed[block] = ~written
+            at_end[block] = 0
+        order = [(block, successors(block)) for block in postorder(func.blocks[0]) if block in reads]
         changed = True
         while changed:
             changed = False
-            for block in order:
+            for block, targets in order:
                 out = 0
-                for target in successors(block):
-                    out |= self.at_start[target]
-                if out != self.at_end[block]:
-                    self.at_end[block] = out
-                    start = reads[block] | out & ~writes[block]
-                    if start != self.at_start[block]:
-                        self.at_start[block] = start
+                for target in targets:
+                    out |= at_start[target]
+                if out != at_end[block]:
+                    at_end[block] = out
+                    start = reads[block] | out & passed[block]
+                    if start != at_start[block]:
+                        at_start[block] = start
                         changed = True
 
 

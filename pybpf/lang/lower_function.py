@@ -9,6 +9,7 @@ from pybpf.lang.contexts import known_context
 from pybpf.lang.lower_loops import Loops
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, Int, Pointer, Value, Var, Void
 from pybpf.lang.surface import AT_ENTRY, WITH_REGISTERS
+from pybpf.lang.syntax import nodes
 from pybpf.lang.types import PtrType, Scalar, StructType, Type, array_of, u64
 
 
@@ -28,7 +29,7 @@ class Lowering(Loops):
         self._enter(params[0].arg, Pointer(layout, CTX, context, 0, False, 8), params[0])
         if len(params) > 1 and not self.kind.arguments:
             raise self.error(params[1], f"a {self.kind.name} program has no arguments besides the context")
-        used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        used = {name.id for name in nodes(node.body) if isinstance(name, ast.Name)} if len(params) > 1 else frozenset()
         for index, param in enumerate(params[1:]):
             if param.annotation is None:
                 raise self.error(param, f"argument {param.arg!r} needs a type: {param.arg}: Ptr[T] or i64")

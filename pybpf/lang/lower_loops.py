@@ -25,6 +25,7 @@ from pybpf.lang.operand import (
 )
 from pybpf.lang.source import assigned_names
 from pybpf.lang.surface import INTRINSICS, Inline
+from pybpf.lang.syntax import nodes
 from pybpf.lang.types import Scalar, i64, u32, u64
 
 MAX_UNROLL = 1024
@@ -205,8 +206,8 @@ class Loops(Statements):
             return False
         name, limit = compare.left.id, compare.comparators[0]
         changed = assigned_names(node.body)
-        if any(isinstance(part, ast.Call) for part in ast.walk(limit)) or changed & {
-            part.id for part in ast.walk(limit) if isinstance(part, ast.Name)
+        if any(isinstance(part, ast.Call) for part in nodes([limit])) or changed & {
+            part.id for part in nodes([limit]) if isinstance(part, ast.Name)
         }:
             return False
         if not (isinstance(limit, ast.Constant) or int_constant(self.expr(limit)) is not None):
@@ -216,7 +217,7 @@ class Loops(Statements):
             return False
         steps: list[tuple[int, ast.stmt]] = []
         for index, statement in enumerate(node.body):
-            if any(isinstance(part, ast.Continue) for part in ast.walk(statement)) and not steps:
+            if any(isinstance(part, ast.Continue) for part in nodes([statement])) and not steps:
                 return False
             if name in assigned_names([statement]):
                 steps.append((index, statement))

@@ -28,6 +28,7 @@ from pybpf.lang.operand import (
     int_constant,
     sign_of,
 )
+from pybpf.lang.syntax import nodes
 from pybpf.lang.types import PtrType, Scalar, StructMeta, StructType, bool_, i64, u64
 
 
@@ -100,7 +101,7 @@ class Statements(Contexts):
                 and isinstance(var.value, Int)
             ):
                 return self.load(value, node, var.value.type)
-        elif not any(isinstance(part, ast.Call) for part in ast.walk(target)):
+        elif not any(isinstance(part, ast.Call) for part in nodes([target])):
             return value  # finding the target changes nothing, so storing may read the value
         return self.rvalue(value, node)
 

@@ -14,7 +14,10 @@ from types import FunctionType
 
 from pybpf.errors import CompileError
 from pybpf.lang.diagnostics import SourceFile, error_at
-from pybpf.lang.syntax import check_body
+from pybpf.lang.syntax import check_body, nodes
+
+# The fields by which a statement, or a part of one, holds statements.
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 class Routine:
@@ -76,15 +79,26 @@ class Sources:
             except SyntaxError as error:
                 raise CompileError(f"{path}:{error.lineno}:{error.offset}: {error.msg}") from None
             functions = {}
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef):
-                    # Code objects start at the first decorator.
-                    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                    if (first, node.name) in functions:
-                        raise error_at(source, node, f"two functions {node.name!r} start on one line")
-                    functions[first, node.name] = node
+            for node in _functions(tree):
+                # Code objects start at the first decorator.
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                if (first, node.name) in functions:
+                    raise error_at(source, node, f"two functions {node.name!r} start on one line")
+                functions[first, node.name] = node
             found = self._files[path] = (source, functions)
         return found
+
+
+def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """All function definitions. Statements only are looked at, which are a tenth of the nodes."""
+    found = []
+    work: list[ast.AST] = [tree]
+    for node in work:
+        if isinstance(node, ast.FunctionDef):
+            found.append(node)
+        for field in _BLOCKS:
+            work += getattr(node, field, ())
+    return found
 
 
 def _read(path: str, module: str) -> str:
@@ -113,10 +127,5 @@ def _label(path: str, module: str) -> str:
 
 
 def assigned_names(body: list[ast.stmt]) -> frozenset[str]:
-    """Names that the statements assign."""
-    names = set()
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-    return frozenset(names)
+    """Names that the statements, which check_body() has seen, assign."""
+    return frozenset([node.id for node in nodes(body) if type(node) is ast.Name and type(node.ctx) is ast.Store])

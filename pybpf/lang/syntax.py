@@ -7,18 +7,42 @@ fields that the compiler handles, also in code that turns out to be dead.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 
 from pybpf.lang.diagnostics import SourceFile, error_at
 
-# Nodes that are understood. Fields of these that must be empty are checked below.
-_STATEMENTS = (
-    ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.If, ast.For, ast.While, ast.With,
-    ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.Delete,
-)  # fmt: skip
-_EXPRESSIONS = (
-    ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare, ast.Call, ast.Constant,
-    ast.Attribute, ast.Subscript, ast.Name, ast.Tuple, ast.Slice, ast.NamedExpr,
-)  # fmt: skip
+# Nodes that are understood, with the fields that hold further nodes. What of these must be empty is checked below.
+_STATEMENTS: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.Return: ("value",),
+    ast.Assign: ("targets", "value"),
+    ast.AugAssign: ("target", "value"),
+    ast.AnnAssign: ("target", "annotation", "value"),
+    ast.If: ("test", "body", "orelse"),
+    ast.For: ("target", "iter", "body", "orelse"),
+    ast.While: ("test", "body", "orelse"),
+    ast.With: ("items", "body"),
+    ast.Expr: ("value",),
+    ast.Pass: (),
+    ast.Break: (),
+    ast.Continue: (),
+    ast.Delete: ("targets",),
+}
+_EXPRESSIONS: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.BoolOp: ("values",),
+    ast.BinOp: ("left", "right"),
+    ast.UnaryOp: ("operand",),
+    ast.IfExp: ("test", "body", "orelse"),
+    ast.Compare: ("left", "comparators"),
+    ast.Call: ("func", "args", "keywords"),
+    ast.Constant: (),
+    ast.Attribute: ("value",),
+    ast.Subscript: ("value", "slice"),
+    ast.Name: (),
+    ast.Tuple: ("elts",),
+    ast.Slice: ("lower", "upper", "step"),
+    ast.NamedExpr: ("target", "value"),
+}
+_FIELDS = {**_STATEMENTS, **_EXPRESSIONS, ast.withitem: ("context_expr", "optional_vars"), ast.keyword: ("value",)}
 
 _HINTS: dict[type, str] = {
     ast.AsyncFor: "'async' is not part of the language",
@@ -49,6 +73,19 @@ _HINTS: dict[type, str] = {
 }
 
 
+def nodes(body: Iterable[ast.AST]) -> list[ast.AST]:
+    """The given nodes and all below them, operators and contexts apart, of code that check_body() has accepted."""
+    found = list(body)
+    for node in found:
+        for field in _FIELDS[type(node)]:
+            child = getattr(node, field)
+            if type(child) is list:
+                found += child
+            elif child is not None:
+                found.append(child)
+    return found
+
+
 def check_body(source: SourceFile, function: ast.FunctionDef) -> None:
     """Raise CompileError for the first thing in ``function`` that the language does not know."""
     args = function.args
@@ -66,7 +103,7 @@ def check_body(source: SourceFile, function: ast.FunctionDef) -> None:
 
 
 def _statement(source: SourceFile, node: ast.stmt) -> None:
-    if not isinstance(node, _STATEMENTS):
+    if type(node) not in _STATEMENTS:
         raise error_at(source, node, _hint(node))
     if isinstance(node, ast.For):
         if node.orelse:
@@ -108,9 +145,7 @@ def _statement(source: SourceFile, node: ast.stmt) -> None:
                 raise error_at(source, target, "only an entry of a map can be deleted: del m[k]")
             _expression(source, target)
     else:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.expr):
-                _expression(source, child)
+        _children(source, node, _STATEMENTS[type(node)])
 
 
 def _block(source: SourceFile, body: list[ast.stmt]) -> None:
@@ -129,7 +164,8 @@ def _target(source: SourceFile, node: ast.expr) -> None:
 
 
 def _expression(source: SourceFile, node: ast.expr) -> None:
-    if not isinstance(node, _EXPRESSIONS):
+    fields = _EXPRESSIONS.get(type(node))
+    if fields is None:
         raise error_at(source, node, _hint(node))
     if isinstance(node, ast.Constant):
         if isinstance(node.value, (float, complex)) or node.value is Ellipsis:
@@ -143,8 +179,16 @@ def _expression(source: SourceFile, node: ast.expr) -> None:
         for argument in (node.func, *node.args):
             _expression(source, argument)
         return
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr):
+    _children(source, node, fields)
+
+
+def _children(source: SourceFile, node: ast.AST, fields: tuple[str, ...]) -> None:
+    for field in fields:
+        child = getattr(node, field)
+        if type(child) is list:
+            for element in child:
+                _expression(source, element)
+        elif child is not None:
             _expression(source, child)
 
 

@@ -32,13 +32,19 @@ def only_definitions(func: Function) -> dict[int, Ins]:
     Every read is dominated by it (reads of unwritten registers are refused), so
     such a register may be reasoned about as if the code were in SSA form.
     """
-    counts = definitions(func)
-    return {
-        ins.dst: ins
-        for block in func.blocks
-        for ins in block.ins
-        if ins.dst is not None and counts[ins.dst] == 1
-    }  # fmt: skip
+    found: dict[int, Ins] = {}
+    several: set[int] = set()
+    for block in func.blocks:
+        for ins in block.ins:
+            dst = ins.dst
+            if dst is not None:
+                if dst in found:
+                    several.add(dst)
+                else:
+                    found[dst] = ins
+    for vreg in several:
+        del found[vreg]
+    return found
 
 
 def split_webs(func: Function) -> None:
@@ -73,10 +79,14 @@ def split_webs(func: Function) -> None:
             site = parent[site]
         return site
 
-    for block in func.blocks:
-        for _, _, bits in _seen(block, reaching[block], of_vreg, numbers):
-            first = find((bits & -bits).bit_length() - 1)
-            bits &= bits - 1
+    seen = {block: _seen(block, reaching[block], of_vreg, numbers) for block in func.blocks}
+    for found in seen.values():
+        for _, _, bits in found:
+            low = bits & -bits
+            if bits == low:
+                continue
+            first = find(low.bit_length() - 1)
+            bits ^= low
             while bits:
                 low = bits & -bits
                 parent[find(low.bit_length() - 1)] = first
@@ -84,20 +94,27 @@ def split_webs(func: Function) -> None:
                 bits ^= low
     webs: dict[int, int] = {}
     taken: set[int] = set()
+    new: list[int] = []  # the register each write goes to from now on
     for site, vreg in enumerate(sites):
         root = find(site)
         if root not in webs:
             webs[root] = vreg if vreg not in taken else func.vreg(func.vregs[vreg])
             taken.add(vreg)
+        new.append(webs[root])
+    if new == sites:
+        return
     for block in func.blocks:
-        new: dict[int, dict[int, int]] = {}
-        for ins, vreg, bits in _seen(block, reaching[block], of_vreg, numbers):
-            new.setdefault(id(ins), {})[vreg] = webs[find((bits & -bits).bit_length() - 1)]
+        renames: dict[int, tuple[Ins, dict[int, int]]] = {}
+        for ins, vreg, bits in seen[block]:
+            name = new[(bits & -bits).bit_length() - 1]
+            if name != vreg:
+                renames.setdefault(id(ins), (ins, {}))[1][vreg] = name
+        for ins, names in renames.values():
+            _rename_all(ins, names)
         for ins in block.ins:
-            if id(ins) in new:
-                _rename_all(ins, new[id(ins)])
-            if id(ins) in numbers:
-                ins.dst = webs[find(numbers[id(ins)])]
+            number = numbers.get(id(ins))
+            if number is not None:
+                ins.dst = new[number]
 
 
 def _seen(block: Block, reaching: int, of_vreg: dict[int, int], numbers: dict[int, int]) -> list[tuple[Ins, int, int]]:
@@ -105,13 +122,17 @@ def _seen(block: Block, reaching: int, of_vreg: dict[int, int], numbers: dict[in
     found = []
     current: dict[int, int] = {}
     for ins in block.ins:
-        for vreg in dict.fromkeys(uses(ins)):
-            if vreg in of_vreg:
-                found.append((ins, vreg, current.get(vreg, reaching & of_vreg[vreg])))
-        number = numbers.get(id(ins))
-        if number is not None:
-            assert ins.dst is not None
-            current[ins.dst] = 1 << number
+        a, b = ins.a, ins.b
+        if type(a) is int and a in of_vreg:
+            found.append((ins, a, current.get(a, reaching & of_vreg[a])))
+        if type(b) is int and b in of_vreg:
+            found.append((ins, b, current.get(b, reaching & of_vreg[b])))
+        for arg in ins.args:
+            if type(arg) is int and arg in of_vreg:
+                found.append((ins, arg, current.get(arg, reaching & of_vreg[arg])))
+        dst = ins.dst
+        if dst is not None and dst in of_vreg:
+            current[dst] = 1 << numbers[id(ins)]
     return found
 
 
@@ -220,20 +241,28 @@ def reuse_values(func: Function) -> bool:
     the next write to memory. A loop begins with nothing remembered.
     """
     preds = predecessors(func)
+    counts = definitions(func)
     ends: dict[Block, dict[_Key, int]] = {}
     changed = False
     for block in func.blocks:
         known: dict[_Key, int] = {}
-        before = preds[block]
-        if before and all(pred in ends for pred in before):
-            first, *rest = [ends[pred] for pred in before]
-            known = {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
-        changed |= _reuse_in(func, block, known)
+        before = [ends.get(pred) for pred in preds[block]]
+        if before and None not in before:
+            known = _common(before)  # type: ignore[arg-type]
+        changed |= _reuse_in(func, block, known, counts)
         ends[block] = known
     return changed
 
 
-def _reuse_in(func: Function, block: Block, known: dict[_Key, int], start: int = 0) -> bool:
+def _common(ends: list[dict[_Key, int]]) -> dict[_Key, int]:
+    """What is remembered on every way."""
+    first, *rest = sorted(ends, key=len)
+    if not rest or not first:
+        return first.copy()
+    return {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
+
+
+def _reuse_in(func: Function, block: Block, known: dict[_Key, int], counts: list[int], start: int = 0) -> bool:
     changed = False
     for index in range(start, len(block.ins)):
         ins = block.ins[index]
@@ -250,7 +279,7 @@ def _reuse_in(func: Function, block: Block, known: dict[_Key, int], start: int =
                 block.ins[index] = Ins(ir.MUL, dst=product, a=quotient, b=ins.b, loc=ins.loc)
                 ins = Ins(ir.SUB, dst=ins.dst, a=ins.a, b=product, loc=ins.loc)
                 block.ins.insert(index + 1, ins)
-                return _reuse_in(func, block, known, index + 1) or True
+                return _reuse_in(func, block, known, counts, index + 1) or True
         if ins.op in (ir.CALL, ir.CALLSUB):
             known.clear()
         elif ins.op in _WRITES_MEMORY:
@@ -260,17 +289,20 @@ def _reuse_in(func: Function, block: Block, known: dict[_Key, int], start: int =
                 stored = _key(Ins(ir.LOAD, a=ins.a, off=ins.off))
                 if stored is not None:
                     known[stored] = ins.b
-        if ins.dst is not None:
-            for old in [old for old, vreg in known.items() if vreg == ins.dst or ins.dst in old[1]]:
-                del known[old]
-            if key is not None and ins.dst not in key[1]:
-                known[key] = ins.dst
+        dst = ins.dst
+        if dst is not None:
+            # What is remembered cannot speak of a register before its only write: a loop begins anew.
+            if counts[dst] > 1:
+                for old in [old for old, vreg in known.items() if vreg == dst or dst in old[1]]:
+                    del known[old]
+            if key is not None and dst not in key[1]:
+                known[key] = dst
     return changed
 
 
 def _apart(load: _Key, store: Ins) -> bool:
     """Whether a remembered load reads other bytes than ``store`` writes: beside them from the same base."""
-    if store.ref is not None or load[4] != _ref_key(None):
+    if store.ref is not None or load[4] is not None:
         return False
     base = ("slot", id(store.a)) if isinstance(store.a, Slot) else store.a
     off, size = load[6], load[7]
@@ -279,15 +311,24 @@ def _apart(load: _Key, store: Ins) -> bool:
 
 def _key(ins: Ins) -> _Key | None:
     """What makes two computations equal; the second element is the registers read."""
-    if ins.op not in _REPEATABLE:
+    op = ins.op
+    if op not in _REPEATABLE:
         return None
     a: object = ins.a
-    b: object = ("imm", ins.b.value & 0xFFFF_FFFF_FFFF_FFFF) if isinstance(ins.b, Imm) else ins.b
-    if ins.op in _COMMUTES and type(a) is int and type(b) is int and b < a:
-        a, b = b, a
-    if isinstance(a, Slot):
+    b: object = ins.b
+    reads: tuple[int, ...] = ()
+    if type(a) is int:
+        if type(b) is int:
+            reads = (a, b) if a <= b else (b, a)
+            if b < a and op in _COMMUTES:
+                a, b = b, a
+        else:
+            reads = (a,)
+    elif isinstance(a, Slot):
         a = ("slot", id(a))
-    return ins.op, tuple(sorted(uses(ins))), a, b, _ref_key(ins.ref), ins.imm, ins.off, ins.size
+    if type(b) is not int and isinstance(b, Imm):
+        b = ("imm", b.value & 0xFFFF_FFFF_FFFF_FFFF)
+    return op, reads, a, b, None if ins.ref is None else _ref_key(ins.ref), ins.imm, ins.off, ins.size
 
 
 def remove_dead(func: Function) -> bool:
@@ -297,36 +338,49 @@ def remove_dead(func: Function) -> bool:
     work: list[int] = []
     for block in func.blocks:
         for ins in block.ins:
-            if ins.op in PURE and ins.dst is not None:
-                feeds.setdefault(ins.dst, []).extend(uses(ins))
-            else:
-                work += uses(ins)
+            dst, a, b = ins.dst, ins.a, ins.b
+            into = work
+            if dst is not None and ins.op in PURE:
+                into = feeds.setdefault(dst, [])
+            if type(a) is int:
+                into.append(a)
+            if type(b) is int:
+                into.append(b)
+            for arg in ins.args:
+                if type(arg) is int:
+                    into.append(arg)
     while work:
         vreg = work.pop()
         if vreg not in needed:
             needed.add(vreg)
             work += feeds.get(vreg, ())
     live = Liveness(func)
+    bits = live.bits
     changed = False
     for block in func.blocks:
         alive = live.at_end[block]
         kept: list[Ins] = []
         for ins in reversed(block.ins):
-            dst = ins.dst
-            dead = dst is not None and (dst not in needed or not alive >> dst & 1)
-            if ins.op == ir.MOV and ins.a == dst:
-                dead = True
-            if dead and (ins.op in PURE or ins.op == ir.PARAM):
-                changed = True
-                continue
+            dst, a, b = ins.dst, ins.a, ins.b
             if dst is not None:
-                alive &= ~(1 << dst)
+                bit = bits[dst]
+                dead = dst not in needed or not alive & bit or (a == dst and ins.op == ir.MOV)
+                if dead and (ins.op in PURE or ins.op == ir.PARAM):
+                    changed = True
+                    continue
+                alive &= ~bit
                 if dead:
                     ins.dst = None
-            for vreg in uses(ins):
-                alive |= 1 << vreg
+            if type(a) is int:
+                alive |= bits[a]
+            if type(b) is int:
+                alive |= bits[b]
+            for arg in ins.args:
+                if type(arg) is int:
+                    alive |= bits[arg]
             kept.append(ins)
-        block.ins = kept[::-1]
+        if len(kept) != len(block.ins):
+            block.ins = kept[::-1]
     return changed
 
 
