@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import uses
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
+from pybpf.lang.simplify import read_counts
 
 
 def constants_last(func: Function) -> bool:
@@ -14,11 +14,7 @@ def constants_last(func: Function) -> bool:
     Only where nothing else reads ``x + c``: were it compared, its bounds would be
     those that prove the access, not x's.
     """
-    reads = [0] * len(func.vregs)
-    for block in func.blocks:
-        for ins in block.ins:
-            for vreg in uses(ins):
-                reads[vreg] += 1
+    reads: list[int] | None = None
     changed = False
     for block in func.blocks:
         sums: dict[int, tuple[int, int]] = {}
@@ -39,10 +35,13 @@ def constants_last(func: Function) -> bool:
             dst = ins.dst
             if dst is None:
                 continue
-            for index in [index for index, (x, _) in sums.items() if dst in (index, x)]:
-                del sums[index]
+            if sums:
+                for index in [index for index, (x, _) in sums.items() if dst in (index, x)]:
+                    del sums[index]
             if ins.op == ir.ADD and ins.size == 8 and isinstance(ins.b, Imm) and type(ins.a) is int and ins.a != dst:
                 constant = signed(ins.b.value & MASK64)
+                if reads is None:
+                    reads = read_counts(func)
                 if func.vregs[dst] == ir.SCALAR and reads[dst] == 1 and -0x4000 <= constant <= 0x4000:
                     sums[dst] = (ins.a, constant)
         block.ins = out

@@ -32,16 +32,9 @@ def clone_ins(ins: Ins) -> Ins:
     """A copy of one instruction (jump targets still the same blocks)."""
     # Past __init__, whose keywords cost more than all else here.
     new = Ins.__new__(Ins)
-    new.op, new.dst, new.a, new.b, new.imm, new.off, new.size = (
-        ins.op,
-        ins.dst,
-        ins.a,
-        ins.b,
-        ins.imm,
-        ins.off,
-        ins.size,
-    )
-    new.ref, new.args, new.cond, new.then, new.els, new.loc = ins.ref, ins.args, ins.cond, ins.then, ins.els, ins.loc
+    new.op, new.dst, new.a, new.b, new.args = ins.op, ins.dst, ins.a, ins.b, ins.args
+    new.imm, new.off, new.size, new.ref, new.loc = ins.imm, ins.off, ins.size, ins.ref, ins.loc
+    new.cond, new.then, new.els = ins.cond, ins.then, ins.els
     return new
 
 

@@ -47,6 +47,8 @@ _SIZES = {
     **dict.fromkeys(BINARY, (4, 8)),
 }
 _REFS: dict[str, type] = {ir.FRAME: Slot, ir.MAP: str, ir.DATA: str, ir.CORE: Core, ir.CALLSUB: str}
+_SPECIAL = frozenset((ir.LOAD, ir.PARAM, ir.ATOMIC))
+_STRAY = "a jump target is missing or not a block of this function"
 _ATOMICS = (0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1)
 
 
@@ -80,34 +82,50 @@ def _fault(func: Function, block: Block, ins: Ins | None, what: str) -> CompileE
 
 
 def _problem(func: Function, ins: Ins, known: set[Block]) -> str:
-    shape = _SHAPES.get(ins.op)
+    op = ins.op
+    shape = _SHAPES.get(op)
     if shape is None:
-        return f"there is no operation {ins.op!r}"
-    for name, value, want in zip(("dst", "a", "b"), (ins.dst, ins.a, ins.b), shape):
-        if not _fits(value, want, len(func.vregs)):
+        return f"there is no operation {op!r}"
+    vregs = len(func.vregs)
+    for name, value, want in (("dst", ins.dst, shape[0]), ("a", ins.a, shape[1]), ("b", ins.b, shape[2])):
+        # A register where one is wanted, and nothing where nothing is, are nearly all there is.
+        if 0 <= value < vregs if type(value) is int and want else not want and value is None:
+            continue
+        if not _fits(value, want, vregs):
             return f"operand {name} is {value!r}"
-    sizes = _SIZES.get(ins.op)
+    sizes = _SIZES.get(op)
     if sizes is not None and ins.size not in sizes:
         return f"size {ins.size} is not one of {sizes}"
-    ref = _REFS.get(ins.op)
-    if ref is not None and not isinstance(ins.ref, ref):
+    if op == ir.BRANCH:
+        if ins.cond not in ir.CONDITIONS:
+            return f"there is no condition {ins.cond!r}"
+        if ins.then not in known or ins.els not in known:
+            return _STRAY
+    elif op == ir.JUMP:
+        if ins.then not in known or ins.els is not None:
+            return _STRAY
+    elif ins.then is not None or ins.els is not None:
+        return _STRAY
+    elif op in _REFS and not isinstance(ins.ref, _REFS[op]):
         return f"ref is {ins.ref!r}"
-    if ins.op == ir.LOAD and not (ins.ref is None or isinstance(ins.ref, Core)):
+    if ins.args or op in _SPECIAL:
+        return _special_problem(func, ins)
+    return ""
+
+
+def _special_problem(func: Function, ins: Ins) -> str:
+    """What is wrong with the fields that few operations have."""
+    op = ins.op
+    if op == ir.LOAD and not (ins.ref is None or isinstance(ins.ref, Core)):
         return f"ref is {ins.ref!r}"
-    if ins.op in (ir.CALL, ir.CALLSUB) and (
+    if op in (ir.CALL, ir.CALLSUB) and (
         len(ins.args) > 5 or not all(_fits(arg, "i", len(func.vregs)) for arg in ins.args)
     ):
         return f"arguments are {ins.args!r}"
-    if ins.op == ir.PARAM and not 0 <= ins.imm < min(func.nparams, 5):
+    if op == ir.PARAM and not 0 <= ins.imm < min(func.nparams, 5):
         return f"there is no parameter {ins.imm}"
-    if ins.op == ir.ATOMIC and ins.imm not in _ATOMICS:
+    if op == ir.ATOMIC and ins.imm not in _ATOMICS:
         return f"there is no atomic operation {ins.imm:#x}"
-    if ins.op == ir.BRANCH and ins.cond not in ir.CONDITIONS:
-        return f"there is no condition {ins.cond!r}"
-    wants = {ir.JUMP: (True, False), ir.BRANCH: (True, True)}.get(ins.op, (False, False))
-    for target, wanted in zip((ins.then, ins.els), wants):
-        if (target is not None) != wanted or (target is not None and target not in known):
-            return "a jump target is missing or not a block of this function"
     return ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
+from pybpf.lang.simplify import read_counts
 from pybpf.lang.values import definitions
 
 # The low bits of the result depend on as many low bits of the operands.
@@ -24,14 +25,11 @@ def narrow(func: Function) -> bool:
     """
     wanted = _demand(func)
     counts = definitions(func)
-    reads = [0] * len(func.vregs)
+    reads = read_counts(func)
     makers: dict[int, Ins] = {}
     changed = False
     for block in func.blocks:
         for ins in block.ins:
-            for operand in (ins.a, ins.b, *ins.args):
-                if type(operand) is int:
-                    reads[operand] += 1
             if ins.dst is not None and counts[ins.dst] == 1:
                 makers[ins.dst] = ins
     for block in func.blocks:
@@ -80,10 +78,14 @@ def _demand(func: Function) -> list[int]:
         changed = False
         for block in reversed(func.blocks):
             for ins in reversed(block.ins):
-                a, b = _operands(ins, wanted)
-                for operand, bits in ((ins.a, a), (ins.b, b)):
-                    if type(operand) is int and bits > wanted[operand]:
-                        wanted[operand] = bits
+                a, b = ins.a, ins.b
+                if type(a) is int or type(b) is int:
+                    left, right = _operands(ins, wanted)
+                    if type(a) is int and left > wanted[a]:
+                        wanted[a] = left
+                        changed = True
+                    if type(b) is int and right > wanted[b]:
+                        wanted[b] = right
                         changed = True
                 for arg in ins.args:
                     if type(arg) is int and wanted[arg] < 64:

@@ -18,6 +18,9 @@ Facts = dict[int, int]
 
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 _BINARY = frozenset((ir.SUB, ir.DIV, ir.MOD, ir.LSH, ir.RSH, ir.ARSH)) | _COMMUTES
+# Whose results may be known, and of these, those that may be folded to a constant.
+_FOLDED = _BINARY | {ir.MOV, ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP}
+_TELLING = _FOLDED | {ir.CONST, ir.FRAME, ir.MAP, ir.DATA}
 _THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
 
 
@@ -32,9 +35,14 @@ def propagate(func: Function) -> bool:
             continue
         facts = dict(facts)
         for index, ins in enumerate(block.ins):
-            block.ins[index] = new = _rewrite(ins, facts, func)
-            changed |= new.op == ir.JUMP and ins.op == ir.BRANCH
-            _apply(new, facts, func)
+            # Without facts only a branch may turn out to be decided: r == r.
+            if facts or ins.op == ir.BRANCH:
+                new = _rewrite(ins, facts, func)
+                if new is not ins:
+                    changed |= new.op == ir.JUMP
+                    block.ins[index] = ins = new
+            if ins.dst is not None:
+                _apply(ins, facts, func)
         exits[block] = facts
     changed |= _thread(func, exits)
     if changed:
@@ -53,7 +61,8 @@ def _solve(func: Function) -> dict[Block, Facts]:
         block = func.blocks[index]
         facts = dict(entries[block])
         for ins in block.ins:
-            _apply(ins, facts, func)
+            if ins.dst is not None:
+                _apply(ins, facts, func)
         for target, there in _edges(block, facts):
             old = entries.get(target)
             new = there if old is None else _meet(old, there)
@@ -126,13 +135,14 @@ def _outcome(branch: Ins, facts: Facts) -> bool | None:
 
 def _apply(ins: Ins, facts: Facts, func: Function) -> None:
     """Update the facts for what ``ins`` writes."""
-    if ins.dst is None:
+    dst = ins.dst
+    if dst is None:
         return
-    fact = _result(ins, facts, func)
-    if fact is None:
-        facts.pop(ins.dst, None)
-    else:
-        facts[ins.dst] = fact
+    fact = _result(ins, facts, func) if ins.op in _TELLING else None
+    if fact is not None:
+        facts[dst] = fact
+    elif dst in facts:
+        del facts[dst]
 
 
 def _result(ins: Ins, facts: Facts, func: Function) -> int | None:
@@ -170,7 +180,7 @@ def _rewrite(ins: Ins, facts: Facts, func: Function) -> Ins:
         outcome = _outcome(ins, facts)
         if outcome is not None:
             return Ins(ir.JUMP, then=ins.then if outcome else ins.els, loc=ins.loc)
-    elif ins.dst is not None and ins.op not in (ir.CONST, ir.LOAD, ir.CALL, ir.CALLSUB, ir.ATOMIC):
+    elif ins.dst is not None and ins.op in _FOLDED:
         fact = _result(ins, facts, func)
         if fact is not None and fact != NONZERO:
             return Ins(ir.CONST, dst=ins.dst, imm=fact, loc=ins.loc)
@@ -182,7 +192,9 @@ def _rewrite(ins: Ins, facts: Facts, func: Function) -> Ins:
             ins.cond = MIRRORED[ins.cond]
     b = _known(ins.b, facts)
     a = _known(ins.a, facts) if ins.op == ir.RET else None
-    args = tuple(_known(arg, facts) or arg for arg in ins.args)
+    args = ins.args
+    if args:
+        args = tuple([_known(arg, facts) or arg for arg in args])
     if b is None and a is None and args == ins.args:
         return ins
     ins = clone_ins(ins)

@@ -181,6 +181,7 @@ class _Lowering:
         depths = loop_depths(func.blocks)
         twins = {block: MBlock(block.name, depths[block]) for block in func.blocks}
         live = Liveness(func)
+        bits = live.bits
         in_registers = self._core_in_registers()
         for block in func.blocks:
             twin = twins[block]
@@ -190,10 +191,16 @@ class _Lowering:
             alive = live.at_end[block]
             for ins in reversed(block.ins):
                 afters.append(alive)
-                if ins.dst is not None:
-                    alive &= ~(1 << ins.dst)
-                for vreg in uses(ins):
-                    alive |= 1 << vreg
+                dst, a, b = ins.dst, ins.a, ins.b
+                if dst is not None:
+                    alive &= ~bits[dst]
+                if type(a) is int:
+                    alive |= bits[a]
+                if type(b) is int:
+                    alive |= bits[b]
+                for arg in ins.args:
+                    if type(arg) is int:
+                        alive |= bits[arg]
             for ins, after in zip(block.ins, reversed(afters)):
                 self.loc = ins.loc
                 self.after = after
@@ -279,6 +286,8 @@ class _Lowering:
     def _core_in_registers(self) -> set[int]:
         """The registers whose CORE value some instruction needs in a register."""
         needed: set[int] = set()
+        if not any(source.op == ir.CORE for source in self.only.values()):
+            return needed
         for block in self.func.blocks:
             for ins in block.ins:
                 reads = uses(ins)
@@ -461,15 +470,16 @@ class _Lowering:
         """Find the pointers, and the scalars whose bounds prove accesses safe."""
         func = self.func
         bounded: set[int] = set()
-        feeds: dict[int, set[int]] = {}
+        feeds: dict[int, list[int]] = {}
         for block in func.blocks:
             for ins in block.ins:
                 if ins.op in (ir.CALL, ir.CALLSUB):
-                    bounded.update(arg for arg in ins.args if type(arg) is int)
-                elif ins.dst is not None and ins.op != ir.LOAD:
+                    bounded.update([arg for arg in ins.args if type(arg) is int])
+                elif ins.dst is not None and ins.op not in (ir.LOAD, ir.CONST):
+                    reads = uses(ins)
                     if func.vregs[ins.dst] == ir.POINTER:
-                        bounded.update(uses(ins))
-                    feeds.setdefault(ins.dst, set()).update(uses(ins))
+                        bounded.update(reads)
+                    feeds.setdefault(ins.dst, []).extend(reads)
         work = list(bounded)
         while work:
             for vreg in feeds.get(work.pop(), ()):

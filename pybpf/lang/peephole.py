@@ -101,11 +101,13 @@ def _destination(block: MBlock) -> MBlock:
 def _drop_unreachable(func: MFunction) -> None:
     reached = {func.blocks[0]}
     work = [func.blocks[0]]
-    while work:
-        for target in work.pop().successors():
-            if target not in reached:
+    for block in work:
+        for target in (block.then, block.els):
+            if target is not None and target not in reached:
                 reached.add(target)
                 work.append(target)
+    if len(work) == len(func.blocks):
+        return
     func.blocks = [block for block in func.blocks if block in reached]
 
 
@@ -141,10 +143,12 @@ def _without_repeats(block: list[MIns], spill_slots: set[int]) -> list[MIns]:
                     ins = MIns(MOVE, ins.dst, holder, loc=ins.loc)
             held[ins.dst] = token
         else:
-            for register in range(10):
-                if ins.writes() >> register & 1:
-                    serial += 1
-                    held[register] = serial
+            writes = ins.writes()
+            if writes:
+                serial += 1
+                for register in range(10):
+                    if writes >> register & 1:
+                        held[register] = (serial, register)
             if ins.op == _SPILL_STORE and ins.dst == BPF_REG_FP and ins.off in spill_slots:
                 slots[ins.off] = _token_of(ins.src, held)
         kept.append(ins)

@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from pybpf.asm.opcodes import BPF_DW, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, LD_IMM64
 from pybpf.lang.mir import (
     ALLOCATABLE,
+    CALLS,
     FIRST_VIRTUAL,
     FRAME_ADDRESS,
     MOVE,
@@ -105,16 +106,21 @@ class _Colouring:
         adjacent = self.adjacent
         numbers: dict[tuple[int, int], int] = {}
         ends = live_at_ends(self.func.blocks)
+        costs, present = self.costs, 0
         for block in self.func.blocks:
             live = ends[block]
-            self.present |= live
+            present |= live
             weight = 10.0 ** min(block.depth, 6)
             if block.test is not None:
                 self._count(block.test, weight)
             for ins in reversed(block.ins):
-                self._count(ins, weight)
+                flags = ins.flags
+                if flags & (READS_DST | WRITES_DST):
+                    costs[ins.dst] += weight * 2 if flags & READS_DST and flags & WRITES_DST else weight
+                if flags & (READS_SRC | WRITES_SRC):
+                    costs[ins.src] += weight
                 writes = ins.writes()
-                self.present |= writes
+                present |= writes
                 others = live | writes
                 if ins.op == MOVE and ins.src != BPF_REG_FP:
                     others &= ~(1 << ins.src)
@@ -125,13 +131,17 @@ class _Colouring:
                             self.moves.append(pair)
                             self.weights[number] = 0.0
                         self.weights[number] += weight
-                for register in _bits(writes):
-                    adjacent[register] |= others & ~(1 << register)
+                if flags & (CALLS | WRITES_SRC):
+                    for register in _bits(writes):
+                        adjacent[register] |= others & ~(1 << register)
+                elif writes:
+                    adjacent[ins.dst] |= others & ~writes
                 live = live & ~writes | ins.reads()
-                self.present |= live
-        for register in range(len(adjacent)):
+                present |= live
+        self.present = present
+        for register, others in enumerate(adjacent):
             bit = 1 << register
-            for other in _bits(adjacent[register]):
+            for other in _bits(others):
                 adjacent[other] |= bit
         for register in range(COLOURS):
             adjacent[register] |= ALLOCATABLE & ~(1 << register)
@@ -157,7 +167,8 @@ class _Colouring:
         return self.adjacent[register] & ~(self.on_stack | self.coalesced)
 
     def _move_related(self, register: int) -> bool:
-        return any(move in self.active or move in self.ready for move in self.moves_of.get(register, ()))
+        moves = self.moves_of.get(register)
+        return moves is not None and not (moves.isdisjoint(self.active) and moves.isdisjoint(self.ready))
 
     # --- simplify, coalesce, freeze, choose what to spill ---
 
@@ -338,12 +349,14 @@ class _Colouring:
     def _select(self) -> None:
         colours: dict[int, int] = {number: number for number in range(COLOURS)}
         failed: list[int] = []
+        alias = self.alias
         for register in reversed(self.stack):
             used = 0
             for other in _bits(self.adjacent[register]):
-                colour = colours.get(self._find(other))
-                if colour is not None:
-                    used |= 1 << colour
+                while other in alias:
+                    other = alias[other]
+                if other in colours:
+                    used |= 1 << colours[other]
             free = ALLOCATABLE & ~used
             if not free:
                 failed.append(register)

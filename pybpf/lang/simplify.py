@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import clone_ins, successors, uses
+from pybpf.lang.cfg import clone_ins
 from pybpf.lang.fold import MASK64, extend, fits_s32, signed
-from pybpf.lang.ir import Function, Imm, Ins, Slot
+from pybpf.lang.ir import Block, Function, Imm, Ins, Slot
 from pybpf.lang.values import only_definitions
 
 _SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
@@ -15,10 +15,10 @@ def simplify(func: Function) -> None:
     """Rewrite every instruction to its cheapest equal form."""
     only = only_definitions(func)
     widths = _widths(func)
-    reads = _read_counts(func)
+    reads = read_counts(func)
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
-            new = _simplified(ins, only, widths, reads)
+            new = _simplified(ins, only, widths, reads) if ins.op in _IMPROVED else None
             if new is not None:
                 if new.loc is None:
                     new.loc = ins.loc
@@ -27,12 +27,19 @@ def simplify(func: Function) -> None:
                     only[new.dst] = new
 
 
-def _read_counts(func: Function) -> list[int]:
+def read_counts(func: Function) -> list[int]:
+    """How many operands each register is."""
     counts = [0] * len(func.vregs)
     for block in func.blocks:
         for ins in block.ins:
-            for vreg in uses(ins):
-                counts[vreg] += 1
+            a, b = ins.a, ins.b
+            if type(a) is int:
+                counts[a] += 1
+            if type(b) is int:
+                counts[b] += 1
+            for arg in ins.args:
+                if type(arg) is int:
+                    counts[arg] += 1
     return counts
 
 
@@ -44,9 +51,8 @@ def _widths(func: Function) -> list[int]:
     be what proves an access safe.
     """
     widths = [0] * len(func.vregs)
-    order = {block: i for i, block in enumerate(func.blocks)}
     # In reverse post-order what is written before it is read is also seen before.
-    loops = any(order[target] <= i for i, block in enumerate(func.blocks) for target in successors(block))
+    loops = _has_loops(func)
     for turn in range(8):
         changed = False
         for block in func.blocks:
@@ -63,6 +69,16 @@ def _widths(func: Function) -> list[int]:
     else:
         return [64] * len(func.vregs)
     return widths
+
+
+def _has_loops(func: Function) -> bool:
+    passed: set[Block] = set()
+    for block in func.blocks:
+        passed.add(block)
+        last = block.ins[-1]
+        if last.then in passed or last.els in passed:
+            return True
+    return False
 
 
 def _width(ins: Ins, widths: list[int]) -> int:
@@ -110,6 +126,15 @@ _BINARY_OPS = frozenset((
 ))  # fmt: skip
 
 
+_IMPROVED = _BINARY_OPS | {ir.ZEXT, ir.SEXT, ir.STORE, ir.BRANCH}
+# What changes nothing as the second operand, and what takes the place of an operation on a power of two.
+_NEUTRAL = {
+    **dict.fromkeys((ir.ADD, ir.SUB, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH, ir.MOD), 0),
+    **dict.fromkeys((ir.MUL, ir.DIV), 1),
+}
+_OF_POWER = {ir.MUL: ir.LSH, ir.DIV: ir.RSH, ir.MOD: ir.AND}
+
+
 def _simplified(ins: Ins, only: dict[int, Ins], widths: list[int], reads: list[int]) -> Ins | None:
     """A better instruction, or None to keep ``ins``."""
     if ins.op in _BINARY_OPS:
@@ -149,19 +174,7 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
         value &= ins.size * 8 - 1
     if op == ir.DIV and value == 0:
         return Ins(ir.CONST, dst=ins.dst)
-    same = {
-        ir.ADD: 0,
-        ir.SUB: 0,
-        ir.OR: 0,
-        ir.XOR: 0,
-        ir.LSH: 0,
-        ir.RSH: 0,
-        ir.ARSH: 0,
-        ir.MUL: 1,
-        ir.DIV: 1,
-        ir.MOD: 0,
-    }
-    if same.get(op) == value or (op == ir.AND and value == (1 << ins.size * 8) - 1):
+    if _NEUTRAL.get(op) == value or (op == ir.AND and value == (1 << ins.size * 8) - 1):
         return _copy(ins, a) if wide or widths[a] <= 32 else Ins(ir.ZEXT, dst=ins.dst, a=a, size=4)
     if value == 0 and op in (ir.MUL, ir.AND):
         return Ins(ir.CONST, dst=ins.dst)
@@ -169,9 +182,9 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
         return Ins(ir.CONST, dst=ins.dst)
     power = value.bit_length() - 1 if value & value - 1 == 0 else -1
     if power > 0:
-        replacement = {ir.MUL: (ir.LSH, power), ir.DIV: (ir.RSH, power), ir.MOD: (ir.AND, value - 1)}.get(op)
-        if replacement is not None:
-            return Ins(replacement[0], dst=ins.dst, a=a, b=Imm(replacement[1]), size=ins.size)
+        cheaper = _OF_POWER.get(op)
+        if cheaper is not None:
+            return Ins(cheaper, dst=ins.dst, a=a, b=Imm(value - 1 if op == ir.MOD else power), size=ins.size)
     if op == ir.SUB and fits_s32(-value if wide else signed(-value, 32)):
         return Ins(ir.ADD, dst=ins.dst, a=a, b=Imm(signed(-value, ins.size * 8)), size=ins.size)
     if op == ir.AND:
@@ -355,7 +368,7 @@ def fold_addresses(func: Function) -> None:
     """Access memory by frame place or by base and offset instead of by a computed address."""
     only = only_definitions(func)
     addresses: dict[int, int] = {}  # register -> reads as the address of an access that could take an offset
-    reads = _read_counts(func)
+    reads = read_counts(func)
     for block in func.blocks:
         for ins in block.ins:
             if ins.op in (ir.LOAD, ir.STORE, ir.ATOMIC) and ins.ref is None and type(ins.a) is int:
