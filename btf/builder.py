@@ -7,8 +7,6 @@ other type immutable, and so two equal requests can share an id.
 
 from __future__ import annotations
 
-from struct import pack
-
 from btf.errors import BtfError
 from btf.format import (
     INT_BOOL,
@@ -35,17 +33,18 @@ from btf.format import (
     KIND_UNION,
     KIND_VAR,
     KIND_VOLATILE,
-    MAGIC,
     MAX_NAME_OFFSET,
     MAX_VLEN,
-    VERSION,
     kind_name,
 )
+from btf.writer import blob, pack_records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Union
+
+    from btf.table import Table
 
     Int = int  # Builder.int() takes the name inside the class
     # (name, type id, offset in bits[, size in bits of a bit-field])
@@ -57,19 +56,25 @@ _U32 = 0xFFFFFFFF
 class Builder:
     """Builds one BTF blob. Every method that makes a type returns its id.
 
-    Arguments that the kernel would refuse (members out of order, values that
-    do not fit, ids that do not exist) raise BtfError.
+    With ``base`` it is split BTF, as a module has: ids and strings go on where
+    the base's end, and what the base has may be referred to. Arguments that the kernel would refuse
+    (members out of order, values that do not fit, ids that do not exist) raise BtfError.
     """
 
-    def __init__(self, byteorder: str = "little") -> None:
+    def __init__(self, byteorder: str = "little", base: Table | None = None) -> None:
         if byteorder not in ("little", "big"):
             raise BtfError(f"byte order '{byteorder}' is neither little nor big")
+        if base is not None and base.byteorder != byteorder:
+            raise BtfError(f"BTF is {byteorder}-endian, its base is {base.byteorder}-endian")
         self.byteorder = byteorder
+        self._base = base
+        self._first = 1 if base is None else base.type_count
+        self._string_base = 0 if base is None else base.string_size
         self._types: list[tuple[Int, ...] | None] = []
         self._ids: dict[tuple[Int, ...], Int] = {}
         self._declared: dict[Int, tuple[Int, str]] = {}
         self._strings: dict[str, Int] = {"": 0}
-        self._text = bytearray(1)
+        self._text = bytearray(1 if base is None else 0)
 
     # ---- strings ------------------------------------------------------------------
 
@@ -80,19 +85,21 @@ class Builder:
             raw = s.encode("utf-8", "backslashreplace")
             if b"\0" in raw:
                 raise BtfError(f"BTF string {s!r} contains a NUL")
-            offset = len(self._text)
-            if offset > MAX_NAME_OFFSET:
-                raise BtfError("BTF string section is full (16 MB)")
+            offset = self._base.string_offset(s) if self._base is not None else None
+            if offset is None:
+                offset = self._string_base + len(self._text)
+                if offset > MAX_NAME_OFFSET:
+                    raise BtfError("BTF string section is full (16 MB)")
+                self._text += raw + b"\0"
             self._strings[s] = offset
-            self._text += raw + b"\0"
         return offset
 
     # ---- types --------------------------------------------------------------------
 
     @property
     def type_count(self) -> Int:
-        """Number of ids given so far, void included."""
-        return len(self._types) + 1
+        """Number of ids given so far, void and the base's included."""
+        return self._first + len(self._types)
 
     def int(self, name: str, size: Int, *, signed: bool = False, char: bool = False, bool_: bool = False) -> Int:
         """An integer of 1, 2, 4, 8 or 16 bytes."""
@@ -145,8 +152,8 @@ class Builder:
 
     def declare_struct(self, name: str, union: bool = False) -> Int:
         """Reserve the id of a struct (or union) that refers to itself; define_struct() must follow."""
+        id = self.type_count
         self._types.append(None)
-        id = len(self._types)
         self._declared[id] = (KIND_UNION if union else KIND_STRUCT, name)
         return id
 
@@ -156,7 +163,7 @@ class Builder:
             raise BtfError(f"BTF type [{id}] was not declared, or is already defined")
         kind, name = self._declared[id]
         flag, words = self._members(kind, name, size, members)
-        self._types[id - 1] = self._record(kind, name, size, words, len(members), flag)
+        self._types[id - self._first] = self._record(kind, name, size, words, len(members), flag)
         del self._declared[id]
 
     def fwd(self, name: str, union: bool = False) -> Int:
@@ -203,15 +210,19 @@ class Builder:
             count += 1
         return self._add(KIND_DATASEC, self._named(name, "datasec"), size, words, count)
 
-    def decl_tag(self, value: str, type: Int, component_idx: Int = -1) -> Int:
-        """A tag on a declaration, or on its member or parameter ``component_idx`` (Linux 5.16)."""
+    def decl_tag(self, value: str, type: Int, component_idx: Int = -1, attribute: bool = False) -> Int:
+        """A tag on a declaration, or on its member or parameter ``component_idx`` (Linux 5.16).
+
+        ``attribute``: ``value`` is any attribute, not that of btf_decl_tag (Linux 6.15).
+        """
         if not -1 <= component_idx <= MAX_VLEN:
             raise BtfError(f"BTF decl_tag '{value}': component {component_idx}")
-        return self._add(KIND_DECL_TAG, self._named(value, "decl_tag"), self._ref(type), (component_idx & _U32,))
+        words = (component_idx & _U32,)
+        return self._add(KIND_DECL_TAG, self._named(value, "decl_tag"), self._ref(type), words, flag=attribute)
 
-    def type_tag(self, value: str, type: Int) -> Int:
-        """A tag on a pointed-to type, such as ``user`` or ``rcu`` (Linux 5.17)."""
-        return self._add(KIND_TYPE_TAG, self._named(value, "type_tag"), self._ref(type))
+    def type_tag(self, value: str, type: Int, attribute: bool = False) -> Int:
+        """A tag on a pointed-to type, such as ``user`` or ``rcu`` (Linux 5.17); ``attribute`` as in decl_tag()."""
+        return self._add(KIND_TYPE_TAG, self._named(value, "type_tag"), self._ref(type), flag=attribute)
 
     # ---- output -------------------------------------------------------------------
 
@@ -219,11 +230,8 @@ class Builder:
         """The blob: 24-byte header, types, strings."""
         for id, (kind, name) in self._declared.items():
             raise BtfError(f"BTF type [{id}] {kind_name(kind)} {name or '<anon>'} was declared but never defined")
-        mark = "<" if self.byteorder == "little" else ">"
-        words = [word for record in self._types if record for word in record]
-        types = pack(f"{mark}{len(words)}I", *words)
-        head = pack(f"{mark}HBBIIIII", MAGIC, VERSION, 0, 24, 0, len(types), len(types), len(self._text))
-        return head + types + bytes(self._text)
+        types = pack_records((record for record in self._types if record), self.byteorder)
+        return blob(types, self._text, self.byteorder)
 
     # ---- checks -------------------------------------------------------------------
 
@@ -233,12 +241,14 @@ class Builder:
         return name
 
     def _ref(self, id: Int) -> Int:
-        if not 0 <= id <= len(self._types):
-            raise BtfError(f"there is no BTF type [{id}], the last is [{len(self._types)}]")
+        if not 0 <= id < self.type_count:
+            raise BtfError(f"there is no BTF type [{id}], the last is [{self.type_count - 1}]")
         return id
 
     def _kind(self, id: Int) -> Int:
-        record = self._types[self._ref(id) - 1] if id else None
+        if self._base is not None and 0 < id < self._first:
+            return self._base.kind(id)
+        record = self._types[self._ref(id) - self._first] if id else None
         if record is None:
             return self._declared[id][0] if id in self._declared else 0
         return record[1] >> KIND_SHIFT & 0x7F
@@ -307,6 +317,6 @@ class Builder:
         record = self._record(kind, name, value, words, count, flag)
         id = self._ids.get(record)
         if id is None:
+            id = self._ids[record] = self.type_count
             self._types.append(record)
-            id = self._ids[record] = len(self._types)
         return id

@@ -118,7 +118,10 @@ class Header:
     blob can be read but must not be rewritten.
     """
 
-    __slots__ = ("byteorder", "extended", "flags", "layout", "length", "str_len", "str_off", "type_len", "type_off")
+    __slots__ = (
+        *("byteorder", "extended", "flags", "length"),
+        *("layout", "layout_len", "layout_off", "str_len", "str_off", "type_len", "type_off"),
+    )
 
     def __init__(self, data: Buffer) -> None:
         """Parse and check the header; raises BtfError."""
@@ -153,13 +156,13 @@ class Header:
         if self.str_off + self.str_len > total:
             raise BtfError(f"BTF string section ends at {self.str_off + self.str_len}, past the data ({total} bytes)")
         self.layout: list[tuple[int, int]] = []
-        if length >= _HEADER_LAYOUT:
-            self._read_layout(data, length + u32(24), u32(28))
+        self.layout_off = self.layout_len = 0
+        if length >= _HEADER_LAYOUT and u32(28):
+            self.layout_off, self.layout_len = length + u32(24), u32(28)
+            self._read_layout(data, self.layout_off, self.layout_len)
         self.extended = any(head[_HEADER_LAYOUT:length])
 
     def _read_layout(self, data: Buffer, off: int, size: int) -> None:
-        if not size:
-            return
         if off % 4 or size % 4 or off < self.type_off + self.type_len or off + size > self.str_off:
             raise BtfError("BTF layout section is not between types and strings")
         # Kinds have 7 bits: whatever is past that can never be looked up.

@@ -55,7 +55,7 @@ _UNROLLED = range(_BLOCK // 8)
 _MAX_HOPS = 64  # typedefs, modifiers and arrays that may follow each other
 _MAX_SIZE = 0xFFFFFFFF
 _MAX_CACHE = 4096
-_MAX_NAME = 4096  # bytes; the kernel takes 511
+MAX_NAME = 4096  # bytes; the kernel takes 511
 _MAX_STRING = 1 << 20
 _VOID = memoryview(bytes(12)).cast("I")
 _SIZED = (*COMPOSITES, *ENUMS, KIND_INT, KIND_FLOAT, KIND_DATASEC)
@@ -455,7 +455,7 @@ class Btf:
         return str(data[at:end], "utf-8", "backslashreplace")
 
     def _string(self, offset: int) -> str:
-        return self.string(offset, _MAX_NAME)
+        return self.string(offset, MAX_NAME)
 
     def string_contains(self, name: str) -> bool:
         """Whether ``name`` is one of the strings: if not, nothing here bears it."""

@@ -1,4 +1,4 @@
-"""``python -m pybpf``: build object files from DSL modules or assembly text, and say what is in them."""
+"""``python -m pybpf``: build object files from DSL modules or assembly text, say what is in them, and look at BTF."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     from argparse import ArgumentParser
 
+    from pybpf.btftool import add_commands
+
     parser = ArgumentParser(prog="pybpf", description="eBPF toolkit in pure Python.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="compile DSL modules into one eBPF object")
@@ -71,6 +73,8 @@ def _parser() -> ArgumentParser:
         command.add_argument(
             "--byteorder", choices=("little", "big"), default="little", help="of bare code and of what is written"
         )
+    btf = commands.add_parser("btf", help="print, compare and search BTF")
+    add_commands(btf)
     return parser
 
 

@@ -1,0 +1,111 @@
+"""What ``python -m pybpf btf`` does: read, print, compare and search BTF."""
+
+from __future__ import annotations
+
+import sys
+
+from btf.errors import BtfNotFound
+from btf.files import close_table, open_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Iterable
+
+    from btf.table import Table
+
+    Command = Callable[[Namespace], int]
+
+KERNEL = "/sys/kernel/btf/vmlinux"
+_FILE = "raw BTF, an ELF file with .BTF (kernel image, module, object), or the name of a loaded module"
+
+
+def add_commands(parser: ArgumentParser) -> None:
+    """Fill in the parser of ``btf``: a sub-command is a function here that takes the options, and an entry there."""
+    commands = parser.add_subparsers(dest="btf_command", required=True, metavar="COMMAND")
+    for name, help, configure, run in _COMMANDS:
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        configure(command)
+        command.set_defaults(run=run)
+
+
+def _open(name: str, base: str | None) -> Table:
+    below = open_table(base) if base else None
+    try:
+        return open_table(name, below)
+    except BaseException:
+        if below is not None:
+            close_table(below)
+        raise
+
+
+def _write(pieces: Iterable[bytes]) -> int:
+    """Write out pieces as they are made, so that the whole never stands in memory. Returns how many there were."""
+    sys.stdout.flush()
+    write = sys.stdout.buffer.write
+    count = 0
+    for piece in pieces:
+        count += 1
+        rest = memoryview(piece)
+        while rest:
+            # Unbuffered (PYTHONUNBUFFERED), a pipe may take less than it is given.
+            rest = rest[write(rest) :]
+    sys.stdout.buffer.flush()
+    return count
+
+
+# --- dump ---
+
+
+def _dump_options(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help=_FILE)
+    parser.add_argument("--base", metavar="FILE", help="BTF that FILE stands on, for a module that is not loaded here")
+    parser.add_argument("--format", choices=("raw", "c"), default="raw", help="a line for each item (default), or C")
+
+
+def _dump(options: Namespace) -> int:
+    table = _open(options.file, options.base)
+    try:
+        if options.format == "c":
+            from btf.cprint import dump_c
+
+            _write(dump_c(table))
+        else:
+            from btf.dump import dump_raw
+
+            _write(dump_raw(table))
+    finally:
+        close_table(table)
+    return 0
+
+
+# --- find ---
+
+
+def _find_options(parser: ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a name, in which * stands for any text")
+    parser.add_argument("--members", action="store_true", help="members of structs and parameters of functions too")
+    parser.add_argument("--btf", default=KERNEL, metavar="FILE", help=f"{_FILE} (default: the running kernel's)")
+    parser.add_argument("--base", metavar="FILE", help="BTF that FILE stands on")
+
+
+def _find(options: Namespace) -> int:
+    from btf.search import find
+
+    table = _open(options.btf, options.base)
+    try:
+        missing = []
+        for name in options.names:
+            if not _write(f"{line}\n".encode() for line in find(table, name, options.members)):
+                missing.append(name)
+    finally:
+        close_table(table)
+    if missing:
+        raise BtfNotFound(f"{options.btf}: nothing is named {missing[0]!r}")
+    return 0
+
+
+_COMMANDS: tuple[tuple[str, str, Callable[[ArgumentParser], None], Command], ...] = (
+    ("dump", "print all types", _dump_options, _dump),
+    ("find", "find types, members and enumerators by name", _find_options, _find),
+)
