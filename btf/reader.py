@@ -240,6 +240,9 @@ class Btf:
             at += step
             number += 1
         self._count = number
+        # At most a block: all types of a small object, which are then found without a walk.
+        first = self.first_id + number - len(passed)
+        self._cache.update([(first + index, (self._words, at)) for index, at in enumerate(passed)])
         return passed
 
     def locate(self, id: int) -> tuple[memoryview[int], int]:

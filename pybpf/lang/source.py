@@ -109,7 +109,10 @@ def _read(path: str, module: str) -> str:
         # Inside a zip archive only the module's loader can read it.
         loader = getattr(sys.modules.get(module), "__loader__", None)
         get_source = getattr(loader, "get_source", None)
-        text = get_source(module) if get_source is not None and module != "__main__" else None
+        try:
+            text = get_source(module) if get_source is not None and module != "__main__" else None
+        except (ImportError, OSError):
+            text = None
         if text is None:
             raise CompileError(
                 f"{path}:1:1: the source cannot be read ({error}): compiling needs the .py file"

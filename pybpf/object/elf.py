@@ -36,7 +36,11 @@ EHDR = "16sHHIQQQIHHHHHH"
 SHDR = "IIQQQQIIQQ"
 SYM = "IBBHQQ"
 REL = "QQ"
-
+# By the byte of e_ident that tells the byte order: struct's mark, the order's name, and the layouts.
+_LAYOUTS = {
+    data: (mark, name, Struct(mark + EHDR), Struct(mark + SHDR), Struct(mark + SYM))
+    for data, mark, name in ((ELFDATA2LSB, "<", "little"), (ELFDATA2MSB, ">", "big"))
+}
 
 # The kernel's own names have 512 bytes at most (KSYM_NAME_LEN).
 _MAX_NAME = 4096
@@ -54,75 +58,100 @@ class Section:
 
 
 class Elf:
-    """A parsed ELF file: ``byteorder`` (``little`` or ``big``), ``sections``, ``symbols``.
+    """A parsed ELF file: ``byteorder`` (``little`` or ``big``), ``headers``, ``sections``, ``symbols``.
 
-    ``symbols`` are the raw tuples ``(name_off, info, other, shndx, value, size)``.
-    Every section that has bytes in the file lies inside it. Raises ObjectError
-    for anything that is not a relocatable ELF64 file for BPF.
+    ``headers`` are the raw section headers in the order of ``SHDR``; ``sections``
+    and ``symbols``, the raw tuples ``(name_off, info, other, shndx, value, size)``,
+    are made when they are asked for. Every section that has bytes in the file
+    lies inside it. Raises ObjectError for anything that is not a relocatable
+    ELF64 file for BPF, there or here.
     """
 
-    __slots__ = ("_strings", "byteorder", "data", "prefix", "sections", "symbols")
+    __slots__ = ("_names", "_sections", "_strings", "_symbols", "_symtab", "byteorder", "data", "headers", "prefix")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         if len(data) < EHDR_SIZE or data[:4] != b"\x7fELF":
             raise ObjectError("not an ELF file: an eBPF object made by pybpf or by clang -target bpf is needed")
         order = data[5]
-        if data[4] != ELFCLASS64 or order not in (ELFDATA2LSB, ELFDATA2MSB):
+        if data[4] != ELFCLASS64 or order not in _LAYOUTS:
             raise ObjectError("not a 64-bit ELF file: eBPF objects are ELF64")
-        self.prefix = "<" if order == ELFDATA2LSB else ">"
-        self.byteorder = "little" if order == ELFDATA2LSB else "big"
-        header = Struct(self.prefix + EHDR).unpack_from(data)
-        _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = header
+        self.prefix, self.byteorder, ehdr, shdr, _ = _LAYOUTS[order]
+        _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = ehdr.unpack_from(data)
         if machine != EM_BPF:
             raise ObjectError(f"ELF file is for machine {machine}, not eBPF ({EM_BPF}): compile with -target bpf")
         if kind != ET_REL:
             raise ObjectError(f"ELF file has type {kind}: only relocatable objects (type {ET_REL}) can be loaded")
         if shentsize != SHDR_SIZE or not shnum or shstrndx >= shnum or shoff + shnum * SHDR_SIZE > len(data):
             raise ObjectError("ELF section table is malformed or cut off")
-        self._read_sections(shoff, shnum, shstrndx)
+        self.headers: list[tuple[int, ...]] = list(shdr.iter_unpack(data[shoff : shoff + shnum * SHDR_SIZE]))
+        self._symtab = self._check_places()
+        names = self.headers[shstrndx]
+        self._names = data[names[4] : names[4] + names[5]]
+        self._sections: list[Section] | None = None
+        self._symbols: list[tuple[int, int, int, int, int, int]] | None = None
         self._strings = b""
-        self.symbols: list[tuple[int, int, int, int, int, int]] = []
-        self._read_symbols()
 
-    def _read_sections(self, shoff: int, shnum: int, shstrndx: int) -> None:
-        headers = list(Struct(self.prefix + SHDR).iter_unpack(self.data[shoff : shoff + shnum * SHDR_SIZE]))
+    def _check_places(self) -> int:
+        """Check that all sections lie inside the file; the index of the symbol table."""
         size = left = len(self.data)
-        for index, header in enumerate(headers):
-            if not index or header[1] == SHT_NOBITS:
+        tables = []
+        for index, (_, kind, _, _, offset, length, _, _, _, _) in enumerate(self.headers):
+            if kind == SHT_SYMTAB:
+                tables.append(index)
+            elif kind == SHT_NOBITS or not index:
                 continue
-            if header[4] + header[5] > size:
+            if offset + length > size:
                 raise ObjectError(f"ELF section {index} lies outside the file of {size} bytes: the file is cut off")
             # Else a small file could ask for as much memory and time as it likes.
-            left -= header[5]
+            left -= length
             if left < 0:
                 raise ObjectError(f"ELF sections overlap: up to section {index} they have more bytes than the file")
-        names = self.data[headers[shstrndx][4] : headers[shstrndx][4] + headers[shstrndx][5]]
-        self.sections = [Section(i, cstring(names, h[0], "section name"), h) for i, h in enumerate(headers)]
-
-    def _read_symbols(self) -> None:
-        tables = [s for s in self.sections if s.type == SHT_SYMTAB]
         if len(tables) != 1:
             raise ObjectError(f"ELF file has {len(tables)} symbol tables: an eBPF object has one (was it stripped?)")
-        table = tables[0]
-        if table.size % SYM_SIZE or table.link >= len(self.sections):
-            raise ObjectError("ELF symbol table is malformed")
-        self._strings = self.bytes(self.sections[table.link])
-        self.symbols = list(Struct(self.prefix + SYM).iter_unpack(self.bytes(table)))
+        return tables[0]
+
+    @property
+    def sections(self) -> list[Section]:
+        """All sections, by index."""
+        if self._sections is None:
+            self._sections = [Section(i, self.section_name(i), header) for i, header in enumerate(self.headers)]
+        return self._sections
+
+    def section_name(self, index: int) -> str:
+        """The name of section number ``index``."""
+        return cstring(self._names, self.headers[index][0], "section name")
+
+    @property
+    def symbols(self) -> list[tuple[int, int, int, int, int, int]]:
+        """The symbol table."""
+        if self._symbols is None:
+            table = self.headers[self._symtab]
+            if table[5] % SYM_SIZE or table[6] >= len(self.headers):
+                raise ObjectError("ELF symbol table is malformed")
+            self._strings = self._contents(table[6])
+            layout = _LAYOUTS[self.data[5]][4]
+            self._symbols = list(layout.iter_unpack(self._contents(self._symtab)))
+        return self._symbols
+
+    def _contents(self, index: int) -> bytes:
+        _, kind, flags, _, offset, size, _, _, _, _ = self.headers[index]
+        if kind == SHT_NOBITS:
+            return b""
+        if flags & SHF_COMPRESSED:
+            name = self.section_name(index)
+            raise ObjectError(f"ELF section {name!r} is compressed: compile without compressed sections")
+        return self.data[offset : offset + size]
 
     def bytes(self, section: Section) -> bytes:
         """The contents of ``section`` (a copy); nothing for one that takes no room in the file."""
-        if section.type == SHT_NOBITS:
-            return b""
-        if section.flags & SHF_COMPRESSED:
-            raise ObjectError(f"ELF section {section.name!r} is compressed: compile without compressed sections")
-        return self.data[section.offset : section.offset + section.size]
+        return self._contents(section.index)
 
     def symbol_name(self, index: int) -> str:
         """The name of symbol number ``index``; that of its section for a section symbol."""
         symbol = self.symbols[index]
-        if symbol[1] & 15 == STT_SECTION and symbol[3] < len(self.sections):
-            return self.sections[symbol[3]].name
+        if symbol[1] & 15 == STT_SECTION and symbol[3] < len(self.headers):
+            return self.section_name(symbol[3])
         return cstring(self._strings, symbol[0], "symbol name")
 
     def relocations(self, section: Section) -> list[tuple[int, int, int]]:

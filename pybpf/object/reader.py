@@ -19,6 +19,7 @@ from pybpf.errors import ObjectError
 from pybpf.object import elf
 from pybpf.object.btfmaps import datasec, read_maps
 from pybpf.object.datasec import fix_datasecs
+from pybpf.object.file import ObjectFile
 from pybpf.object.spec import (
     KCONFIG,
     KSYMS,
@@ -55,8 +56,8 @@ _REFUSED = {
 }
 
 
-def read_object(data: bytes, wanted: Iterable[str] | None = None) -> ObjectSpec:
-    """What the ELF object ``data`` holds.
+def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None) -> ObjectSpec:
+    """What the ELF object ``data`` holds: its bytes, or an ObjectFile that has listed it already.
 
     Every function is in ``programs``, subprograms (section ``.text``) included;
     with ``wanted``, only these programs and the subprograms, which saves time
@@ -66,7 +67,8 @@ def read_object(data: bytes, wanted: Iterable[str] | None = None) -> ObjectSpec:
     them. Raises ObjectError, and only that, for malformed or unsupported input.
     """
     try:
-        return _Reader(elf.Elf(bytes(data)), None if wanted is None else frozenset(wanted)).read()
+        file = data if isinstance(data, ObjectFile) else ObjectFile(bytes(data))
+        return _Reader(file, None if wanted is None else frozenset(wanted)).read()
     except BtfError as error:
         raise ObjectError(f"BTF of the object: {error}", error.details) from error
 
@@ -84,25 +86,26 @@ class _Function:
 
 
 class _Reader:
-    def __init__(self, file: elf.Elf, wanted: frozenset[str] | None) -> None:
-        self.elf = file
+    def __init__(self, file: ObjectFile, wanted: frozenset[str] | None) -> None:
+        self.file = file
+        self.elf = file.elf
         self.wanted = wanted
-        self.spec = ObjectSpec(file.byteorder)
+        self.spec = ObjectSpec(file.elf.byteorder)
         self.code: dict[int, elf.Section] = {}  # by section index, as the two below
         self.data: dict[int, elf.Section] = {}
         self.data_size = 0
         self.functions: dict[int, list[_Function]] = {}
         self.starts: dict[int, list[int]] = {}
-        self.names: set[str] = set()  # of all functions
-        self.maps_index = 0
-        self.map_names: dict[int, str] = {}  # offset in .maps -> name
+        self.maps_index = file.maps_index
+        self.map_names = file.map_names
         self.raw_btf: bytes = b""
         self.raw_ext: bytes = b""
         self.btf: Btf | None = None
 
     def read(self) -> ObjectSpec:
         self._sort_sections()
-        self._read_symbols()
+        self._read_variables()
+        self._place_functions()
         if self.raw_btf:
             self._read_btf()
         elif self.map_names or self.raw_ext:
@@ -128,15 +131,11 @@ class _Reader:
                 self.raw_ext = file.bytes(section)
             elif name == "license":
                 self.spec.license = elf.cstring(file.bytes(section) + b"\0", 0, "license")
-            elif name == ".maps":
-                self.maps_index = section.index
-            elif section.flags & elf.SHF_EXECINSTR and section.size:
-                if section.type != elf.SHT_PROGBITS or section.size % 8:
-                    raise ObjectError(f"section {name!r} is not eBPF code: its size is no multiple of 8")
+            elif section.index in self.file.code:
                 self.code[section.index] = section
             elif section.flags & elf.SHF_ALLOC and section.size and _is_data(name):
                 self._add_data(section)
-            else:
+            elif section.index != self.maps_index:
                 continue
             if name in names:
                 raise ObjectError(f"object has two sections named {name!r}: link them into one")
@@ -157,27 +156,29 @@ class _Reader:
             spec.frozen = True
         self.spec.maps[section.name] = spec
 
-    def _read_symbols(self) -> None:
-        code, data, maps_index = self.code, self.data, self.maps_index
-        found = []
+    def _read_variables(self) -> None:
+        data = self.data
+        if not data:
+            return
         local: dict[str, int] = {}  # number of local variables of a name
         for number, (_, info, _, shndx, value, size) in enumerate(self.elf.symbols):
-            kind = info & 15
-            if kind == elf.STT_FUNC:
-                if shndx in code:
-                    found.append((shndx, value, size, self.elf.symbol_name(number)))
-            elif kind == elf.STT_OBJECT:
-                if shndx in data:
-                    self._add_variable(number, info >> 4, data[shndx], value, size, local)
-                elif shndx == maps_index and shndx:
-                    self.map_names[value] = self.elf.symbol_name(number)
+            if shndx in data and info & 15 == elf.STT_OBJECT:
+                self._add_variable(number, info >> 4, data[shndx], value, size, local)
         # A name that only several local variables share means none of them.
         for name, count in local.items():
             if count > 1:
                 del self.spec.variables[name]
-        found.sort()
-        for shndx, start, size, name in found:
-            self._add_function(shndx, start, size, name)
+
+    def _place_functions(self) -> None:
+        sections = {section.name: section for section in self.code.values()}
+        for name, found in self.file.functions.items():
+            section = sections[found.section]
+            start, end, at = found.start, found.end, section.offset
+            wanted = self.wanted is None or name in self.wanted or section.name == ".text"
+            spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end] if wanted else b"")
+            if wanted:
+                self.spec.programs[name] = spec
+            self.functions.setdefault(section.index, []).append(_Function(start, end, spec, wanted))
         for index, functions in self.functions.items():
             self.starts[index] = [function.start for function in functions]
 
@@ -194,22 +195,6 @@ class _Reader:
         else:
             local[name] = local.get(name, 0) + 1
         self.spec.variables[name] = Variable(name, section.name, value, size)
-
-    def _add_function(self, shndx: int, start: int, size: int, name: str) -> None:
-        section = self.code[shndx]
-        end = start + size
-        before = self.functions.setdefault(shndx, [])
-        if start % 8 or size % 8 or not size or end > section.size or (before and start < before[-1].end):
-            raise ObjectError(f"function {name!r} has a bad place in section {section.name!r}: {start} to {end}")
-        if name in self.names:
-            raise ObjectError(f"object has two functions named {name!r}: rename one")
-        self.names.add(name)
-        wanted = self.wanted is None or name in self.wanted or section.name == ".text"
-        at = section.offset
-        spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end] if wanted else b"")
-        if wanted:
-            self.spec.programs[name] = spec
-        before.append(_Function(start, end, spec, wanted))
 
     # --- BTF ---
 
