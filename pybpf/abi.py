@@ -283,6 +283,18 @@ LOG_SIZE_MAX = (1 << 30) - 1
 
 OBJ_NAME_LEN = 16
 
+# Attaching: control groups, and chains of programs (tcx, netkit, control groups since 6.17); F_LINK too.
+F_ALLOW_OVERRIDE = 1 << 0
+F_ALLOW_MULTI = 1 << 1
+F_REPLACE = 1 << 2
+F_BEFORE = 1 << 3
+F_AFTER = 1 << 4
+F_ID = 1 << 5
+# kprobe.multi and uprobe.multi: on return.
+F_MULTI_RETURN = 1 << 0
+# netfilter: reassemble packets first (6.6).
+F_NETFILTER_IP_DEFRAG = 1 << 0
+
 # Ring buffer record header.
 RINGBUF_BUSY_BIT = 1 << 31
 RINGBUF_DISCARD_BIT = 1 << 30

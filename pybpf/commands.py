@@ -287,10 +287,12 @@ def link_create(
     flags: int = 0,
     variant: str = "",
     what: str = "program",
+    /,
     **fields: int | bytearray,
 ) -> Fd:
     """BPF_LINK_CREATE (5.7) with the fields of a variant: ``kprobe_multi``, ``tracing``... Raises LinkError.
 
+    ``flags`` by position are the link's; a variant may have a field of that name.
     The variants and their fields are the ``link_create_*`` structures of ``attrs.LAYOUTS``;
     all of a variant's fields are sent, for some kernels want them.
     """

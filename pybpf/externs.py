@@ -12,7 +12,7 @@ from struct import pack, pack_into, unpack_from
 
 from btf.errors import BtfError, BtfNotFound
 from btf.format import KIND_FUNC, KIND_VAR, essential_name
-from pybpf import abi, kernel, syscalls
+from pybpf import abi, kallsyms, kernel, syscalls
 from pybpf.errors import NotSupported, ObjectError, SyscallError
 from pybpf.linker import Symbol
 from pybpf.object.spec import KCONFIG
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _TRISTATE = {"n": 0, "y": 1, "m": 2}
 _MODULES = "/sys/kernel/btf"
-_CHUNK = 1 << 16
 _BTF_INFO_SIZE = 32
 _CALL, _EXIT = 0x85, 0x95
 _GET_ATTACH_COOKIE = 174
@@ -200,24 +199,15 @@ def addresses(names: set[str], needed: bool = True, path: str = "/proc/kallsyms"
     Raises NotSupported when addresses are ``needed`` and the kernel hides them,
     ObjectError when a name has several.
     """
-    patterns = {name: b" " + name.encode() for name in names}
     found: dict[str, int] = {}
     try:
-        with open(path, "rb", buffering=0) as file:
-            rest = b""
-            while True:
-                piece = file.read(_CHUNK)
-                if not piece:
-                    break
-                block = rest + piece
-                cut = block.rfind(b"\n") + 1
-                rest = block[cut:]
-                for name, pattern in patterns.items():
-                    _scan(block[:cut], name, pattern, found)
+        for name, symbols in kallsyms.find(names, path).items():
+            if len({symbol.address for symbol in symbols}) > 1:
+                raise ObjectError(f"extern {name!r}: this kernel has several symbols of that name")
+            found[name] = symbols[0].address
     except OSError as error:
         if error.errno not in (ENOENT, EACCES, EPERM):
             raise
-        found = {}
         if needed:
             raise NotSupported(f"{path} cannot be read ({error}): externs without a type need it", ENOENT) from None
     hidden = [name for name, value in found.items() if not value]
@@ -226,19 +216,6 @@ def addresses(names: set[str], needed: bool = True, path: str = "/proc/kallsyms"
             f"this kernel hides its addresses (kernel.kptr_restrict): extern {hidden[0]!r} cannot be resolved", EPERM
         )
     return found
-
-
-def _scan(block: bytes, name: str, pattern: bytes, found: dict[str, int]) -> None:
-    at = block.find(pattern)
-    while at >= 0:
-        end = at + len(pattern)
-        if block[end : end + 1] in (b"\n", b"\t"):
-            fields = block[block.rfind(b"\n", 0, at) + 1 : at].split()
-            if len(fields) == 2:
-                value = int(fields[0], 16)
-                if found.setdefault(name, value) != value:
-                    raise ObjectError(f"extern {name!r}: this kernel has several symbols of that name")
-        at = block.find(pattern, end)
 
 
 class Symbols:

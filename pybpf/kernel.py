@@ -377,10 +377,15 @@ def prog_test_run(
 # --- attaching ----------------------------------------------------------------
 
 
-def raw_tracepoint_open(name: str, prog_fd: int, what: str = "program") -> Fd:
-    """BPF_RAW_TRACEPOINT_OPEN (4.17); an empty ``name`` attaches a TRACING or LSM program (5.5). Raises LinkError."""
+def raw_tracepoint_open(name: str, prog_fd: int, what: str = "program", cookie: int = 0) -> Fd:
+    """BPF_RAW_TRACEPOINT_OPEN (4.17); an empty ``name`` attaches a TRACING or LSM program (5.5).
+
+    ``cookie`` is what the program gets from bpf_get_attach_cookie (6.10). Raises LinkError.
+    """
     raw = buffer(name.encode() + b"\0")
     attr = bytearray(pack("=Qi", address(raw) if name else 0, prog_fd))
+    if cookie:
+        attr += pack("=IQ", 0, cookie)
     return Fd(bpf(abi.RAW_TRACEPOINT_OPEN, attr, what, LinkError), f"link of {what}")
 
 

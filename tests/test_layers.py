@@ -19,6 +19,7 @@ LAYERS = (
     (
         *("pybpf.asm", "pybpf.kernel", "pybpf.abi", "pybpf.native", "pybpf.privilege", "pybpf.syscalls"),
         *("pybpf.attrs", "pybpf.uapi", "pybpf.commands"),
+        *("pybpf.kallsyms", "pybpf.tracefs", "pybpf.cgroups", "pybpf.cpus"),
     ),
     (
         *("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier"),

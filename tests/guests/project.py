@@ -49,7 +49,12 @@ def _stage_checks(folder: Path) -> None:
 
     here = Path(__file__).parent
     folder.mkdir(parents=True)
-    for path in (here / "__init__.py", here / "checks.py", *sorted(here.glob("checks_*.py"))):
+    for path in (
+        here / "__init__.py",
+        here / "checks.py",
+        *sorted(here.glob("*kit.py")),
+        *sorted(here.glob("checks_*.py")),
+    ):
         shutil.copy(path, folder / path.name)
     compile_all(folder.parents[1], folder)
     for path in sorted(here.glob("programs_*.py")):

@@ -12,7 +12,7 @@ import pytest
 
 from btf.errors import BtfNotFound
 from btf.reader import Btf
-from pybpf import abi, externs, kernel
+from pybpf import abi, externs, kallsyms, kernel
 from pybpf.errors import NotSupported, ObjectError, VerifierError
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -123,7 +123,7 @@ def test_addresses_from_kallsyms(tmp_path, monkeypatch):
         "ffff0010 T one\nffff0020 t two\t[module]\nffff0030 D one_more\nffff0040 t twice\nffff0050 t twice\n"
     )
     for chunk in (3, 16, 1 << 16):
-        monkeypatch.setattr(externs, "_CHUNK", chunk)
+        monkeypatch.setattr(kallsyms, "_CHUNK", chunk)
         got = externs.addresses({"one", "two", "three", "ne"}, path=str(path))
         assert got == {"one": 0xFFFF0010, "two": 0xFFFF0020}
         with pytest.raises(ObjectError, match="several symbols"):

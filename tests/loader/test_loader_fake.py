@@ -10,7 +10,7 @@ import pytest
 import rawcode as rc
 from fakekernel import FakeKernel, put
 
-from pybpf import abi, kernel, links, privilege, syscalls
+from pybpf import abi, kernel, links, privilege, syscalls, tracefs
 from pybpf.errors import LinkError, LoadError, MapError, NotSupported, ObjectError, SyscallError, VerifierError
 from pybpf.loader import Collection
 from pybpf.maps import Map
@@ -415,7 +415,7 @@ def events(tmp_path, monkeypatch):
     directory = tmp_path / "events" / "sched" / "sched_switch"
     directory.mkdir(parents=True)
     (directory / "id").write_text("316\n")
-    monkeypatch.setattr(links, "_TRACEFS", (str(tmp_path),))
+    monkeypatch.setattr(tracefs, "_PLACES", (str(tmp_path),))
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EBADF])
@@ -436,9 +436,9 @@ def test_tracepoint_link_failures(fake, events, monkeypatch, error):
 
 
 def test_tracefs_not_mounted(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(links, "_TRACEFS", (str(tmp_path / "none"),))
+    monkeypatch.setattr(tracefs, "_PLACES", (str(tmp_path / "none"),))
     with pytest.raises(LinkError, match="mount -t tracefs tracefs /sys/kernel/tracing"):
-        links.tracepoint_id("sched", "sched_switch")
+        tracefs.event_id("sched", "sched_switch")
 
 
 def test_perf_event_refused_by_paranoia(fake, events):

@@ -9,7 +9,7 @@ import struct
 import pytest
 import rawcode as rc
 
-from pybpf import abi, kernel, links
+from pybpf import abi, kernel, links, tracefs
 from pybpf.errors import LinkError, LoadError, NotSupported, ObjectError, SyscallError, VerifierError
 from pybpf.loader import Collection
 from pybpf.maps import Map
@@ -59,7 +59,7 @@ def test_tp_btf_without_such_tracepoint():
 @pytest.fixture
 def mounted_tracefs():
     try:
-        return links.tracefs()
+        return tracefs.root()
     except LinkError as error:
         pytest.skip(str(error))
 
@@ -103,7 +103,7 @@ def test_raw_tracepoint_that_does_not_exist():
 
 
 def test_attaching_what_cannot_be_attached():
-    with Collection(rc.obj(trivial(section="socket")), ["nothing"]) as collection:
+    with Collection(rc.obj(trivial(section="syscall")), ["nothing"]) as collection:
         with pytest.raises(LinkError, match="cannot be attached by their section"):
             links.attach(collection.programs["nothing"])
         with pytest.raises(LinkError, match="must name a tracepoint"):
