@@ -127,6 +127,14 @@ class pt_regs___x86(KStruct):
     r10: u64
 
 
+class vm_area_struct(KStruct):
+    """An area of a process's memory, as find_vma() gives it."""
+
+    vm_start: u64
+    vm_end: u64
+    vm_flags: u64
+
+
 class bpf_perf_event_data(KStruct):
     """Context of a perf_event program (include/uapi/linux/bpf_perf_event.h); ``regs`` depends on the architecture."""
 

@@ -10,6 +10,7 @@ not import this package.
 from __future__ import annotations
 
 from pybpf.lang.compile import compile_functions, compile_modules
+from pybpf.lang.externs import KConfig, KSym, kfunc
 from pybpf.lang.helpers import HELPERS
 from pybpf.lang.maps import (
     Array,
@@ -79,6 +80,7 @@ from pybpf.lang.types import (
     Ptr,
     SpinLock,
     Struct,
+    Timer,
     Union,
     be16,
     be32,
@@ -92,6 +94,7 @@ from pybpf.lang.types import (
     u16,
     u32,
     u64,
+    void,
 )
 
 globals().update(CONSTANTS)
@@ -110,7 +113,9 @@ __all__ = [
     "DevMap",
     "Hash",
     "InodeStorage",
+    "KConfig",
     "KStruct",
+    "KSym",
     "KUnion",
     "LpmTrie",
     "LruHash",
@@ -129,6 +134,7 @@ __all__ = [
     "StackTrace",
     "Struct",
     "TaskStorage",
+    "Timer",
     "Union",
     "XskMap",
     "be16",
@@ -149,6 +155,7 @@ __all__ = [
     "i32",
     "i64",
     "inline",
+    "kfunc",
     "kprobe",
     "kretprobe",
     "kretsyscall",
@@ -174,6 +181,7 @@ __all__ = [
     "u64",
     "uprobe",
     "uretprobe",
+    "void",
     "xdp",
 ]
 for _names in (CONSTANTS, INTRINSICS, HELPERS):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pybpf.errors import CompileError
 from pybpf.lang.maps import Map
-from pybpf.lang.types import ArrayType, BitsType, Field, PtrType, Scalar, StructType, Type, bool_, char
+from pybpf.lang.types import ArrayType, BitsType, Field, PtrType, Scalar, StructType, Type, bool_, char, void
 
 if TYPE_CHECKING:
     from btf.builder import Builder
 
-_LINKAGE_GLOBAL = 1
+_LINKAGE_GLOBAL, _LINKAGE_EXTERN = 1, 2
 
 
 class TypeTable:
@@ -24,6 +24,8 @@ class TypeTable:
     def id(self, type: Type) -> int:
         """The BTF id of ``type``. Structures pull in what they refer to."""
         build = self.builder
+        if type is void:
+            return 0
         if isinstance(type, BitsType):
             type = type.base
         if isinstance(type, Scalar):
@@ -101,6 +103,16 @@ class TypeTable:
         if isinstance(type, ArrayType):
             constant = self.builder.array(constant, type.count)
         return self.builder.var(name, constant, _LINKAGE_GLOBAL)
+
+    def kernel_function(self, name: str, params: list[tuple[str, Type | None]], result: Type | None) -> int:
+        """FUNC id of a function that the kernel has; None stands for no result."""
+        arguments = [(arg, self.builder.ptr(0) if type is None else self.id(type)) for arg, type in params]
+        proto = self.builder.func_proto(0 if result is None else self.id(result), arguments)
+        return self.builder.func(name, proto, _LINKAGE_EXTERN)
+
+    def kernel_variable(self, name: str, type: Type | None) -> int:
+        """VAR id of a variable or setting that the kernel has."""
+        return self.builder.var(name, 0 if type is None else self.id(type), _LINKAGE_EXTERN)
 
     def function(self, name: str, params: list[tuple[str, Type | None]], result: Type, linkage: int) -> int:
         """FUNC id; a parameter of type None is the context."""

@@ -11,6 +11,7 @@ PURE = frozenset(
     (
         ir.CONST, ir.MOV, ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
         ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP, ir.LOAD, ir.FRAME, ir.MAP, ir.DATA, ir.CORE,
+        ir.FUNC, ir.KSYM,
     )
 )  # fmt: skip
 

@@ -27,9 +27,12 @@ _SHAPES = {
     ir.FRAME: ("r", "", ""),
     ir.MAP: ("r", "", ""),
     ir.DATA: ("r", "", ""),
+    ir.FUNC: ("r", "", ""),
+    ir.KSYM: ("r", "", ""),
     ir.CORE: ("r", "", ""),
     ir.CALL: ("?", "", ""),
     ir.CALLSUB: ("?", "", ""),
+    ir.CALLK: ("?", "", ""),
     ir.PARAM: ("r", "", ""),
     ir.JUMP: ("", "", ""),
     ir.BRANCH: ("", "r", "i"),
@@ -46,7 +49,11 @@ _SIZES = {
     ir.BRANCH: (4, 8),
     **dict.fromkeys(BINARY, (4, 8)),
 }
-_REFS: dict[str, type] = {ir.FRAME: Slot, ir.MAP: str, ir.DATA: str, ir.CORE: Core, ir.CALLSUB: str}
+_REFS: dict[str, type] = {
+    ir.FRAME: Slot,
+    ir.CORE: Core,
+    **dict.fromkeys((ir.MAP, ir.DATA, ir.FUNC, ir.KSYM, ir.CALLSUB, ir.CALLK), str),
+}
 _SPECIAL = frozenset((ir.LOAD, ir.PARAM, ir.ATOMIC))
 _STRAY = "a jump target is missing or not a block of this function"
 _ATOMICS = (0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1)
@@ -118,9 +125,7 @@ def _special_problem(func: Function, ins: Ins) -> str:
     op = ins.op
     if op == ir.LOAD and not (ins.ref is None or isinstance(ins.ref, Core)):
         return f"ref is {ins.ref!r}"
-    if op in (ir.CALL, ir.CALLSUB) and (
-        len(ins.args) > 5 or not all(_fits(arg, "i", len(func.vregs)) for arg in ins.args)
-    ):
+    if op in ir.CALLS and (len(ins.args) > 5 or not all(_fits(arg, "i", len(func.vregs)) for arg in ins.args)):
         return f"arguments are {ins.args!r}"
     if op == ir.PARAM and not 0 <= ins.imm < min(func.nparams, 5):
         return f"there is no parameter {ins.imm}"

@@ -8,12 +8,13 @@ from types import FunctionType
 
 from pybpf.errors import CompileError
 from pybpf.lang.btfgen import TypeTable
+from pybpf.lang.externs import Extern, Kfunc
 from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Function
 from pybpf.lang.lower_function import Lowering
 from pybpf.lang.maps import Map, ProgArray
-from pybpf.lang.source import Sources
-from pybpf.lang.surface import PROGRAMS, Kind, Program, Subprog
+from pybpf.lang.source import Routine, Sources
+from pybpf.lang.surface import PROGRAMS, Inline, Kind, Program, Subprog
 from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32
 
 _STATIC, _GLOBAL = 0, 1
@@ -55,7 +56,9 @@ def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf
         unit.add(program)
     units = [generate(function) for function in unit.functions]
     maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
-    return assemble(units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder)
+    return assemble(
+        units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder, externs=unit.sorted_externs()
+    )
 
 
 class Compilation:
@@ -70,6 +73,11 @@ class Compilation:
         self.func_ids: dict[str, int] = {}
         self._maps: dict[str, Map] = {}
         self.scratches = 0  # maps made for local variables that do not fit the stack
+        self.kfuncs: dict[Kfunc, tuple[str, list[tuple[str, Type | None]], Type | None]] = {}
+        self._externs: dict[str, tuple[str, int, int, object]] = {}
+        self._weak: set[str] = set()
+        self._callbacks = 0
+        self._under_way: list[Inline] = []
         self._suffix = ""  # of the variant that is being lowered
         self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
         self._rodata = bytearray()
@@ -89,12 +97,13 @@ class Compilation:
         """One variant of a program as IR."""
         routine = self.sources.routine(function)
         func = Function(name, section)
-        self._declare(name, [("ctx", None)], i32, _GLOBAL)
+        self.declare(name, [("ctx", None)], i32, _GLOBAL)
         Lowering(self, func, kind, section, Frame(routine)).program()
         self.functions.append(func)
         return func
 
-    def _declare(self, name: str, params: list[tuple[str, Type | None]], result: Type, linkage: int) -> None:
+    def declare(self, name: str, params: list[tuple[str, Type | None]], result: Type, linkage: int = _STATIC) -> None:
+        """Describe a function. Raises CompileError for a name used twice."""
         if name in self.func_ids:
             raise CompileError(f"two functions are called {name!r}: give one of them another name")
         self.func_ids[name] = self.types.function(name, params, result, linkage)
@@ -139,10 +148,60 @@ class Compilation:
             raise lowering.error(node.returns, f"a subprogram returns a number, not {result}")
         func.nparams = len(params)
         found = self._subprogs[subprog, kind] = (name, params, result)
-        self._declare(name, params, result, _GLOBAL if subprog.verified_alone else _STATIC)
+        self.declare(name, params, result, _GLOBAL if subprog.verified_alone else _STATIC)
         lowering.subprogram(params, result, subprog.verified_alone)
         self.functions.append(func)
         return found
+
+    # --- what the kernel supplies
+
+    def add_kfunc(
+        self, kfunc: Kfunc, params: list[tuple[str, Type | None]], result: Type | None, context: Type | None
+    ) -> tuple[str, list[tuple[str, Type | None]], Type | None]:
+        """Take a kernel function into the object; ``context`` is the type that an undeclared first parameter has."""
+        described = [(name, context if type is None else type) for name, type in params]
+        self._add_extern(kfunc.name, ".ksyms", self.types.kernel_function(kfunc.name, described, result), 0, kfunc)
+        found = self.kfuncs[kfunc] = (kfunc.name, params, result)
+        return found
+
+    def use_extern(self, extern: Extern) -> str:
+        """Take a variable or setting of the kernel's into the object; its name."""
+        size = extern.type.size if extern.type is not None else 0
+        if extern.name not in self._externs:
+            type_id = self.types.kernel_variable(extern.name, extern.type)
+            self._add_extern(extern.name, extern.section, type_id, size, extern)
+        elif self._externs[extern.name][3] is not extern:
+            raise CompileError(f"two declarations of the kernel's {extern.name!r}: keep one")
+        return extern.name
+
+    def _add_extern(self, name: str, section: str, type_id: int, size: int, what: object) -> None:
+        if name in self._externs:
+            raise CompileError(f"two declarations of the kernel's {name!r}: keep one")
+        self._externs[name] = (section, type_id, size, what)
+        if section == ".kconfig":
+            self._weak.add(name)  # a setting that is off is not written down: it reads as 0
+
+    def may_lack(self, name: str) -> None:
+        """The program asks whether the kernel has that symbol."""
+        self._weak.add(name)
+
+    def sorted_externs(self) -> list[tuple[str, str, int, int, bool]]:
+        """What assemble() takes."""
+        return [(name, *self._externs[name][:3], name in self._weak) for name in sorted(self._externs)]
+
+    # --- callbacks
+
+    def callback(self, inline: Inline, routine: Routine) -> str:
+        """A name for ``inline`` as a function to be called back, which is under way until callback_done()."""
+        if inline in self._under_way:
+            raise CompileError(f"{inline.name} calls itself: the kernel has no recursion")
+        self._under_way.append(inline)
+        self._callbacks += 1
+        return f"{inline.name}__{self._callbacks}"
+
+    def callback_done(self, inline: Inline) -> None:
+        """The body of a callback is lowered."""
+        self._under_way.remove(inline)
 
     # --- maps and settings
 

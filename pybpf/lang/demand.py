@@ -101,7 +101,7 @@ def _operands(ins: Ins, wanted: list[int]) -> tuple[int, int]:
         return 64, size
     if op == ir.BRANCH:
         return size, size
-    if ins.dst is None or op in (ir.LOAD, ir.ATOMIC, ir.CALLSUB, ir.CALL):
+    if ins.dst is None or op in (ir.LOAD, ir.ATOMIC, *ir.CALLS):
         return 64, 64
     result = wanted[ins.dst]
     if op == ir.MOV or op == ir.NEG:

@@ -20,7 +20,7 @@ _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 _BINARY = frozenset((ir.SUB, ir.DIV, ir.MOD, ir.LSH, ir.RSH, ir.ARSH)) | _COMMUTES
 # Whose results may be known, and of these, those that may be folded to a constant.
 _FOLDED = _BINARY | {ir.MOV, ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP}
-_TELLING = _FOLDED | {ir.CONST, ir.FRAME, ir.MAP, ir.DATA}
+_TELLING = _FOLDED | {ir.CONST, ir.FRAME, ir.MAP, ir.DATA, ir.FUNC}
 _THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
 
 
@@ -149,7 +149,7 @@ def _result(ins: Ins, facts: Facts, func: Function) -> int | None:
     op = ins.op
     if op == ir.CONST:
         return ins.imm & MASK64
-    if op in (ir.FRAME, ir.MAP, ir.DATA):
+    if op in (ir.FRAME, ir.MAP, ir.DATA, ir.FUNC):
         return NONZERO
     a = _value(ins.a, facts)
     if op == ir.MOV:

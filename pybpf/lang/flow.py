@@ -47,11 +47,15 @@ class Frame:
 
     An inlined body returns either to ``targets`` (then, else), when only the
     truth of its result matters, or by adding to ``arms``. A body without parent
-    returns for real. ``result`` is the annotated type of the result, if any, and
-    ``nothing`` says that it is annotated None.
+    returns for real, one that is ``called_back`` by way of ``targets``. ``result``
+    is the annotated type of the result, if any, and ``nothing`` says that it is
+    annotated None.
     """
 
-    __slots__ = ("arms", "call", "loops", "nothing", "parent", "result", "routine", "slots", "targets", "vars", "withs")
+    __slots__ = (
+        *("arms", "call", "called_back", "loops", "nothing", "parent", "result", "routine"),
+        *("slots", "targets", "vars", "withs"),
+    )
 
     def __init__(self, routine: Routine, parent: Frame | None = None, call: ast.AST | None = None) -> None:
         self.routine = routine
@@ -65,6 +69,7 @@ class Frame:
         self.targets: tuple[Block, Block] | None = None
         self.result: Type | None = None
         self.nothing = False
+        self.called_back = False
 
 
 def merge(flows: Iterable[Flow]) -> Flow:

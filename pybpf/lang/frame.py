@@ -140,7 +140,7 @@ def drop_dead_stores(func: Function) -> bool:
                         covered[ins.a] &= ~mask
                     else:
                         del covered[ins.a]
-            elif ins.op in (ir.LOAD, ir.ATOMIC, ir.CALL, ir.CALLSUB):
+            elif ins.op in (ir.LOAD, ir.ATOMIC, *ir.CALLS):
                 for slot in [slot for slot in covered if slot in fixed]:
                     del covered[slot]
             kept.append(ins)

@@ -12,14 +12,15 @@ memory that is written; ``size`` the size in bytes of the memory before it, by
 default the whole of it; ``text`` a constant string in read-only memory; ``fmt``
 a string with its size, written as one argument; ``flags`` an integer, 0 by
 default; ``any`` an integer or an address; ``u64`` an integer; ``task`` a task
-from current_task() in a program that has typed pointers; ``lock`` a SpinLock in
-a map's value.
+from current_task() in a program that has typed pointers; ``lock`` a SpinLock and
+``timer`` a Timer in a map's value; ``percpu`` a variable that each CPU has its own of.
 
 Kinds of results: ``u64``, ``u32``; ``int``, negative on failure: helpers return
 64 bits with the sign extended; ``void``; ``value`` a pointer to the value type of
 the map, or None; ``mem`` an untyped pointer to be cast, or None; ``held`` the
 map's value, never None; ``task``; ``sock`` a bpf_sock, or None; ``object`` some
-object of the kernel's that the verifier knows, or None.
+object of the kernel's that the verifier knows, or None; ``same`` a pointer to the
+variable given, ``same?`` the same or None.
 """
 
 from __future__ import annotations
@@ -181,8 +182,8 @@ _TABLE = """
 150 seq_printf_btf any mem size flags -> int
 151 skb_cgroup_classid ctx -> u64
 152 redirect_neigh u64 any u64 flags -> int
-153 per_cpu_ptr any u64 -> object
-154 this_cpu_ptr any -> object
+153 per_cpu_ptr percpu u64 -> same?
+154 this_cpu_ptr percpu -> same
 155 redirect_peer u64 flags -> int
 156 task_storage_get map any any flags -> value
 157 task_storage_delete map any -> int
@@ -196,6 +197,9 @@ _TABLE = """
 166 sys_bpf u64 mem size -> int
 167 btf_find_by_name_kind mem size u64 flags -> int
 168 sys_close u64 -> int
+169 timer_init timer map flags -> int
+171 timer_start timer u64 flags -> int
+172 timer_cancel timer -> int
 173 get_func_ip ctx -> u64
 174 get_attach_cookie ctx -> u64
 175 task_pt_regs task -> u64

@@ -38,9 +38,12 @@ ATOMIC = "atomic"  # a b off size imm [dst] atomic op `imm` (0 add, 0x40 or, 0x5
 FRAME = "frame"  # dst ref                  dst = address of Slot ref
 MAP = "map"  # dst ref                      dst = map pointer; ref is the map's name (ld_imm64, src 1)
 DATA = "data"  # dst ref off                dst = address of byte `off` of data section `ref` (ld_imm64, src 2)
+FUNC = "func"  # dst ref                  dst = address of the subprogram named ref, to be called back (ld_imm64, src 4)
+KSYM = "ksym"  # dst ref                  dst = address of the kernel's variable ref, 0 if absent (ld_imm64, src 3 or 0)
 CORE = "core"  # dst ref                    dst = value of the Core relocation ref (mov imm, patched at load time)
 CALL = "call"  # dst imm args               dst (or None) = helper number imm (args: up to 5 vregs or Imm)
 CALLSUB = "callsub"  # dst ref args         dst = call of the subprogram named ref
+CALLK = "callk"  # dst ref args             dst (or None) = call of the kernel's function ref (call, src 2)
 PARAM = "param"  # dst imm                  dst = argument number imm (0-based); only at the entry block's start
 # Terminators: the last instruction of every block, and only there.
 JUMP = "jump"  # then                       go to block `then`
@@ -48,6 +51,7 @@ BRANCH = "branch"  # cond a b size then els if a <cond> b go to `then`, else to 
 RET = "ret"  # a                            return a (vreg or Imm)
 
 TERMINATORS = frozenset((JUMP, BRANCH, RET))
+CALLS = frozenset((CALL, CALLSUB, CALLK))
 CONDITIONS = ("eq", "ne", "gt", "ge", "lt", "le", "sgt", "sge", "slt", "sle", "set")
 
 # Kinds of virtual registers: a spill slot never holds both sorts.

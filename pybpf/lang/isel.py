@@ -34,6 +34,8 @@ from pybpf.asm.opcodes import (
     BPF_NEG,
     BPF_OR,
     BPF_PSEUDO_CALL,
+    BPF_PSEUDO_FUNC,
+    BPF_PSEUDO_KFUNC_CALL,
     BPF_PSEUDO_MAP_FD,
     BPF_PSEUDO_MAP_VALUE,
     BPF_REG_FP,
@@ -309,7 +311,7 @@ class _Lowering:
             self._move(self._reg(ins.dst), self._reg(ins.a))
         elif op in (ir.LOAD, ir.STORE, ir.ATOMIC):
             self._memory(ins)
-        elif op in (ir.CALL, ir.CALLSUB):
+        elif op in ir.CALLS:
             self._call(ins)
         elif op == ir.BRANCH:
             self._branch(ins, block)
@@ -323,7 +325,7 @@ class _Lowering:
             block.exit_loc = ins.loc
         elif op == ir.PARAM:
             self._move(self._reg(ins.dst), ins.imm + 1)
-        elif op in (ir.FRAME, ir.MAP, ir.DATA, ir.CORE):
+        elif op in (ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.KSYM, ir.CORE):
             self._symbol(ins)
         else:
             self._unary(ins)
@@ -337,6 +339,10 @@ class _Lowering:
             self._emit(LD_IMM64, dst, BPF_PSEUDO_MAP_FD, ref=("map", ins.ref))
         elif ins.op == ir.DATA:
             self._emit(LD_IMM64, dst, BPF_PSEUDO_MAP_VALUE, imm=ins.off, ref=("data", ins.ref))
+        elif ins.op == ir.FUNC:
+            self._emit(LD_IMM64, dst, BPF_PSEUDO_FUNC, ref=("func", ins.ref))
+        elif ins.op == ir.KSYM:
+            self._emit(LD_IMM64, dst, ref=("ksym", ins.ref))
         elif fits_s32(ins.imm):
             self._emit(MOVE_IMM, dst, imm=signed(ins.imm), ref=ins.ref)
         else:
@@ -448,8 +454,10 @@ class _Lowering:
                 self._constant(number, arg.value)
         if ins.op == ir.CALL:
             call = self._emit(CALL, imm=ins.imm)
-        else:
+        elif ins.op == ir.CALLSUB:
             call = self._emit(CALL, src=BPF_PSEUDO_CALL, imm=-1, ref=("call", ins.ref))
+        else:
+            call = self._emit(CALL, src=BPF_PSEUDO_KFUNC_CALL, imm=-1, ref=("kfunc", ins.ref))
         call.nargs = len(ins.args)
         if ins.dst is not None:
             self._move(self._reg(ins.dst), 0)
@@ -473,7 +481,7 @@ class _Lowering:
         feeds: dict[int, list[int]] = {}
         for block in func.blocks:
             for ins in block.ins:
-                if ins.op in (ir.CALL, ir.CALLSUB):
+                if ins.op in ir.CALLS:
                     bounded.update([arg for arg in ins.args if type(arg) is int])
                 elif ins.dst is not None and ins.op not in (ir.LOAD, ir.CONST):
                     reads = uses(ins)

@@ -15,10 +15,17 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.lang.ir import Core, Function, Loc
 from pybpf.lang.mir import FRAME_ADDRESS, MBlock, MFunction, MIns
-from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_MAP, Reloc
+from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_FUNC, RELOC_KFUNC, RELOC_KSYM, RELOC_MAP, Reloc
 from pybpf.object.unit import CodeUnit
 
-_KINDS = {"map": RELOC_MAP, "data": RELOC_DATA, "call": RELOC_CALL}
+_KINDS = {
+    "map": RELOC_MAP,
+    "data": RELOC_DATA,
+    "call": RELOC_CALL,
+    "func": RELOC_FUNC,
+    "ksym": RELOC_KSYM,
+    "kfunc": RELOC_KFUNC,
+}
 
 
 def order_blocks(func: MFunction) -> list[MBlock]:

@@ -31,7 +31,7 @@ def hoist_invariants(func: Function) -> bool:
         body = _body(head, tails, preds)
         if func.blocks[0] in body:
             continue  # another way into the loop leads around its head
-        if any(ins.op in (ir.CALL, ir.CALLSUB) for block in body for ins in block.ins):
+        if any(ins.op in ir.CALLS for block in body for ins in block.ins):
             continue
         writes = any(ins.op in (ir.STORE, ir.ATOMIC) for block in body for ins in block.ins)
         written = {ins.dst for block in body for ins in block.ins if ins.dst is not None}

@@ -11,13 +11,29 @@ from typing import Any
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.contexts import CONTEXTS
+from pybpf.lang.externs import Kfunc
 from pybpf.lang.flow import Frame
 from pybpf.lang.helpers import Helper
 from pybpf.lang.ir import Block, Imm, Slot
 from pybpf.lang.lower_maps import Maps
 from pybpf.lang.lower_places import native
 from pybpf.lang.maps import Map
-from pybpf.lang.operand import BTF, CTX, KERN, MEM, Const, Group, Int, Place, Pointer, Value, Var, Void, int_constant
+from pybpf.lang.operand import (
+    BTF,
+    CTX,
+    KERN,
+    MEM,
+    RODATA,
+    Const,
+    Group,
+    Int,
+    Place,
+    Pointer,
+    Value,
+    Var,
+    Void,
+    int_constant,
+)
 from pybpf.lang.surface import Compiled, Inline, Intrinsic, Subprog
 from pybpf.lang.types import (
     ArrayType,
@@ -27,6 +43,7 @@ from pybpf.lang.types import (
     SpinLock,
     StructMeta,
     StructType,
+    Timer,
     Type,
     bool_,
     find_field,
@@ -103,6 +120,8 @@ class Calls(Maps):
             return self._inline(thing, node, targets)
         if isinstance(thing, Subprog):
             return self._subprog(thing, node)
+        if isinstance(thing, Kfunc):
+            return self.call_kfunc(thing, node)
         if isinstance(thing, Compiled):
             raise self.error(node, f"{thing.name} is a {thing.what}: it cannot be called")
         if isinstance(thing, Scalar) or thing is builtins.bool:
@@ -221,6 +240,7 @@ class Calls(Maps):
         args: list[int | Imm] = []
         slots: list[Slot] = []
         map: Map | None = None
+        variable: Place | None = None
         whole = 0
         for kind, part in zip(helper.params, nodes):
             if part is None:
@@ -237,8 +257,13 @@ class Calls(Maps):
                 args += [register, Imm(whole)]
             elif kind == "text":
                 args.append(self._read_only_text(value, part))
-            elif kind == "lock":
-                args.append(self._lock(value, part))
+            elif kind == "percpu":
+                if not isinstance(value, Place) or value.space not in (BTF, RODATA) or value.relocated:
+                    raise self.error(part, f"a KSym with a type is wanted here, not {self.describe(value)}")
+                variable = value
+                args.append(self.base(value.reg))
+            elif kind in ("lock", "timer"):
+                args.append(self.embedded(value, (SpinLock if kind == "lock" else Timer).layout, part))
             elif kind == "map":
                 if not (isinstance(value, Const) and isinstance(value.value, Map)):
                     raise self.error(part, f"a map is wanted here, not {self.describe(value)}")
@@ -252,23 +277,28 @@ class Calls(Maps):
                 if kind == "size" and isinstance(argument, Imm) and not 0 <= argument.value <= whole:
                     raise self.error(part, f"size {argument.value} is outside of the memory's {whole} bytes")
                 args.append(argument)
-        pointer = helper.result in ("value", "mem", "task", "held", "sock", "object")
+        pointer = helper.result in ("value", "mem", "task", "held", "sock", "object", "same", "same?")
         if helper.result == "void":
             self.emit(ir.CALL, imm=helper.number, args=tuple(args))
             result: Value = Void()
         else:
-            result = self._helper_result(helper, self.call(helper.number, *args, pointer=pointer), map)
+            register = self.call(helper.number, *args, pointer=pointer)
+            if variable is not None:
+                result = Pointer(variable.type, variable.space, register, 0, helper.result == "same?")
+            else:
+                result = self._helper_result(helper, register, map)
         self.release(slots)
         return result
 
-    def _lock(self, value: Value, node: ast.expr) -> int:
-        """The address of a lock, which the kernel finds in map values only."""
+    def embedded(self, value: Value, layout: StructType, node: ast.expr) -> int:
+        """The address of a lock or timer, which the kernel finds in map values only."""
+        name = "SpinLock" if layout is SpinLock.layout else "Timer"
         if isinstance(value, Pointer):
             value = self.deref(value, node)
-        if not isinstance(value, Place) or value.type is not SpinLock.layout:
-            raise self.error(node, f"a SpinLock in a map's value is wanted here, not {self.describe(value)}")
+        if not isinstance(value, Place) or value.type is not layout:
+            raise self.error(node, f"a {name} in a map's value is wanted here, not {self.describe(value)}")
         if isinstance(value.reg, Slot):
-            raise self.error(node, "a lock on the stack is shared with nobody: keep it in a map's value")
+            raise self.error(node, f"a {name} on the stack is of no use to anybody: keep it in a map's value")
         return self.address(value)
 
     def _read_only_text(self, value: Value, node: ast.expr) -> int:
@@ -457,6 +487,10 @@ class Calls(Maps):
         return Int(native(result), dst)
 
     # --- from the parts built on this
+
+    def call_kfunc(self, kfunc: Kfunc, node: ast.Call) -> Value:
+        """A call of a kernel function."""
+        raise NotImplementedError
 
     def context_method(self, context: Pointer, name: str, node: ast.Call) -> Value:
         """``ctx.name(...)``."""

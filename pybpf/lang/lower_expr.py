@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.diagnostics import LocatedError
+from pybpf.lang.externs import Extern
 from pybpf.lang.flow import Arm, Flow
 from pybpf.lang.helpers import HELPERS, Helper
 from pybpf.lang.ir import Block, Imm
@@ -51,7 +52,7 @@ from pybpf.lang.types import (
 )
 
 _CONSTANTS = (
-    int, str, bytes, tuple, range, type(None), Map, ConfigBase, Type, Helper, Intrinsic, Compiled,
+    int, str, bytes, tuple, range, type(None), Map, ConfigBase, Extern, Type, Helper, Intrinsic, Compiled,
     ModuleType, FunctionType, BuiltinFunctionType, type,
 )  # fmt: skip
 
@@ -139,6 +140,8 @@ class Expressions(Numbers):
                 if name in table:
                     return Const(table[name])
             raise self.error(node, f"name {name!r} is not defined") from None
+        if isinstance(found, Extern):
+            return self.extern_place(found)
         return self._constant(found, name, node)
 
     def _constant(self, value: object, name: str, node: ast.AST) -> Const:
@@ -159,7 +162,8 @@ class Expressions(Numbers):
         if isinstance(thing, ConfigBase):
             return self._setting(thing, node)
         if isinstance(thing, (ModuleType, type, str, bytes, int, tuple)) and hasattr(thing, node.attr):
-            return self._constant(getattr(thing, node.attr), node.attr, node)
+            found = getattr(thing, node.attr)
+            return self.extern_place(found) if isinstance(found, Extern) else self._constant(found, node.attr, node)
         raise self.error(node, f"{self.describe(value)} has no attribute {node.attr!r}")
 
     def _setting(self, config: ConfigBase, node: ast.Attribute) -> Place:
@@ -541,6 +545,10 @@ class Expressions(Numbers):
         return self.join([arm for arm in arms if arm is not None], node, "the value")
 
     # --- from the parts built on this
+
+    def extern_place(self, extern: Extern) -> Place:
+        """A variable or setting of the kernel's."""
+        raise NotImplementedError
 
     def text_equals(self, place: Value, text: Value, node: ast.AST, then: Block, els: Block) -> None:
         """Branch on whether a string in memory is a constant."""

@@ -19,6 +19,7 @@ from pybpf.lang.lower_places import (
 )
 from pybpf.lang.maps import ProgArray
 from pybpf.lang.operand import BTF, CTX, KERN, MEM, RODATA, Const, Int, Place, Pointer, Value, Void, int_constant
+from pybpf.lang.surface import Intrinsic
 from pybpf.lang.types import (
     ArrayType,
     BitsType,
@@ -35,6 +36,8 @@ from pybpf.lang.types import (
 )
 
 TAIL_CALL, PID_TGID, UID_GID, COMM, CURRENT_TASK, CURRENT_TASK_BTF = 12, 14, 15, 16, 35, 158
+# Intrinsics that are called as the helper that does the work.
+_HELPERS_BEHIND = ("find_vma", "loop", "timer_set_callback", "tail_call")
 READ_USER, READ_KERNEL, READ_USER_STR, READ_KERNEL_STR = 112, 113, 114, 115
 
 
@@ -258,9 +261,12 @@ class Intrinsics(Calls):
         """Whether the running kernel has a helper."""
         part = self.arguments(node, ("helper",), 1, "has()")["helper"]
         value = self.expr(part)
-        if not (isinstance(value, Const) and isinstance(value.value, Helper)):
+        name = value.value if isinstance(value, Const) else None
+        if isinstance(name, Helper) or (isinstance(name, Intrinsic) and name.name in _HELPERS_BEHIND):
+            name = name.name
+        if not (isinstance(name, str) and name.isidentifier()):
             raise self.error(part, f"has() asks for a helper by name, not {self.describe(value)}")
-        core = Core(ENUMVAL_EXISTS, self.unit.types.enum("bpf_func_id", f"BPF_FUNC_{value.value.name}"), "0")
+        core = Core(ENUMVAL_EXISTS, self.unit.types.enum("bpf_func_id", f"BPF_FUNC_{name}"), "0")
         return Int(bool_, self.core(core, 1))
 
     def do_container_of(self, node: ast.Call) -> Value:

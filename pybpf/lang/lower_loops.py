@@ -7,7 +7,8 @@ import ast
 from pybpf.lang import ir
 from pybpf.lang.flow import Loop
 from pybpf.lang.ir import Imm
-from pybpf.lang.lower_stmts import Statements
+from pybpf.lang.lower_callbacks import MAX_PASSES
+from pybpf.lang.lower_externs import Externs
 from pybpf.lang.operand import (
     MEM,
     SIGNED,
@@ -18,21 +19,19 @@ from pybpf.lang.operand import (
     Pointer,
     Value,
     Var,
-    Void,
     int_constant,
     is_narrow,
     sign_of,
 )
 from pybpf.lang.source import assigned_names
-from pybpf.lang.surface import INTRINSICS, Inline
+from pybpf.lang.surface import INTRINSICS
 from pybpf.lang.syntax import nodes
 from pybpf.lang.types import Scalar, i64, u32, u64
 
 MAX_UNROLL = 1024
-MAX_PASSES = 1 << 23  # as bpf_loop has it (BPF_MAX_LOOPS)
 
 
-class Loops(Statements):
+class Loops(Externs):
     """Loops."""
 
     def _For(self, node: ast.For) -> None:
@@ -226,51 +225,6 @@ class Loops(Statements):
         step = steps[0][1]
         number = int_constant(self.expr(step.value)) if isinstance(step.op, (ast.Add, ast.Sub)) else None
         return number is not None and (number > 0) == (isinstance(step.op, ast.Add) is up) and number != 0
-
-    def do_loop(self, node: ast.Call) -> Value:
-        """``loop(n, fn, args...)``: a counted loop around an inline function."""
-        if node.keywords or len(node.args) < 2:
-            raise self.error(node, "loop() takes the number of passes, an @inline function and its further arguments")
-        callee = self.expr(node.args[1])
-        if not (isinstance(callee, Const) and isinstance(callee.value, Inline)):
-            raise self.error(node.args[1], f"loop() calls an @inline function, not {self.describe(callee)}")
-        count = self.number(self.expr(node.args[0]), node.args[0])
-        if sign_of(count) == SIGNED:
-            raise self.error(node.args[0], "the number of passes is unsigned: cast it with u64(n)")
-        settled = self._settled(count)
-        assert isinstance(settled, (Int, Const))
-        limit = self.operand(settled)
-        counter, index = self.scalar(), self.scalar()
-        self.move(counter, Imm(0))
-        hidden = f"pass {counter}"
-        call = ast.Call(
-            func=node.args[1],
-            args=[ast.copy_location(ast.Name(id=hidden, ctx=ast.Load()), node), *node.args[2:]],
-            keywords=[],
-        )
-        ast.copy_location(call, node)
-        head, inside, out = self.block("loop"), self.block("body"), self.block("endloop")
-        self.goto(head)
-        self.start(head)
-        self.branch("lt", counter, limit, inside, out)
-        self.start(inside)
-        self.move(index, counter)
-        self.emit(ir.ADD, dst=counter, a=counter, b=Imm(1))
-        var = self.frame.vars[hidden] = Var(hidden, Int(u64, index), bound=True)
-        self.flow[var] = False
-        result = self.call_expr(call)
-        if isinstance(result, Void):
-            self.goto(head)
-        elif self.cur is not None:
-            more = self.block("again")
-            self.test(result, out, more, node)
-            if self.start(more):
-                self.goto(head)
-        self.drop_incoming(head)
-        del self.frame.vars[hidden]
-        self.start(out)
-        self.flow.pop(var, None)
-        return Int(u64, counter)
 
     def do_atmost(self, node: ast.Call) -> Value:
         """Only as the first part of a 'while'."""

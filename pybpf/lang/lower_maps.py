@@ -62,7 +62,10 @@ class Maps(Expressions):
             raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: output, reserve)")
         if map.methods:
             return self._other_method(map, name, node, what)
-        known = ("lookup", "update", "delete", "get") if map.deletes else ("lookup", "update", "get")
+        known = ["lookup", "update", "delete", "get", "for_each"]
+        for present, method in ((map.deletes, "delete"), (map.walks, "for_each")):
+            if not present:
+                known.remove(method)
         if not map.keyed:
             where = "tail_call()" if map.kind == "ProgArray" else "the helpers that take it"
             raise self.error(node, f"{map.kind} {map.name} has no {name}(): see {where}")
@@ -76,6 +79,8 @@ class Maps(Expressions):
             return self.delete(map, self.expr(args["key"]), args["key"])
         if name == "get":
             return self._get(map, node, what)
+        if name == "for_each":
+            return self.for_each(map, node, what)
         args = self.arguments(node, ("key", "value", "flags"), 2, what)
         key, value = self.expr(args["key"]), self.expr(args["value"])
         flags: int | Imm = Imm(BPF_ANY)
@@ -139,6 +144,10 @@ class Maps(Expressions):
         number = HELPERS[f"{map.helpers}_get"].number
         found = self.call(number, register, self.pointer_reg(owner), Imm(0), flags, pointer=True)
         return self.value_pointer(map, found)
+
+    def for_each(self, map: Map, node: ast.Call, what: str) -> Value:
+        """``m.for_each(fn, args...)``, from the part about callbacks."""
+        raise NotImplementedError
 
     def _size(self, node: ast.expr | None, whole: int) -> int | Imm:
         """The size argument of an output, by default the whole."""

@@ -385,7 +385,11 @@ class Statements(Contexts):
         targets = self.frame.targets
         assert targets is not None
         if node.value is None:
-            raise self.error(node, "nothing is returned here, but the result is tested")
+            if not self.frame.called_back:
+                raise self.error(node, "nothing is returned here, but the result is tested")
+            self._unwind(0, node)
+            self.goto(targets[1])
+            return
         if not self.frame.withs and self.frame.result is None:
             self.cond(node.value, *targets)
             return

@@ -23,6 +23,7 @@ class Map:
     keyed = True  # lookup, update, delete ...
     deletes = True
     per_cpu = False
+    walks = True  # for_each; arrays and hash tables, if keyed
     sized = False  # whether 0 entries are right
     methods: tuple[str, ...] = ()  # instead of lookup, update ...
     sizes: tuple[int, int] | None = None  # of key and value in bytes where there are no types
@@ -124,6 +125,7 @@ class LpmTrie(Map):
 
     type = abi.MAP_TYPE_LPM_TRIE
     kind = "LpmTrie"
+    walks = False
 
     def __init__(self, key: Any, value: Any, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
         layout = as_type(key)

@@ -53,7 +53,11 @@ class Sources:
         self._files: dict[str, tuple[SourceFile, dict[tuple[int, str], ast.FunctionDef]]] = {}
         self._routines: dict[FunctionType, Routine] = {}
 
-    def routine(self, function: FunctionType) -> Routine:
+    def declaration(self, function: FunctionType) -> Routine:
+        """A function of which only the head counts: its body is ``...``, a docstring or both. Raises CompileError."""
+        return self.routine(function, declared=True)
+
+    def routine(self, function: FunctionType, *, declared: bool = False) -> Routine:
         """The routine behind a function object. Raises CompileError when its source cannot be had or is not DSL."""
         found = self._routines.get(function)
         if found is None:
@@ -65,7 +69,7 @@ class Sources:
                     f"{code.co_filename}:{code.co_firstlineno}:1: function {code.co_name!r} is not at this line: "
                     "the file changed since it was imported, or this is not a plain 'def'"
                 )
-            check_body(source, node)
+            check_body(source, node, head_only=declared)
             found = self._routines[function] = Routine(function, node, source)
         return found
 

@@ -86,8 +86,11 @@ def nodes(body: Iterable[ast.AST]) -> list[ast.AST]:
     return found
 
 
-def check_body(source: SourceFile, function: ast.FunctionDef) -> None:
-    """Raise CompileError for the first thing in ``function`` that the language does not know."""
+def check_body(source: SourceFile, function: ast.FunctionDef, *, head_only: bool = False) -> None:
+    """Raise CompileError for the first thing in ``function`` that the language does not know.
+
+    With ``head_only`` it is a declaration, whose body is ``...`` or a docstring.
+    """
     args = function.args
     for bad, what in (
         (args.vararg, "*args"),
@@ -99,7 +102,10 @@ def check_body(source: SourceFile, function: ast.FunctionDef) -> None:
     if getattr(function, "type_params", None):
         raise error_at(source, function, "type parameters are not part of the language")
     for statement in function.body:
-        _statement(source, statement)
+        if not head_only:
+            _statement(source, statement)
+        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            raise error_at(source, statement, "the body of a kernel function's declaration is '...'")
 
 
 def _statement(source: SourceFile, node: ast.stmt) -> None:

@@ -87,6 +87,10 @@ be32 = Scalar("be32", 4, False, "I", "unsigned int", big=True)
 be64 = Scalar("be64", 8, False, "Q", "unsigned long long", big=True)
 
 
+void = Type("void", 0, 1)
+"""What a pointer to anything points to: ``Ptr[void]``."""
+
+
 class BitsType(Scalar):
     """A bit-field: the ``width`` low bits of a ``base``. Only a member of a structure can be one."""
 
@@ -492,6 +496,12 @@ class SpinLock(Struct, name="bpf_spin_lock"):
     """A lock in a map's value, for ``spin_lock(v.lock)`` ... ``spin_unlock(v.lock)`` (5.1)."""
 
     val: u32  # type: ignore[valid-type]
+
+
+class Timer(Struct, name="bpf_timer"):
+    """A timer in a map's value, for ``timer_init``, ``timer_set_callback``, ``timer_start`` (5.15)."""
+
+    opaque: u64[2]  # type: ignore[valid-type]
 
 
 def field_at(layout: Type, path: str) -> tuple[int, Type]:

@@ -13,7 +13,7 @@ _REPEATABLE = frozenset((
     ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP, ir.LOAD, ir.FRAME, ir.MAP, ir.DATA, ir.CORE,
 ))  # fmt: skip
 _Key = tuple[str, tuple[int, ...], object, object, object, int, int, int]
-_WRITES_MEMORY = frozenset((ir.STORE, ir.ATOMIC, ir.CALL, ir.CALLSUB))
+_WRITES_MEMORY = frozenset((ir.STORE, ir.ATOMIC, *ir.CALLS))
 
 
 def definitions(func: Function) -> list[int]:
@@ -280,7 +280,7 @@ def _reuse_in(func: Function, block: Block, known: dict[_Key, int], counts: list
                 ins = Ins(ir.SUB, dst=ins.dst, a=ins.a, b=product, loc=ins.loc)
                 block.ins.insert(index + 1, ins)
                 return _reuse_in(func, block, known, counts, index + 1) or True
-        if ins.op in (ir.CALL, ir.CALLSUB):
+        if ins.op in ir.CALLS:
             known.clear()
         elif ins.op in _WRITES_MEMORY:
             for old in [old for old in known if old[0] == ir.LOAD and not _apart(old, ins)]:

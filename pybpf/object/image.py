@@ -27,6 +27,7 @@ def assemble(
     license: str,
     builder: Builder,
     byteorder: str = "little",
+    externs: Sequence[tuple[str, str, int, int, bool]] = (),
 ) -> bytes:
     """The ELF object of ``units``.
 
@@ -57,6 +58,12 @@ def assemble(
         image.data[section] = (bytes(contents), [(name, at, size) for name, _, at, size in ordered])
         if ordered:
             builder.datasec(section, len(contents), [(var_id, at, size) for _, var_id, at, size in ordered])
+    sections: dict[str, list[tuple[int, int, int]]] = {}
+    for name, section, type_id, size, weak in externs:
+        image.externs.append((name, weak))
+        sections.setdefault(section, []).append((type_id, 0, size))
+    for section, entries in sections.items():
+        builder.datasec(section, 0, entries)
     ext = ExtBuilder(builder)
     for section, placed in place_units(units).items():
         for unit, start in placed:

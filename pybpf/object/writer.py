@@ -10,7 +10,7 @@ from struct import Struct
 
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_FUNC, RELOC_MAP, Reloc
+from pybpf.object.spec import RELOC_CALL, RELOC_DATA, RELOC_FUNC, RELOC_KFUNC, RELOC_KSYM, RELOC_MAP, Reloc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pybpf.object.unit import CodeUnit
 
 _LD_IMM64, _CALL, _PSEUDO_CALL = 0x18, 0x85, 1
+_OF_CALLS = frozenset((RELOC_CALL, RELOC_KFUNC))
+_OF_LOADS = frozenset((RELOC_MAP, RELOC_DATA, RELOC_FUNC, RELOC_KSYM))
 
 
 class ObjectImage:
@@ -27,17 +29,19 @@ class ObjectImage:
     ``units`` are the functions (machine code little-endian; the writer converts
     it for a big-endian object). ``maps`` is ``(name, offset, size)`` of each map
     definition in ``.maps``; ``data`` maps a data section's name to its contents
-    and variables ``(name, offset, size)``. ``btf`` and ``btf_ext`` are raw
+    and variables ``(name, offset, size)``. ``externs`` is ``(name, weak)`` of
+    each thing that the kernel supplies. ``btf`` and ``btf_ext`` are raw
     sections in the image's byte order, left out when empty.
     """
 
-    __slots__ = ("btf", "btf_ext", "byteorder", "data", "license", "maps", "units")
+    __slots__ = ("btf", "btf_ext", "byteorder", "data", "externs", "license", "maps", "units")
 
     def __init__(self, byteorder: str = "little") -> None:
         self.byteorder = byteorder
         self.units: list[CodeUnit] = []
         self.maps: list[tuple[str, int, int]] = []
         self.data: dict[str, tuple[bytes, list[tuple[str, int, int]]]] = {}
+        self.externs: list[tuple[str, bool]] = []
         self.license = "GPL"
         self.btf = b""
         self.btf_ext = b""
@@ -129,6 +133,8 @@ class _Writer:
                 if offset + size > data[name].size:
                     raise ObjectError(f"variable {variable!r} lies outside data section {name!r}")
                 self._symbol(variable, elf.STB_GLOBAL, elf.STT_OBJECT, data[name], offset, size)
+        for name, weak in image.externs:
+            self._symbol(name, elf.STB_WEAK if weak else elf.STB_GLOBAL, elf.STT_NOTYPE, self.sections[0], 0, 0)
         for name, units in placed.items():
             self._relocation_section(code[name], units)
         if image.btf:
@@ -183,7 +189,7 @@ class _Writer:
                     raise ObjectError(
                         f"function {unit.name!r} refers to {reloc.target!r}, which the object does not have"
                     )
-                type = elf.R_BPF_64_32 if reloc.kind == RELOC_CALL else elf.R_BPF_64_64
+                type = elf.R_BPF_64_32 if reloc.kind in _OF_CALLS else elf.R_BPF_64_64
                 records.append((start + reloc.index * 8, symbol << 32 | type))
         if records:
             records.sort()
@@ -256,14 +262,14 @@ def is_section(name: str, stem: str) -> bool:
 def _relocatable_code(unit: CodeUnit) -> bytes:
     """The unit's code with every relocated instruction in the form clang gives it: addend in imm, no source register.
 
-    A call keeps BPF_PSEUDO_CALL and has imm -1, since a call's target is
-    ``symbol + (imm + 1) * 8``.
+    A call has BPF_PSEUDO_CALL, of a kernel's function too, and imm -1, since a
+    call's target is ``symbol + (imm + 1) * 8``.
     """
     code = bytearray(unit.code)
     for reloc in unit.relocs:
         at = reloc.index * 8
-        wide = reloc.kind in (RELOC_MAP, RELOC_DATA, RELOC_FUNC)
-        if not wide and reloc.kind != RELOC_CALL:
+        wide = reloc.kind in _OF_LOADS
+        if not wide and reloc.kind not in _OF_CALLS:
             raise ObjectError(f"function {unit.name!r}: unknown relocation kind {reloc.kind!r}")
         if at < 0 or at + (16 if wide else 8) > len(code) or code[at] != (_LD_IMM64 if wide else _CALL):
             raise ObjectError(f"function {unit.name!r}: no instruction for a {reloc.kind} relocation at {reloc.index}")
@@ -272,7 +278,7 @@ def _relocatable_code(unit: CodeUnit) -> bytes:
 
 
 def _patch(code: bytearray, at: int, reloc: Reloc) -> None:
-    if reloc.kind == RELOC_CALL:
+    if reloc.kind in _OF_CALLS:
         code[at + 1] = _PSEUDO_CALL << 4
         imm = -1
     else:

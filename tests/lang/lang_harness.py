@@ -100,6 +100,8 @@ class World:
     preset: dict[str, dict[bytes, bytes]] = {}
 
     def core_value(self, ref) -> int:
+        if self.core is None and ref.kind == 10:
+            return 0  # no helper is there unless a test says so
         if self.core is None:
             raise AssertionError(f"unexpected relocation {ref}")
         return self.core(ref)

@@ -96,8 +96,8 @@ CASES = [
     ("s = S()\nreturn s", 2, 12, "a place of type S cannot be returned: return numbers or pointers"),
     ("h.lookup(S())", 1, 14, "the key of h is a u32, not a place of type S"),
     ("h.update(1)", 1, 5, "h.update() needs argument 'value'"),
-    ("h.frob(1)", 1, 5, "Hash h has no frob() (has: lookup, update, delete, get)"),
-    ("a.delete(1)", 1, 5, "Array a has no delete() (has: lookup, update, get)"),
+    ("h.frob(1)", 1, 5, "Hash h has no frob() (has: lookup, update, delete, get, for_each)"),
+    ("a.delete(1)", 1, 5, "Array a has no delete() (has: lookup, update, get, for_each)"),
     (
         "e = ring.reserve(S)",
         1,
