@@ -1,4 +1,4 @@
-"""``python -m tests.guests``: fetch the guests' kernels and roots, and run commands in them."""
+"""``python -m tests.guests``: fetch the guests, run commands in them, and compare what their kernels can do."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import project, qemu
-from .fetch import say
-from .matrix import GUESTS, USUAL, Unavailable
+from tests.guests import project, qemu, report
+from tests.guests.fetch import say
+from tests.guests.matrix import GUESTS, USUAL, Unavailable
+
+_MARK = "<!-- what follows is written by python -m tests.guests --matrix --write -->\n"
 
 
 def main(argv: list[str]) -> int:
-    """The command's exit status; 77 if the guest cannot be had, 1 if something could not be fetched, 2 wrong usage."""
+    """The command's exit status; 77 if the guest cannot be had, 1 if something failed, 2 wrong usage."""
     command = argv[argv.index("--") + 1 :] if "--" in argv else []
     options = _parser().parse_args(argv[: argv.index("--")] if "--" in argv else argv)
-    unknown = [name for name in options.names if name not in GUESTS]
+    names = [*GUESTS, report.NATIVE] if options.matrix else GUESTS
+    unknown = [name for name in options.names if name not in names]
     if unknown:
-        say(f"no guest {unknown[0]!r}: there are {', '.join(GUESTS)}")
+        say(f"no guest {unknown[0]!r}: there are {', '.join(names)}")
         return 2
     if options.fetch:
         return _fetch(options.names or USUAL)
+    if options.matrix:
+        return _matrix(options.names or [report.NATIVE, *USUAL], options.check, options.write)
     if len(options.names) != 1 or not command:
         _parser().print_usage(sys.stderr)
         return 2
@@ -33,13 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.guests",
         usage="python -m tests.guests KERNEL [options] -- COMMAND...\n"
-        "       python -m tests.guests --fetch [KERNEL...]",
-        description="Run a command in a guest. In /project it finds inside.py, bfer.pyz (which is the PYTHONPATH, "
-        "so that python3 -m bfer is this tree's) and, with --tests, the tree. One word is a shell script. "
-        f"Guests: {', '.join(GUESTS)}.",
+        "       python -m tests.guests --fetch [KERNEL...]\n"
+        "       python -m tests.guests --matrix [KERNEL...] [--check SUBJECT[.CHECK]] [--write]",
+        description="Run a command in a guest. In /project it finds bfer.pyz (which is in the PYTHONPATH, "
+        "so that python3 -m bfer is this tree's), the checks (python3 -m tests.guests.checks) and, with --tests, "
+        f"the tree. One word is a shell script. Guests: {', '.join(GUESTS)}.",
     )
     parser.add_argument("names", nargs="*", metavar="KERNEL")
     parser.add_argument("--fetch", action="store_true", help="fetch kernels, fetch or build roots, and run nothing")
+    parser.add_argument("--matrix", action="store_true", help="run the checks in guests and natively, print the table")
+    parser.add_argument("--check", action="append", default=[], metavar="NAME", help="only these checks")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/kernels.md too")
     parser.add_argument("--tests", action="store_true", help="bring the tree with its tests, as /project/tree")
     parser.add_argument("--modules", default="", metavar="A,B", help="kernel modules to load first")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="end the guest (default 600)")
@@ -57,6 +66,29 @@ def _fetch(names: list[str] | tuple[str, ...]) -> int:
             say(f"{name}: NOT AVAILABLE: {error}")
             status = 1
     return status
+
+
+def _matrix(names: list[str], wanted: list[str], write: bool) -> int:
+    reports = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            archive = project.make_archive(Path(folder) / "bfer.pyz")
+        except Unavailable as error:
+            say(str(error))
+            return 77
+        for name in names:
+            say(f"{name}: checks")
+            reports[name] = report.boot(name, archive, wanted, lambda data: os.write(2, data))
+    text = report.tables(reports)
+    print(text)
+    if write:
+        path = project.TREE / "docs/kernels.md"
+        path.write_text(path.read_text().partition(_MARK)[0] + _MARK + "\n" + text)
+    troubles = [f"{name}: {why}" for name, one in reports.items() for why in report.troubles(one)]
+    troubles += report.losses(reports).values()
+    for trouble in troubles:
+        say(trouble)
+    return 1 if troubles else 0
 
 
 def _run(name: str, command: list[str], options: argparse.Namespace) -> int:

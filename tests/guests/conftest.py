@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .test_in_guests import TABLE
+from tests.guests.test_in_guests import TABLE
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -34,7 +34,9 @@ def kernel(guest: Guest) -> Kernel:
 def _fetch(guest: Guest, folder: Path) -> None:
     unpacked = folder / "unpacked"
     names = packages(guest.suite, guest.arch, guest.packages, unpacked)
-    releases = [path for top in ("lib/modules", "usr/lib/modules") for path in (unpacked / top).glob("*-cloud-*")]
+    releases = [
+        path for top in ("lib/modules", "usr/lib/modules") for path in (unpacked / top).glob("*") if path.is_dir()
+    ]
     if not releases:
         raise Unavailable(f"{' '.join(names)} holds no modules")
     release = releases[0].name
@@ -77,10 +79,10 @@ def _filter(program: str, data: bytes) -> bytes:
     return done.stdout
 
 
-def modules(folder: Path, wanted: list[str]) -> list[tuple[str, bytes]]:
+def modules(folder: Path, wanted: list[str], optional: bool = False) -> list[tuple[str, bytes]]:
     """Modules as (name, contents), each after those it depends on; built-in ones are left out.
 
-    Raises Unavailable for one that the kernel does not have.
+    Raises Unavailable for one that the kernel does not have, unless they are ``optional``.
     """
     files = {}
     for path in folder.rglob("*.ko*"):
@@ -94,6 +96,8 @@ def modules(folder: Path, wanted: list[str]) -> list[tuple[str, bytes]]:
         if name in ready:
             return
         if name not in files:
+            if optional:
+                return
             raise Unavailable(f"the kernel has no module {name!r}")
         ready.add(name)
         data = files[name].read_bytes()

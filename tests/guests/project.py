@@ -14,22 +14,23 @@ TREE = Path(__file__).parents[2]
 _PARTS = ("btf", "pybpf", "programs", "bfer", "tests", "examples", "pyproject.toml")
 
 
-def make_archive(out: Path) -> Path:
-    """``bfer archive OUT --pyc`` by a Python 3.11, which the guests' roots have. Raises Unavailable."""
+def make_archive(out: Path, sources: bool = False) -> Path:
+    """bfer as an archive: byte code for Python 3.11, as the usual guests have, or ``sources``. Raises Unavailable."""
     environment = {**os.environ, "PYTHONPATH": str(TREE)}
-    command = [*python311(), "-m", "bfer", "archive", str(out), "--pyc"]
+    command = [*python311(), "-m", "bfer", "archive", str(out), *(() if sources else ("--pyc",))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/", check=False)
     if done.returncode:
-        raise Unavailable(f"bfer archive --pyc failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
+        raise Unavailable(f"bfer archive failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
     return out
 
 
-def stage(folder: Path, archive: Path | None, tests: bool) -> None:
-    """Fill /project: bfer.pyz, inside.py, the checks as tests/guests, and with ``tests`` the tree as /project/tree."""
+def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
+    """Fill /project: bfer.pyz, the checks as tests/guests, and with ``tests`` the tree as /project/tree."""
     folder.mkdir()
-    if archive is not None:
+    if archive is not None and python == "3.11":
         shutil.copy(archive, folder / "bfer.pyz")
-    shutil.copy(Path(__file__).with_name("inside.py"), folder / "inside.py")
+    elif archive is not None:
+        make_archive(folder / "bfer.pyz", sources=True)
     _stage_checks(folder / "tests" / "guests")
     if tests:
         for name in _PARTS:

@@ -7,6 +7,7 @@ import re
 import secrets
 import select
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -16,17 +17,10 @@ from pathlib import Path
 from . import project, roots
 from .fetch import need
 from .kernel import Kernel, kernel, modules
-from .matrix import Guest, Unavailable, cache
+from .matrix import ARCHES, Guest, Unavailable, cache
 
-_APPEND = "root=/dev/nvme0n1 ro init=/init quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
-# amd64: the kernel's log on one serial line, the command's output on another; arm64's machine has one
-# only, where the log is kept down to emergencies. With cx16 Linux 6.12 crashed at
-# every boot under QEMU 7.2, without it at none; the kernel does without that instruction where it is lacking.
-_MACHINES = {
-    "amd64": ("qemu-system-x86_64 -M q35 -cpu max,-cx16", "qemu-system-x86", "ttyS1"),
-    "arm64": ("qemu-system-aarch64 -M virt -cpu cortex-a72", "qemu-system-arm", "ttyAMA0"),
-}
-_KERNEL = {"amd64": "console=ttyS0 tsc=reliable no_timer_check", "arm64": "console=ttyAMA0 loglevel=1"}
+_APPEND = "quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
+_DISK = "root=/dev/nvme0n1 ro init=/init"
 
 # Runs as process 1 from the second disk, after the root's own /init.
 _INIT = """\
@@ -61,8 +55,9 @@ class Machine:
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
-        command, package, self.tty = _MACHINES[guest.arch]
-        self.program = [need(command.split()[0], package), *command.split()[1:]]
+        self.arch = ARCHES[guest.arch]
+        command = self.arch.qemu.split()
+        self.program = [need(command[0], self.arch.package), *command[1:]]
         self.kernel: Kernel = kernel(guest)
         self.root: Path = roots.image(guest)
 
@@ -74,17 +69,20 @@ class Machine:
         archive: Path | None = None,
         tests: bool = False,
         wanted: tuple[str, ...] = (),
+        optional: bool = False,
         timeout: float = 600,
     ) -> tuple[int, str]:
         """Boot, run a shell command in /project, power off.
 
+        ``wanted`` are kernel modules to load first; ``optional`` goes on without those that the kernel does not have.
         ``output`` gets what the command prints as it comes. Returns the exit status and the
         kernel's log; 255 is the status of a guest that ended without one, or was too slow.
         """
         mark = "@@guest-exit-" + secrets.token_hex(8)
         with tempfile.TemporaryDirectory(dir=cache(), prefix=".run-") as name:
             work = Path(name)
-            self._disk(work, command, mark, archive, tests, wanted)
+            loaded = modules(self.kernel.modules, list(wanted), optional)
+            self._stage(work / "disk", command, mark, archive, tests, loaded)
             process = subprocess.Popen(
                 self._command(work), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
@@ -98,32 +96,39 @@ class Machine:
             log = work / "console"
             return status, log.read_text("utf-8", "replace") if log.exists() else ""
 
-    def _disk(
-        self, work: Path, command: str, mark: str, archive: Path | None, tests: bool, wanted: tuple[str, ...]
+    def _stage(
+        self, disk: Path, command: str, mark: str, archive: Path | None, tests: bool, loaded: list[tuple[str, bytes]]
     ) -> None:
-        """The second disk: what this run is about."""
-        disk = work / "disk"
+        """Fill the folder that becomes /mnt: what this run is about."""
         (disk / "modules").mkdir(parents=True)
-        loaded = modules(self.kernel.modules, list(wanted))
         for name, data in loaded:
             (disk / "modules" / f"{name}.ko").write_bytes(data)
-        init = _INIT.format(tty=self.tty, mark=mark, name=self.guest.name, modules=" ".join(name for name, _ in loaded))
+        names = " ".join(name for name, _ in loaded)
+        init = _INIT.format(tty=self.arch.tty, mark=mark, name=self.guest.name, modules=names)
         (disk / "init").write_text(init)
         (disk / "command").write_text(command + "\n")
-        project.stage(disk / "project", archive, tests)
-        roots.ext4(disk, work / "disk.ext4")
+        project.stage(disk / "project", archive, tests, self.arch.python)
 
     def _command(self, work: Path) -> list[str]:
         serial = ["-serial", f"file:{work}/console", "-serial", "stdio"]
-        if self.tty != "ttyS1":
+        if self.arch.tty != "ttyS1":
             serial = ["-serial", "stdio"]
-        # One controller with two name spaces: two controllers are probed side by side and may swap their names.
-        disks = ["-device", "nvme,id=nvme,serial=0"]
-        for number, path in ((1, self.root), (2, work / "disk.ext4")):
-            disks += ["-drive", f"file={path},if=none,id=disk{number},format=raw,snapshot=on"]
-            disks += ["-device", f"nvme-ns,drive=disk{number},bus=nvme,nsid={number}"]
+        append = f"{_APPEND} {self.arch.append} {self.guest.append}"
+        if self.arch.disk:
+            roots.ext4(work / "disk", work / "disk.ext4")
+            # One controller with two name spaces: two controllers are probed side by side and may swap their names.
+            disks = ["-device", "nvme,id=nvme,serial=0"]
+            for number, path in ((1, self.root), (2, work / "disk.ext4")):
+                disks += ["-drive", f"file={path},if=none,id=disk{number},format=raw,snapshot=on"]
+                disks += ["-device", f"nvme-ns,drive=disk{number},bus=nvme,nsid={number}"]
+            append += f" {_DISK}"
+        else:
+            # The kernel unpacks archives that stand behind each other.
+            with open(work / "initrd", "wb") as file, open(self.root, "rb") as root:
+                shutil.copyfileobj(root, file)
+                roots.cpio(work / "disk", "mnt", file)
+            disks = ["-initrd", str(work / "initrd")]
         machine = ["-accel", "tcg", "-m", str(self.guest.memory), "-smp", "1", "-nodefaults", "-display", "none"]
-        append = f"{_APPEND} {_KERNEL[self.guest.arch]}"
         boot = ["-no-reboot", "-kernel", str(self.kernel.image), "-append", append]
         return [*self.program, *machine, *serial, *disks, *boot]
 

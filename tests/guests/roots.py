@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from .fetch import need, once, packages, run, say
-from .matrix import ROOT_SUITE, Guest, Unavailable, cache
+from .matrix import ARCHES, ROOT_SUITE, Guest, Unavailable, cache
 
-TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+# VERSION stands for Python's. pytest only where the tree's own tests run.
 _GLIBC = (
-    *("busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
+    *("busybox-static", "pythonVERSION-minimal", "libpythonVERSION-minimal", "libpythonVERSION-stdlib"),
     *("libc6", "zlib1g", "libffi8", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
+)
+_PYTEST = (
     *("python3-pytest", "python3-pluggy", "python3-iniconfig", "python3-packaging", "python3-attr"),
     *("python3-hypothesis", "python3-sortedcontainers", "python3-pkg-resources"),
 )
@@ -28,33 +33,42 @@ _FOLDERS = ("proc", "sys", "dev", "tmp", "root", "run", "mnt", "project", "etc",
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
-/bin/busybox mount -t ext4 -o ro /dev/nvme0n2 /mnt
+[ -e /mnt/init ] || /bin/busybox mount -t ext4 -o ro /dev/nvme0n2 /mnt
 exec /bin/busybox sh /mnt/init
 """
 
 
 def image(guest: Guest) -> Path:
-    """The guest's root as an ext4 image, made first if the cache has none. Raises Unavailable."""
+    """The guest's root as an ext4 image or a cpio archive, made first if the cache has none. Raises Unavailable."""
     from .musl import build
 
     name = f"{guest.root}-{guest.arch}"
     folder = build() if guest.root == "musl" else glibc(guest.arch)
-    final = cache() / "roots" / f"{name}.ext4"
+    final = cache() / "roots" / f"{name}.{'ext4' if ARCHES[guest.arch].disk else 'cpio'}"
     with once(final) as partial:
         if partial is not None:
-            ext4(folder, partial)
+            if ARCHES[guest.arch].disk:
+                ext4(folder, partial)
+            else:
+                with open(partial, "wb") as file:
+                    cpio(folder, "", file)
             say(f"made root {name}")
     return final
 
 
+def _packages(arch: str, pytest: bool) -> tuple[str, ...]:
+    names = (*_GLIBC, *(_PYTEST if pytest else ()))
+    return tuple(re.escape(name.replace("VERSION", ARCHES[arch].python)) for name in names)
+
+
 def glibc(arch: str) -> Path:
-    """The folder of the glibc root: busybox, Python 3.11, pytest and hypothesis from Debian's packages."""
+    """The folder of the glibc root: busybox and Python from Debian's packages, on the usual machines with pytest."""
     final = cache() / "roots" / f"glibc-{arch}"
     with once(final) as root:
         if root is not None:
             unpacked = root / ".unpacked"
-            packages(ROOT_SUITE, arch, tuple(name.replace("+", r"\+") for name in _GLIBC), unpacked)
-            _trim(unpacked, root, TRIPLETS[arch])
+            packages(ARCHES[arch].suite, arch, _packages(arch, pytest=ARCHES[arch].disk), unpacked)
+            _trim(unpacked, root, arch)
             shutil.rmtree(unpacked)
             furnish(root)
     return final
@@ -87,47 +101,39 @@ def _applets(root: Path) -> list[str]:
     raise Unavailable("busybox is missing (Debian package busybox-static): its commands cannot be listed")
 
 
-def _trim(unpacked: Path, root: Path, triplet: str) -> None:
+_UNUSED = ["lib2to3", "pydoc_data", "ensurepip", "idlelib", "tkinter", "turtledemo", "test", "wsgiref", "__pycache__"]
+
+
+def _trim(unpacked: Path, root: Path, arch: str) -> None:
     """Copy what runs Python and pytest out of unpacked packages."""
+    python, triplet = f"python{ARCHES[arch].python}", ARCHES[arch].triplet
     libraries = root / "lib" / triplet
     libraries.mkdir(parents=True)
     for top in ("lib", "usr/lib"):
         for path in (unpacked / top / triplet).glob("*.so*"):
             shutil.copy(path, libraries / path.name)
-    # The dynamic loader's well-known name: lib64/... on x86-64, lib/... on arm64.
-    for path in [*(unpacked / "lib64").glob("ld-*"), *(unpacked / "lib").glob("ld-*")]:
-        link = root / path.relative_to(unpacked)
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(f"/lib/{triplet}/{Path(os.readlink(path)).name}")
+    # The dynamic loader's well-known name: lib64/... on x86-64, lib/... elsewhere.
+    for top in ("lib64", "lib", "usr/lib64", "usr/lib"):
+        for path in (unpacked / top).glob("ld*.so*"):
+            link = root / top.replace("usr/", "") / path.name
+            link.parent.mkdir(exist_ok=True)
+            if not link.exists():
+                link.symlink_to(f"/lib/{triplet}/{Path(os.readlink(path)).name}")
     (root / "bin").mkdir()
-    shutil.copy(unpacked / "bin/busybox", root / "bin/busybox")
+    shutil.copy(
+        next(unpacked / top / "busybox" for top in ("bin", "usr/bin") if (unpacked / top).exists()), root / "bin"
+    )
     (root / "usr/bin").mkdir(parents=True)
-    shutil.copy(unpacked / "usr/bin/python3.11", root / "usr/bin/python3.11")
-    (root / "usr/bin/python3").symlink_to("python3.11")
-    unused = (
-        "lib2to3",
-        "pydoc_data",
-        "ensurepip",
-        "idlelib",
-        "tkinter",
-        "turtledemo",
-        "test",
-        "wsgiref",
-        "__pycache__",
-    )
-    shutil.copytree(
-        unpacked / "usr/lib/python3.11", root / "usr/lib/python3.11", ignore=shutil.ignore_patterns(*unused)
-    )
-    shutil.copytree(unpacked / "usr/lib/python3/dist-packages", root / "usr/lib/python3/dist-packages")
-    _sitecustomize(root)
-    compile_all(root, root / "usr/lib")
-
-
-def _sitecustomize(root: Path) -> None:
-    """Debian's link into /etc would dangle in the root."""
-    path = root / "usr/lib/python3.11/sitecustomize.py"
-    if path.is_symlink():
-        path.unlink()
+    shutil.copy(unpacked / "usr/bin" / python, root / "usr/bin" / python)
+    (root / "usr/bin/python3").symlink_to(python)
+    shutil.copytree(unpacked / "usr/lib" / python, root / "usr/lib" / python, ignore=shutil.ignore_patterns(*_UNUSED))
+    if (unpacked / "usr/lib/python3/dist-packages").exists():
+        shutil.copytree(unpacked / "usr/lib/python3/dist-packages", root / "usr/lib/python3/dist-packages")
+    site = root / "usr/lib" / python / "sitecustomize.py"
+    if site.is_symlink():  # into /etc, where the root has nothing
+        site.unlink()
+    if ARCHES[arch].python == "3.11":
+        compile_all(root, root / "usr/lib")
 
 
 def compile_all(root: Path, folder: Path, *options: str) -> None:
@@ -152,8 +158,8 @@ def python311() -> tuple[str, ...]:
     folder = cache() / "roots" / ".python"
     with once(folder) as partial:
         if partial is not None:
-            packages(ROOT_SUITE, "amd64", tuple(name for name in _GLIBC if not name.startswith("python3-")), partial)
-    triplet = TRIPLETS["amd64"]
+            packages(ROOT_SUITE, "amd64", _packages("amd64", pytest=False), partial)
+    triplet = ARCHES["amd64"].triplet
     libraries = f"{folder}/lib/{triplet}:{folder}/usr/lib/{triplet}"
     loader = (f"{folder}/lib/{triplet}/ld-linux-x86-64.so.2", "--library-path", libraries)
     own = (*loader, f"{folder}/usr/bin/python3.11")
@@ -179,3 +185,33 @@ def ext4(folder: Path, out: Path) -> None:
     command = [need("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0"]
     command += ["-b", "1024", "-E", "root_owner=0:0", "-d", str(folder), str(out), f"{size}k"]
     run(command, "mke2fs")
+
+
+def cpio(folder: Path, prefix: str, out: BinaryIO) -> None:
+    """Write a folder as an initramfs archive (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+    Names begin with ``prefix``; everything belongs to root. One archive may follow another.
+    """
+    paths = sorted(folder.rglob("*"))
+    entries = [(f"{prefix}/{path.relative_to(folder)}".strip("/"), path) for path in paths]
+    start = out.tell()
+    if prefix:
+        entries.insert(0, (prefix, folder))
+    for number, (name, path) in enumerate(entries, 1):
+        state = path.lstat()
+        data = b""
+        if stat.S_ISLNK(state.st_mode):
+            data = os.fsencode(os.readlink(path))
+        elif stat.S_ISREG(state.st_mode):
+            data = path.read_bytes()
+        _cpio_entry(out, start, number, state.st_mode, name, data)
+    _cpio_entry(out, start, 0, 0, "TRAILER!!!", b"")
+    out.write(bytes(-(out.tell() - start) % 512))
+
+
+def _cpio_entry(out: BinaryIO, start: int, number: int, mode: int, name: str, data: bytes) -> None:
+    fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name.encode()) + 1, 0)
+    out.write(b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0")
+    out.write(bytes(-(out.tell() - start) % 4))
+    out.write(data)
+    out.write(bytes(-(out.tell() - start) % 4))
