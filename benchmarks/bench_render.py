@@ -17,8 +17,9 @@ from struct import pack
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from bfer.catalogue import Catalogue
 from bfer.flags import open_table
+
+from bfer.catalogue import Catalogue
 from bfer.output.json import Json
 from bfer.output.table import Table
 from bfer.policy import CONTAINS, Choice, EventFilter, Pattern

@@ -1,86 +1,140 @@
-"""The events, as data: names, numbers by machine, arguments, the program that catches them."""
+"""The events, made from what bfer.syscalls states: names, numbers of this machine, arguments, the programs to use."""
 
 from __future__ import annotations
 
 from bfer.errors import UsageError
-
-# Kinds of arguments: how the value is read, printed and compared.
-PATH, DIRFD, OPEN_FLAGS, UNLINK_FLAGS, MODE, SIZE, HOW = range(7)
-
-_PATHNAME = ("pathname", "const char*", PATH)
-_DIRFD = ("dirfd", "int", DIRFD)
-_FLAGS = ("flags", "int", OPEN_FLAGS)
-_MODE = ("mode", "mode_t", MODE)
-
-# Name, program of programs/files.py (its arguments but the path fill the record's
-# scalars in order), arguments, sets, and the system call's number on x86-64 (which
-# is Tracee's event id everywhere), on machines with the generic table, arm and s390x.
-_EVENTS = (
-    ("open", "path_int_int", (_PATHNAME, _FLAGS, _MODE), ("fs", "fs_file_ops"), (2, None, 5, 5)),
-    ("openat", "fd_path_int_int", (_DIRFD, _PATHNAME, _FLAGS, _MODE), ("fs", "fs_file_ops"), (257, 56, 322, 288)),
-    (
-        "openat2",
-        "fd_path_how",
-        (_DIRFD, _PATHNAME, ("how", "struct open_how*", HOW), ("size", "size_t", SIZE)),
-        ("fs", "fs_file_ops"),
-        (437, 437, 437, 437),
-    ),
-    ("creat", "path_int", (_PATHNAME, _MODE), ("fs", "fs_file_ops"), (85, None, 8, 8)),
-    ("unlink", "path_only", (_PATHNAME,), ("fs", "fs_link_ops"), (87, None, 10, 10)),
-    (
-        "unlinkat",
-        "fd_path_int",
-        (_DIRFD, _PATHNAME, ("flags", "int", UNLINK_FLAGS)),
-        ("fs", "fs_link_ops"),
-        (263, 35, 328, 294),
-    ),
+from bfer.records import (
+    COMPAT,
+    KIND_BUFFER,
+    KIND_CHECKED,
+    KIND_OUT,
+    KIND_SIZED,
+    KIND_SOCKADDR,
+    KIND_SOCKADDR_REF,
+    KIND_STRING,
+    KIND_VECTOR,
+    KIND_WORDS,
 )
-# Sets that hold every event.
-_ALL = ("default", "syscalls")
+from bfer.syscalls import TABLE
 
-X86_64, GENERIC, ARM, S390X = range(4)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Columns of numbers in the table.
+X86_64, I386, GENERIC, ARM, S390X = range(5)
+
+# Bits and sign of the types that are not 64 bits without one; all else is (pointers too).
+_INTS = ("int", "pid_t", "uid_t", "gid_t", "mqd_t", "clockid_t", "key_t", "timer_t", "key_serial_t", "idtype_t")
+_WORDS = ("unsigned int", "u32", "mode_t", "dev_t", "socklen_t")
+_LONGS = ("long", "off_t", "loff_t", "ssize_t")
+
+# The kind that a type implies.
+_KINDS = {"const char*": "path", "mode_t": "mode"}
+
+# The memory behind an argument, by kind.
+_MEMORY = {
+    "path": KIND_STRING,
+    "outstr": KIND_STRING | KIND_OUT,
+    "outbuf": KIND_BUFFER | KIND_OUT,
+    "sized": KIND_SIZED,
+    "sockaddr": KIND_SOCKADDR,
+    "outsockaddr": KIND_SOCKADDR_REF | KIND_OUT,
+    "pair": KIND_WORDS + 1 | KIND_OUT,
+    "open_how": KIND_WORDS + 3 | KIND_CHECKED,
+    "clone_args": KIND_WORDS + 8 | KIND_CHECKED,
+    "argv": KIND_VECTOR,
+    "envp": KIND_VECTOR,
+}
+
+# Calls that do not return, or have lost their arguments when they do: taken on entry.
+_ON_ENTRY = ("exit", "exit_group", "rt_sigreturn", "sigreturn")
+_EXECS = ("execve", "execveat")
+
+DEFAULT = (
+    *("open", "openat", "openat2", "creat", "execve", "execveat", "unlink", "unlinkat", "rename", "renameat"),
+    *("renameat2", "link", "linkat", "symlink", "symlinkat", "chmod", "fchmod", "fchmodat", "fchmodat2", "chown"),
+    *("fchown", "lchown", "fchownat", "mount", "umount2", "move_mount", "pivot_root", "chroot", "init_module"),
+    *("finit_module", "delete_module", "ptrace", "process_vm_writev", "connect", "bind", "listen", "setuid"),
+    *("setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setns", "unshare"),
+    *("bpf", "memfd_create", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff"),
+)
+"""What is traced when nothing is said: what changes a device, or opens it to others."""
+
+WRITES = {"open": ("flags", 0o3), "openat": ("flags", 0o3)}
+"""Of these only calls with one of the bits in the argument belong to the set ``default``: files opened for writing."""
 
 
-def table_of(machine: str) -> int:
-    """Which column of numbers the kernel of ``machine`` (as uname says) uses. Raises UsageError for an unknown one."""
+def tables_of(machine: str) -> tuple[int, int | None]:
+    """The columns of numbers of a kernel (``machine`` as uname says), and of its 32-bit callers.
+
+    Raises UsageError for an unknown machine.
+    """
     if machine in ("x86_64", "amd64"):
-        return X86_64
+        return X86_64, I386
     # armv8l is what an arm64 kernel tells a process that asked to see a 32-bit machine.
-    if machine in ("aarch64", "arm64", "armv8l", "riscv64", "loongarch64"):
-        return GENERIC
+    if machine in ("aarch64", "arm64", "armv8l"):
+        return GENERIC, ARM
+    if machine in ("riscv64", "loongarch64"):
+        return GENERIC, None
     if machine.startswith("arm"):
-        return ARM
+        return ARM, None
     if machine == "s390x":
-        return S390X
+        return S390X, None
     raise UsageError(f"no system call numbers are known for the machine {machine!r}")
 
 
 class Arg:
-    """An argument: its name, C type and kind; ``slot`` is its place among the scalars (of the first, for HOW)."""
+    """An argument: its name, C type and kind; ``slot`` is its place.
 
-    __slots__ = ("kind", "name", "slot", "type")
+    ``bits`` is the width of its value, ``signed`` whether it has a sign, and ``memory``
+    (KIND_*) what of the caller's memory is in the record instead of the value, 0 for nothing.
+    """
 
-    def __init__(self, name: str, type: str, kind: int, slot: int) -> None:
-        self.name = name
-        self.type = type
-        self.kind = kind
+    __slots__ = ("bits", "kind", "memory", "name", "signed", "slot", "type")
+
+    def __init__(self, text: str, slot: int) -> None:
+        declaration, _, kind = text.partition(":")
+        self.type, _, self.name = declaration.rpartition(" ")
+        pointer = self.type.endswith(("*", "]"))
+        self.kind = kind or _KINDS.get(self.type, "ptr" if pointer else "")
+        self.memory = _MEMORY.get(self.kind, 0)
         self.slot = slot
+        self.signed = self.type in _INTS or self.type in _LONGS
+        self.bits = 32 if self.type in _INTS or self.type in _WORDS else 64
 
 
 class Event:
-    """An event that this machine has; ``number`` is its system call's, ``id`` the one on x86-64."""
+    """An event that this machine has; ``id`` is Tracee's number for it where it has one.
 
-    __slots__ = ("args", "id", "name", "number", "program", "sets")
+    ``number`` is what its records carry, ``program`` makes them. ``compat`` is the same call made by
+    a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true.
+    """
 
-    def __init__(
-        self, name: str, id: int, number: int, program: str, args: tuple[Arg, ...], sets: tuple[str, ...]
-    ) -> None:
+    __slots__ = ("args", "compat", "id", "is_compat", "name", "number", "program", "sets")
+
+    def __init__(self, name: str, id: int, number: int, sets: tuple[str, ...], args: str) -> None:
         self.name = name
         self.id = id
         self.number = number
-        self.program = program
-        self.args = args
         self.sets = sets
+        self.args = tuple([Arg(text, slot) for slot, text in enumerate(args.split(", ") if args else ())])
+        self.compat: Event | None = None
+        self.is_compat = number >= COMPAT
+        self.program = self._program()
+        if self.is_compat:  # all registers have 32 bits
+            for arg in self.args:
+                arg.bits = 32
+
+    def _program(self) -> str:
+        if self.name in _EXECS:
+            return "exec"
+        if self.name in _ON_ENTRY:
+            return "plain_enter"
+        memory = [arg.memory for arg in self.args if arg.memory]
+        if memory == [KIND_STRING]:
+            return "path"
+        return "fields" if memory else "plain"
 
     def arg(self, name: str) -> Arg | None:
         for arg in self.args:
@@ -88,36 +142,101 @@ class Event:
                 return arg
         return None
 
-
-def _args(rows: tuple[tuple[str, str, int], ...]) -> tuple[Arg, ...]:
-    args = []
-    slot = 0
-    for name, type, kind in rows:
-        if kind == PATH:
-            args.append(Arg(name, type, kind, -1))
-            continue
-        args.append(Arg(name, type, kind, slot))
-        slot += 3 if kind == HOW else 1
-    return tuple(args)
+    def both(self) -> list[Event]:
+        """The event, and that of 32-bit callers where there is one."""
+        return [self] if self.compat is None else [self, self.compat]
 
 
 class Catalogue:
-    """The events of one machine: ``events`` by name, ``absent`` the names that it lacks, ``sets`` name to names."""
+    """The events of one machine."""
 
-    __slots__ = ("absent", "events", "machine", "sets", "table")
+    __slots__ = ("_all", "_compat", "_sets", "machine", "table")
 
     def __init__(self, machine: str) -> None:
         self.machine = machine
-        self.table = table_of(machine)
-        self.events: dict[str, Event] = {}
-        self.absent: list[str] = []
-        self.sets: dict[str, list[str]] = {}
-        for name, program, args, sets, numbers in _EVENTS:
-            number = numbers[self.table]
-            if number is None:
-                self.absent.append(name)
-                continue
-            event = Event(name, numbers[X86_64] or 0, number, program, _args(args), (*_ALL, *sets))
-            self.events[name] = event
-            for member in event.sets:
-                self.sets.setdefault(member, []).append(name)
+        self.table, self._compat = tables_of(machine)
+        self._all: dict[str, Event] | None = None
+        self._sets: dict[str, list[str]] | None = None
+
+    def event(self, name: str) -> Event | None:
+        """The event of this name, None if there is none on this machine."""
+        if self._all is not None:
+            return self._all.get(name)
+        native = compat = None
+        for at in _lines_of(name):
+            numbers, args = _split_line(at)
+            native = native or self._made(name, numbers, self.table, 0, at, args)
+            if self._compat is not None:
+                compat = compat or self._made(name, numbers, self._compat, COMPAT, at, args)
+        if native is not None:
+            native.compat = compat
+        return native or compat
+
+    def _made(self, name: str, numbers: list[str], table: int, base: int, at: int, args: str) -> Event | None:
+        if numbers[table] == "-":
+            return None
+        # A call that x86-64 lacks has no number of Tracee's; ours must not be one of another call.
+        id = int(numbers[X86_64]) if numbers[X86_64] != "-" else 1000 + int(numbers[table])
+        header = TABLE.rfind("\n[", 0, at)
+        sets = tuple(TABLE[header + 2 : TABLE.index("]", header)].split())
+        if name in DEFAULT:
+            sets = ("default", *sets)
+        return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args)
+
+    def is_absent(self, name: str) -> bool:
+        """Is this the name of an event that only other machines have?"""
+        return bool(_lines_of(name)) and self.event(name) is None
+
+    @property
+    def events(self) -> dict[str, Event]:
+        """All events by name; takes a few milliseconds the first time."""
+        if self._all is None:
+            events = {}
+            for name in _names():
+                event = self.event(name)
+                if event is not None:
+                    events[name] = event
+            self._all = events
+        return self._all
+
+    @property
+    def absent(self) -> list[str]:
+        """Names of the events that only other machines have."""
+        return [name for name in _names() if name not in self.events]
+
+    @property
+    def sets(self) -> dict[str, list[str]]:
+        """Names of events by set."""
+        if self._sets is None:
+            self._sets = {}
+            for event in self.events.values():
+                for member in event.sets:
+                    self._sets.setdefault(member, []).append(event.name)
+        return self._sets
+
+
+def _lines_of(name: str) -> list[int]:
+    """Where the lines of a call start."""
+    found = []
+    if name and name.isidentifier():
+        at = TABLE.find(f"\n{name} ")
+        while at >= 0:
+            found.append(at + 1)
+            at = TABLE.find(f"\n{name} ", at + 1)
+    return found
+
+
+def _split_line(at: int) -> tuple[list[str], str]:
+    """Numbers and arguments of the line that starts at ``at``."""
+    head, _, args = TABLE[at : TABLE.index("\n", at)].partition(":")
+    return head.split()[1:], args.strip()
+
+
+def _names() -> Iterator[str]:
+    """The names of all calls in the table's order, each once."""
+    last = ""
+    for line in TABLE.splitlines():
+        name = line.partition(" ")[0]
+        if name and name[0] != "[" and name != last:
+            yield name
+            last = name

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from os import fsencode
 
-from bfer import flags, values
-from bfer.catalogue import HOW, PATH
+from bfer import values
+from bfer.catalogue import WRITES
 from bfer.errors import UsageError
+from bfer.names import Names
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, EventFilter, Numbers, Pattern, Policy
 
 TYPE_CHECKING = False
@@ -36,9 +37,11 @@ _COMM_MAX = 15
 _U32_MAX = 0xFFFFFFFF
 
 
-def parse(expressions: Iterable[str], catalogue: Catalogue) -> Policy:
-    """The policy that all ``expressions`` make together. Raises UsageError."""
-    parser = _Parser(catalogue)
+def parse(
+    expressions: Iterable[str], catalogue: Catalogue, names: Names | None = None, command: bool = False
+) -> Policy:
+    """The policy that all ``expressions`` make together; ``command``: for the tree of a command. Raises UsageError."""
+    parser = _Parser(catalogue, names or Names(catalogue.machine), command)
     for text in expressions:
         parser.add(text)
     return parser.finish()
@@ -62,14 +65,16 @@ def split(text: str) -> tuple[str, str, str]:
 
 
 class _Parser:
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, names: Names, command: bool) -> None:
         self.catalogue = catalogue
-        self.table = flags.open_table(catalogue.machine, catalogue.table)
+        self.command = command
+        self.names = names
         self.policy = Policy()
         self.named: dict[str, Event] = {}
         self.members: dict[str, Event] = {}
         self.excluded: set[str] = set()
         self.sets_given = False
+        self.in_other_sets: set[str] = set()
 
     def add(self, text: str) -> None:
         name, op, value = split(text)
@@ -96,7 +101,7 @@ class _Parser:
         from bfer.suggest import nearest
 
         hint = nearest(name, FIELDS) or f": there are {', '.join(FIELDS)}, EVENT.ARG, EVENT.retval"
-        if name in self.catalogue.events or name in self.catalogue.absent:
+        if self.catalogue.event(name) is not None or self.catalogue.is_absent(name):
             hint = f": did you mean 'event={name}'?"
         raise UsageError(f"unknown filter {name!r}{hint}")
 
@@ -109,9 +114,9 @@ class _Parser:
     # --- events ---------------------------------------------------------------
 
     def event(self, name: str) -> Event:
-        event = self.catalogue.events.get(name)
+        event = self.catalogue.event(name)
         if event is None:
-            if name in self.catalogue.absent:
+            if self.catalogue.is_absent(name):
                 raise UsageError(f"event {name!r} does not exist on {self.catalogue.machine}")
             from bfer.suggest import nearest
 
@@ -148,6 +153,8 @@ class _Parser:
                 raise UsageError(f"unknown set {word!r}{nearest(word, sets) or ': there are ' + ', '.join(sets)}")
             for name in names:
                 self.members[name] = self.catalogue.events[name]
+            if word != "default":
+                self.in_other_sets.update(names)
 
     # --- who --------------------------------------------------------------------
 
@@ -210,9 +217,9 @@ class _Parser:
 
     def item(self, text: str, arg: Arg, word: str) -> Pattern | int:
         pattern = _pattern(text, word)
-        if arg.kind in (PATH, HOW) or pattern.kind != EXACT:
+        if arg.memory or pattern.kind != EXACT:
             return pattern
-        number = values.parse(arg, word, self.table)
+        number = values.parse(arg, word, self.names)
         if number is None:
             raise UsageError(f"{word!r} is no value of {arg.name} ({arg.type}): {text!r}")
         return number
@@ -230,18 +237,35 @@ class _Parser:
         if not self.named and not self.sets_given:
             if filtered and not self.excluded:
                 self.note(filtered, "traced alone")
-                self.members = {name: self.catalogue.events[name] for name in filtered}
+                self.named = {name: self.event(name) for name in filtered}
+            elif self.is_narrowed():
+                self.members = dict(self.catalogue.events)
+                self.in_other_sets.update(self.members)
             else:
                 self.members = {name: self.catalogue.events[name] for name in self.catalogue.sets["default"]}
-        selected = {name for name in self.members if name not in self.excluded} | self.named.keys()
+        selected = {name: event for name, event in self.members.items() if name not in self.excluded}
+        selected.update(self.named)
         missing = [name for name in filtered if name not in selected]
         if missing:
             self.note(missing, "traced too")
-            selected.update(missing)
+            selected.update((name, self.event(name)) for name in missing)
         if not selected:
             raise UsageError("no event is left to trace: event!= removed them all")
-        self.policy.events = [event for name, event in self.catalogue.events.items() if name in selected]
+        for name, event in self.named.items():
+            if event.is_compat:
+                self.policy.notes.append(f"on {self.catalogue.machine} only 32-bit processes have {name}")
+        self.policy.events = sorted(selected.values(), key=lambda event: event.id)
+        self.policy.writes_only = {
+            name for name in WRITES if name in selected and not (name in self.named or name in self.in_other_sets)
+        } - filtered.keys()
         return self.policy
+
+    def is_narrowed(self) -> bool:
+        """Are only some processes traced? Then all that they do is shown, as strace does."""
+        policy = self.policy
+        return bool(
+            self.command or policy.comms or policy.pid or policy.pid_new is not None or policy.tree or policy.follow
+        )
 
     def note(self, names: Iterable[str], how: str) -> None:
         names = list(names)

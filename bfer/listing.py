@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 def listing(catalogue: Catalogue) -> str:
-    lines = [f"{'EVENT':<10} {'SETS':<36} ARGUMENTS"]
+    lines = [f"{'EVENT':<24} {'SETS':<40} ARGUMENTS"]
     for event in catalogue.events.values():
-        args = ", ".join(f"{arg.name} {arg.type}" for arg in event.args)
-        lines.append(f"{event.name:<10} {' '.join(event.sets):<36} {args}")
+        args = ", ".join(f"{arg.type} {arg.name}" for arg in event.args)
+        lines.append(f"{event.name:<24} {' '.join(event.sets):<40} {args}".rstrip())
     if catalogue.absent:
         lines += ["", f"Not on {catalogue.machine}: {', '.join(catalogue.absent)}"]
     return "\n".join(lines) + "\n"

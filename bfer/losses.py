@@ -31,7 +31,9 @@ class Losses:
         self.untracked = 0
 
     def read(self) -> None:
-        counts = {name: _sum(self._lost, number) for number, name in self._names.items()}
+        counts: dict[str, int] = {}
+        for number, name in self._names.items():
+            counts[name] = counts.get(name, 0) + _sum(self._lost, number)
         if self._missed is not None:
             counts["not known"] = self._missed()
         self.by_name = {name: count for name, count in counts.items() if count}

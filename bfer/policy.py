@@ -92,7 +92,7 @@ class EventFilter:
 class Policy:
     """A whole filter expression. ``comms`` and ``tree`` tell wanted (True) from unwanted."""
 
-    __slots__ = ("comms", "events", "filters", "follow", "notes", "pid", "pid_new", "tree", "uid")
+    __slots__ = ("comms", "events", "filters", "follow", "notes", "pid", "pid_new", "tree", "uid", "writes_only")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -104,6 +104,8 @@ class Policy:
         self.tree: dict[int, bool] = {}
         self.follow = False
         self.notes: list[str] = []
+        # Events of which only the calls that open a file for writing are wanted.
+        self.writes_only: set[str] = set()
 
 
 def passes_by_default(verdicts: dict[bytes, bool] | dict[int, bool]) -> bool:

@@ -7,31 +7,55 @@ meets, and the event's rule says what it makes of them.
 
 from __future__ import annotations
 
-from bfer.catalogue import PATH
+from bfer.catalogue import WRITES
 from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Pattern, passes_by_default
-from bfer.records import PATH_BITS, PATH_KEY_SIZE, SUFFIX_KEY, SUFFIX_SIZE
+from bfer.records import CHECK_RESULT, KIND_STRING, PATH_BITS, PATH_KEY_SIZE, SHAPE, SUFFIX_KEY, SUFFIX_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bfer.catalogue import Event
+    from bfer.catalogue import Arg, Event
     from bfer.policy import Choice, Numbers, Policy
 
 _BITS = 64
 _SUFFIX_LENGTHS = 8
 
 
+class Shape:
+    """What the programs must know of one event (programs.records.Shape)."""
+
+    __slots__ = ("above", "below", "bits", "checked", "kinds", "masked", "narrow", "passing", "path", "rule", "used")
+
+    def __init__(self, event: Event) -> None:
+        self.rule = (0, 0)
+        self.above, self.below = -(1 << 63), (1 << 63) - 1
+        self.bits = self.masked = self.checked = self.passing = 0
+        self.used = (1 << len(event.args)) - 1
+        self.narrow = sum([1 << arg.slot for arg in event.args if arg.bits == 32])
+        self.path = next((arg.slot for arg in event.args if arg.memory == KIND_STRING), 0)
+        kinds = bytearray(8)
+        for arg in event.args:
+            if arg.kind != "envp":  # an address will do
+                kinds[arg.slot] = arg.memory
+        self.kinds = bytes(kinds)
+
+    def pack(self) -> bytes:
+        bounds = (self.above, self.below, self.bits, self.masked)
+        masks = (self.used, self.narrow, self.checked, self.passing, self.path)
+        return SHAPE.pack(*self.rule, *bounds, *masks, self.kinds)
+
+
 class Plan:
     """Everything that the programs need to know, and the filters that they cannot apply.
 
     ``config`` holds the settings that differ from the programs' defaults, by
-    name. ``rules`` is (wanted bits, unwanted bits) by system call number,
-    ``prefixes`` and ``suffixes`` are bits by path, the trie's exact paths
-    ending in NUL. ``residual`` is by system call number.
+    name. ``calls`` (the program) and ``shapes`` are by event number, ``prefixes`` and
+    ``suffixes`` are bits by path, the trie's exact paths ending in NUL, ``verdicts`` is by
+    (event number, slot, value). ``residual`` is by event number.
     """
 
     __slots__ = (
         *("calls", "comms", "config", "names", "pids", "prefixes", "residual"),
-        *("rules", "suffixes", "tree", "uids"),
+        *("shapes", "suffixes", "tree", "uids", "verdicts"),
     )
 
     def __init__(self) -> None:
@@ -42,7 +66,8 @@ class Plan:
         self.pids: dict[int, bool] = {}
         self.comms: dict[bytes, bool] = {}
         self.tree: dict[int, bool] = {}
-        self.rules: dict[int, tuple[int, int]] = {}
+        self.shapes: dict[int, Shape] = {}
+        self.verdicts: dict[tuple[int, int, int], bool] = {}
         self.prefixes: dict[bytes, int] = {}
         self.suffixes: dict[bytes, int] = {}
         self.residual: dict[int, EventFilter] = {}
@@ -60,9 +85,6 @@ def push_down(policy: Policy, command: bool = False) -> Plan:
     """Plan ``policy``; ``command``: only the tree of a command that is yet to run is traced."""
     plan = Plan()
     config = plan.config
-    for event in policy.events:
-        plan.calls[event.number] = event.program
-        plan.names[event.number] = event.name
     plan.uids = _numbers(config, "uid", policy.uid)
     plan.pids = _numbers(config, "pid", policy.pid)
     if policy.pid_new is not None:
@@ -77,7 +99,7 @@ def push_down(policy: Policy, command: bool = False) -> Plan:
         config["tree_default"] = int(not command and passes_by_default(policy.tree))
     if policy.follow:
         config["follow"] = 1
-    _Paths(plan).add(policy)
+    _Events(plan).add(policy)
     return plan
 
 
@@ -93,20 +115,31 @@ def _numbers(config: dict[str, int], field: str, numbers: Numbers | None) -> dic
     return numbers.exact
 
 
-class _Paths:
-    """Fills a plan's path rules and the filters that stay in user space."""
+class _Events:
+    """Fills a plan's shapes with what the kernel checks, and keeps the filters that stay in user space."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.entries: dict[bytes, int] = {}
         self.next_bit = 1
+        # What became of an argument's patterns, by event and argument: the 32-bit call shares it.
+        self.paths: dict[tuple[str, str], tuple[tuple[int, int], Choice]] = {}
 
     def add(self, policy: Policy) -> None:
-        for event in policy.events:
-            filter = policy.filters.get(event.name)
-            if filter is not None:
-                self.add_event(event, filter)
         plan = self.plan
+        for named in policy.events:
+            filter = policy.filters.get(named.name)
+            for event in named.both():
+                plan.calls[event.number] = event.program
+                plan.names[event.number] = event.name
+                shape = plan.shapes[event.number] = Shape(event)
+                if event.name in policy.writes_only:
+                    name, shape.bits = WRITES[event.name]
+                    arg = event.arg(name)
+                    assert arg is not None
+                    shape.masked = arg.slot
+                if filter is not None:
+                    self.add_filter(event, shape, filter)
         # A lookup gives only the longest entry that matches: it must know what the shorter ones say.
         for key in self.entries:
             plan.prefixes[key] = 0
@@ -116,19 +149,54 @@ class _Paths:
         if plan.prefixes:
             plan.config["prefixes_on"] = 1
 
-    def add_event(self, event: Event, filter: EventFilter) -> None:
+    def add_filter(self, event: Event, shape: Shape, filter: EventFilter) -> None:
+        if filter.result is not None:
+            self.add_result(event, shape, filter.result)
         rest = EventFilter()
-        rest.result = filter.result
-        for name, (arg, choice) in filter.args.items():
-            if arg.kind == PATH:
-                choice = self.add_path(event, choice)
+        path_taken = False
+        for name, (_, choice) in filter.args.items():
+            arg = event.arg(name)
+            if arg is None:  # the 32-bit call may have other arguments
+                continue
+            # A record of a started program begins with its path; elsewhere any one string will do.
+            if arg.memory == KIND_STRING and not path_taken and (event.program != "exec" or arg.slot == shape.path):
+                path_taken = True
+                shape.path = arg.slot
+                if (event.name, name) not in self.paths:
+                    self.paths[event.name, name] = self.add_path(choice)
+                shape.rule, choice = self.paths[event.name, name]
+            elif not arg.memory and all(isinstance(item, int) for item in choice.wanted + choice.unwanted):
+                self.add_values(event, shape, arg, choice)
+                continue
             if choice.wanted or choice.unwanted:
                 rest.args[name] = (arg, choice)
-        if rest.result is not None or rest.args:
+        if rest.args:
             self.plan.residual[event.number] = rest
 
-    def add_path(self, event: Event, choice: Choice) -> Choice:
-        """Take over what the kernel can check; returns the rest."""
+    def add_result(self, event: Event, shape: Shape, numbers: Numbers) -> None:
+        if numbers.above is not None or numbers.below is not None:
+            self.plan.config["bounds_on"] = 1
+            shape.above = -(1 << 63) if numbers.above is None else max(numbers.above, -(1 << 63))
+            shape.below = (1 << 63) - 1 if numbers.below is None else min(numbers.below, (1 << 63) - 1)
+        if numbers.exact:
+            self.add_verdicts(event, shape, CHECK_RESULT, numbers.exact, numbers.default)
+
+    def add_values(self, event: Event, shape: Shape, arg: Arg, choice: Choice) -> None:
+        verdicts = {}
+        for item in (*choice.wanted, *choice.unwanted):
+            assert isinstance(item, int)
+            verdicts[item & ((1 << arg.bits) - 1)] = item not in choice.unwanted
+        self.add_verdicts(event, shape, arg.slot, verdicts, not choice.wanted)
+
+    def add_verdicts(self, event: Event, shape: Shape, slot: int, verdicts: dict[int, bool], default: bool) -> None:
+        self.plan.config["values_on"] = 1
+        shape.checked |= 1 << slot
+        shape.passing |= default << slot
+        for value, verdict in verdicts.items():
+            self.plan.verdicts[event.number, slot, value & ((1 << 64) - 1)] = verdict
+
+    def add_path(self, choice: Choice) -> tuple[tuple[int, int], Choice]:
+        """Take over what the kernel can check; returns wanted and unwanted bits, and the rest."""
         rest = type(choice)()
         wanted = self.bit() if choice.wanted and self.all_fit(choice.wanted) else 0
         if wanted:
@@ -143,9 +211,7 @@ class _Paths:
                 self.enter([item], unwanted)
             else:
                 rest.unwanted.append(item)
-        if wanted or unwanted:
-            self.plan.rules[event.number] = (wanted, unwanted)
-        return rest
+        return (wanted, unwanted), rest
 
     def bit_left(self) -> bool:
         return self.next_bit < 1 << _BITS

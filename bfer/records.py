@@ -12,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A record is: u64 time, BLOCK, path without NUL (to the record's end).
+# A record is: u64 time, BLOCK, data (to the record's end): a path without NUL, or fields.
 BLOCK_START = 8
-PATH_START = 200
+DATA_START = 208
+WHO_SIZE = 136
+"""The first so many bytes of a block tell who, the others what."""
 
 BLOCK = Struct(
     "="
@@ -22,7 +24,7 @@ BLOCK = Struct(
     "6I"  # host pid, tid, ppid; pid, tid, ppid in the task's own namespace
     "4I"  # uid, mount namespace, pid namespace, cpu
     "16s64s"  # comm, node name
-    "q5Q"  # result, scalar arguments
+    "q6Q"  # result, arguments
     "II"  # event, status
 )
 
@@ -31,8 +33,8 @@ class Block:
     """The part of a record that repeats from event to event; times in ns, names without their NULs."""
 
     __slots__ = (
-        *("cgroup_id", "comm", "cpu", "event", "host_pid", "host_ppid", "host_tid", "mnt_ns", "node", "pid"),
-        *("pid_ns", "ppid", "result", "scalars", "start_time", "status", "tid", "uid"),
+        *("args", "cgroup_id", "comm", "cpu", "event", "host_pid", "host_ppid", "host_tid", "mnt_ns", "node", "pid"),
+        *("pid_ns", "ppid", "result", "start_time", "status", "tid", "uid"),
     )
 
     def __init__(self, data: bytes) -> None:
@@ -43,24 +45,23 @@ class Block:
         self.comm: bytes = fields[12].partition(b"\0")[0]
         self.node: bytes = fields[13].partition(b"\0")[0]
         self.result: int = fields[14]
-        self.scalars: tuple[int, ...] = fields[15:20]
-        self.event, self.status = fields[20:]
+        self.args: tuple[int, ...] = fields[15:21]
+        self.event, self.status = fields[21:]
 
 
-# What a filter needs of a block, by offset: result and scalars; event and status.
-CALL_OFFSET = 136
-CALL = Struct("=q5QII")
+# What a filter needs of a block: result, arguments, event and status; it starts at WHO_SIZE.
+CALL = Struct("=q6QII")
 
 POINTER = Struct("=Q")
 
 
 class _Split(dict):  # type: ignore[type-arg]
-    """By a record's length: the function that gives its time, block and path."""
+    """By a record's length: the function that gives its time, block and data."""
 
     def __missing__(self, length: int) -> Callable[[bytes], tuple[int, bytes, bytes]]:
         if len(self) >= 512:
             self.clear()
-        unpack = self[length] = Struct(f"=Q192s{length - PATH_START}s").unpack
+        unpack = self[length] = Struct(f"=Q200s{length - DATA_START}s").unpack
         return unpack
 
 
@@ -68,12 +69,37 @@ SPLIT = _Split()
 
 PATH_CUT = 1
 PATH_UNREADABLE = 2
-PATH_STATUS = 3  # the bits of these
-HOW_UNREADABLE = 4
 
 PATH_BITS = Struct("=I")  # head of a trie key, before 256 bytes of path
 PATH_KEY_SIZE = 256
 SUFFIX_KEY = Struct("=I60s")
 SUFFIX_SIZE = 60
-RULE = Struct("=QQ")
-CALLS = 512
+
+COMPAT = 512
+"""Added to the number of a call of a 32-bit caller."""
+
+ARGS = 6
+CALLS = 2 * COMPAT
+"""One more than the highest number of a system call."""
+
+# What the programs know of an event: wanted and unwanted path bits; bounds of the result (exclusive);
+# masks of arguments: used, narrow, checked, passing; the argument of which bits must be set, and the
+# bits; the path's argument; a kind for each argument.
+SHAPE = Struct("=QQqqQIIIIII8s")
+CHECK_RESULT = 6
+VALUE_KEY = Struct("=IIQ")
+
+# How the memory behind an argument gets into a record.
+KIND_STRING = 1
+KIND_SOCKADDR = 2
+KIND_SOCKADDR_REF = 3
+KIND_BUFFER = 4
+KIND_SIZED = 5
+KIND_VECTOR = 6
+KIND_WORDS = 16
+KIND_CHECKED = 0x40
+KIND_OUT = 0x80
+
+# Fields: argument, form, size; the bytes; padding to a multiple of 8.
+FIELD = Struct("=HHI")
+FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE = range(1, 8)

@@ -1,4 +1,4 @@
-"""Filters that user space applies: return values, numbers, and paths that the kernel could not match.
+"""Filters that user space applies: text of arguments, and paths that the kernel could not match.
 
 What does not change with every record is decided once for each distinct block
 of fields, and remembered.
@@ -6,39 +6,32 @@ of fields, and remembered.
 
 from __future__ import annotations
 
-from bfer import values
-from bfer.catalogue import HOW, PATH
+from bfer import memory, values
+from bfer.memory import Cut, Pointer
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Pattern
-from bfer.records import (
-    BLOCK_START,
-    CALL,
-    CALL_OFFSET,
-    HOW_UNREADABLE,
-    PATH_CUT,
-    PATH_START,
-    PATH_STATUS,
-    PATH_UNREADABLE,
-)
+from bfer.records import BLOCK_START, CALL, DATA_START, PATH_CUT, PATH_UNREADABLE, WHO_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bfer.catalogue import Arg
+    from bfer.catalogue import Arg, Event
+    from bfer.names import Names
     from bfer.policy import Choice, EventFilter
 
 _CACHE_MAX = 4096
 
 
 class Residual:
-    """Keeps the records that pass. ``filters`` is by system call number, ``table`` the machine's open flags."""
+    """Keeps the records that pass. ``filters`` and ``events`` are by number."""
 
-    __slots__ = ("_cache", "_filters", "_paths", "_table")
+    __slots__ = ("_cache", "_events", "_filters", "_names", "_paths")
 
-    def __init__(self, filters: dict[int, EventFilter], table: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, filters: dict[int, EventFilter], events: dict[int, Event], names: Names) -> None:
         self._filters = filters
-        self._table = table
-        # By block: do its records pass, or what to ask about their paths?
+        self._events = events
+        self._names = names
+        # By block: do its records pass, or what to ask about their data?
         self._cache: dict[bytes, bool | Callable[[bytes], bool]] = {}
         self._paths: dict[tuple[int, int], Callable[[bytes], bool]] = {}
 
@@ -46,31 +39,34 @@ class Residual:
         kept = []
         cache = self._cache
         for record in records:
-            block = record[BLOCK_START:PATH_START]
+            block = record[BLOCK_START:DATA_START]
             try:
                 verdict = cache[block]
             except KeyError:
                 if len(cache) >= _CACHE_MAX:
                     cache.clear()
                 verdict = cache[block] = self._judge(block)
-            if verdict is True or (verdict and verdict(record[PATH_START:])):
+            if verdict is True or (verdict and verdict(record[DATA_START:])):
                 kept.append(record)
         return kept
 
     def _judge(self, block: bytes) -> bool | Callable[[bytes], bool]:
-        result, *scalars, event, status = CALL.unpack_from(block, CALL_OFFSET)
-        filter = self._filters.get(event)
+        _, *args, number, status = CALL.unpack_from(block, WHO_SIZE)
+        filter = self._filters.get(number)
         if filter is None:
             return True
-        if filter.result is not None and not filter.result.matches(result):
-            return False
-        verdict: bool | Callable[[bytes], bool] = True
+        event = self._events[number]
+        in_memory: list[tuple[Arg, Choice]] = []
         for arg, choice in filter.args.values():
-            if arg.kind == PATH:
-                verdict = self._path_test(event, choice, status & PATH_STATUS)
-            elif not self._scalar_passes(arg, choice, scalars, status):
+            if arg.memory:
+                in_memory.append((arg, choice))
+            elif not self._number_passes(arg, choice, args[arg.slot]):
                 return False
-        return verdict
+        if not in_memory:
+            return True
+        if event.program == "path":
+            return self._path_test(number, in_memory[0][1], status)
+        return lambda data: self._fields_pass(in_memory, args, data)
 
     def _path_test(self, event: int, choice: Choice, status: int) -> bool | Callable[[bytes], bool]:
         """What decides on a path. One that could not be read meets nothing, wanted or not."""
@@ -81,22 +77,30 @@ class Residual:
             test = self._paths[event, status] = path_test(choice, status == PATH_CUT)
         return test
 
-    def _scalar_passes(self, arg: Arg, choice: Choice, scalars: Sequence[int], status: int) -> bool:
-        if arg.kind == HOW and status & HOW_UNREADABLE:
-            return not choice.wanted
-        number = None if arg.kind == HOW else values.number(arg, scalars)
-        texts = [values.text(arg, scalars, self._table).encode()]
-        if number is not None:
-            texts.append(str(number).encode())
+    def _number_passes(self, arg: Arg, choice: Choice, raw: int) -> bool:
+        number = values.number(arg, raw)
+        texts = [values.text(arg, raw, self._names).encode(), str(number).encode()]
 
         def meets(item: Pattern | int) -> bool:
             if isinstance(item, Pattern):
                 return any(item.matches(text) for text in texts)
-            return item == number or item == scalars[arg.slot]
+            return item in (number, raw)
 
         if choice.wanted and not any(meets(item) for item in choice.wanted):
             return False
         return not any(meets(item) for item in choice.unwanted)
+
+    def _fields_pass(self, filters: list[tuple[Arg, Choice]], args: Sequence[int], data: bytes) -> bool:
+        pieces = memory.fields(data)
+        for arg, choice in filters:
+            found = pieces.get(arg.slot)
+            value = None if found is None else memory.value(arg, found, args, self._names)
+            if value is None or isinstance(value, Pointer):
+                if choice.wanted:
+                    return False
+            elif not path_test(choice, isinstance(value, Cut))(memory.text(value, self._names)):
+                return False
+        return True
 
 
 def path_test(choice: Choice, cut: bool) -> Callable[[bytes], bool]:

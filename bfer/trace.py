@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from bfer import expr, flags
+from bfer import expr
 from bfer.catalogue import Catalogue
 from bfer.errors import OutputClosed, OutputError, UsageError
+from bfer.names import Names
 from bfer.output.sink import Outputs, Sink
 from bfer.pushdown import push_down
 from bfer.signals import Hurry, Signals
@@ -44,8 +45,9 @@ class _Run:
     def __init__(self, options: Options) -> None:
         catalogue = Catalogue(os.uname().machine)
         self.options = options
-        self.table = flags.open_table(catalogue.machine, catalogue.table)
-        self.policy = expr.parse(options.expressions, catalogue)
+        self.names = Names(catalogue.machine)
+        self.policy = expr.parse(options.expressions, catalogue, self.names, command=bool(options.command))
+        self.events = {event.number: event for named in self.policy.events for event in named.both()}
         self.outputs = Outputs(options.outputs)
         self.plan = push_down(self.policy, command=bool(options.command))
         self.sinks: list[Sink] = []
@@ -55,9 +57,8 @@ class _Run:
                 say(f"note: {note}")
 
     def open_outputs(self) -> None:
-        events = {event.number: event for event in self.policy.events}
         for format, path in self.outputs.targets:
-            self.sinks.append(Sink(format, path, self.outputs.options, events, self.table))
+            self.sinks.append(Sink(format, path, self.outputs.options, self.events, self.names))
 
     def run(self) -> int:
         signals = Signals(patient=bool(self.options.command))
@@ -106,7 +107,7 @@ class _Run:
             return None
         from bfer.residual import Residual
 
-        return Residual(self.plan.residual, self.table)
+        return Residual(self.plan.residual, self.events, self.names)
 
     def with_loop(self, loop: Loop) -> int:
         command = loop.command

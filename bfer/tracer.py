@@ -9,7 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import RULE
+from bfer.records import VALUE_KEY
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
@@ -39,7 +39,10 @@ class Tracer:
         self.plan = plan
         self.family = ""
         self._links: list[Link] = []
-        names = ["sys_exit", *sorted(set(plan.calls.values()))]
+        self._enters, self._exits = _slots(plan)
+        names = ["sys_exit"] if self._exits else []
+        names += ["sys_enter"] if self._enters else []
+        names += sorted({*self._enters.values(), *self._exits.values()})
         if plan.follows_processes:
             names += ["fork", "exit"]
         self._programs = names
@@ -87,15 +90,19 @@ class Tracer:
 
     def _fill(self) -> None:
         plan, maps = self.plan, self.maps
-        for number, program in plan.calls.items():
-            maps["calls" + self.family].update(_u32(number), _u32(self._collection.programs[program + self.family].fd))
+        for name, slots in (("calls", self._exits), ("enter_calls", self._enters)):
+            for number, program in slots.items():
+                fd = self._collection.programs[program + self.family].fd
+                maps[name + self.family].update(_u32(number), _u32(fd))
         for name, numbers in (("uids", plan.uids), ("pids", plan.pids)):
             for number, verdict in numbers.items():
                 maps[name].update(_u32(number), _u32(verdict))
         for comm, verdict in plan.comms.items():
             maps["comms"].update(comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
-        for number, rule in plan.rules.items():
-            maps["path_rules"].update(_u32(number), RULE.pack(*rule))
+        for number, shape in plan.shapes.items():
+            maps["shapes"].update(_u32(number), shape.pack())
+        for key, verdict in plan.verdicts.items():
+            maps["verdicts"].update(VALUE_KEY.pack(*key), _u32(verdict))
         for path, mask in plan.prefixes.items():
             maps["path_prefixes"].update(prefix_key(path), pack("=Q", mask))
         for path, mask in plan.suffixes.items():
@@ -113,11 +120,16 @@ class Tracer:
             from bfer.processes import seed
 
             seed(self.maps["tree"], self.plan.tree)
-        self._links.append(attach(programs["sys_exit" + self.family]))
+        for name in self._programs[:2]:
+            if name in ("sys_exit", "sys_enter"):
+                self._links.append(attach(programs[name + self.family]))
 
     def missed(self) -> int:
         """System calls that the kernel did not show us because the program was running on that CPU already."""
-        misses: int = self._collection.programs["sys_exit" + self.family].info().recursion_misses
+        misses = 0
+        for name in ("sys_exit", "sys_enter"):
+            if name in self._programs:
+                misses += self._collection.programs[name + self.family].info().recursion_misses
         return misses
 
     def detach(self) -> None:
@@ -151,10 +163,24 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
         "path_suffixes": len(plan.suffixes),
         "tree": _TREE_SIZE if plan.config.get("tree_on") else 0,
         "followed": _TREE_SIZE if plan.config.get("follow") else 0,
-        "path_rules": max(plan.rules, default=0) + 1,
+        "shapes": max(plan.shapes, default=0) + 1,
+        "verdicts": len(plan.verdicts),
     }
     for name, size in sizes.items():
         spec.maps[name].max_entries = max(size, 1)
+
+
+def _slots(plan: Plan) -> tuple[dict[int, str], dict[int, str]]:
+    """The program for each call's number: when a call begins, and when it returns."""
+    enters, exits = {}, {}
+    for number, program in plan.calls.items():
+        if program == "exec":
+            enters[number], exits[number] = "exec_enter", "exec_exit"
+        elif program == "plain_enter":
+            enters[number] = program
+        else:
+            exits[number] = program
+    return enters, exits
 
 
 def _progress(error: Error) -> int:

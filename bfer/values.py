@@ -1,66 +1,44 @@
-"""Scalar arguments: the number that a record holds, as the argument's C type, and its text."""
+"""Arguments that are numbers: as their C type holds them, as text, and read from text."""
 
 from __future__ import annotations
 
-from bfer import flags
-from bfer.catalogue import DIRFD, HOW, MODE, OPEN_FLAGS, SIZE, UNLINK_FLAGS
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bfer.catalogue import Arg
+    from bfer.names import Names
 
-    OpenTable = Sequence[tuple[str, int]]
-
-U32 = 0xFFFFFFFF
-
-
-def signed32(value: int) -> int:
-    return ((value & U32) ^ 0x80000000) - 0x80000000
+AT_FDCWD = -100
 
 
-def number(arg: Arg, scalars: Sequence[int]) -> int:
-    """The value of ``arg`` as its C type holds it."""
-    value = scalars[arg.slot]
-    if arg.kind == SIZE:
-        return value
-    return value & U32 if arg.kind == MODE else signed32(value)
+def number(arg: Arg, raw: int) -> int:
+    """The value of ``arg``, of which the register held ``raw``."""
+    value = raw & ((1 << arg.bits) - 1)
+    return value - (1 << arg.bits) if arg.signed and value >> arg.bits - 1 else value
 
 
-def text(arg: Arg, scalars: Sequence[int], table: OpenTable) -> str:
-    """The value of ``arg`` for people: flags by name, modes in octal."""
-    value = scalars[arg.slot]
-    if arg.kind == OPEN_FLAGS:
-        return flags.open_flags(value & U32, table)
-    if arg.kind == UNLINK_FLAGS:
-        return flags.unlink_flags(value & U32)
-    if arg.kind == MODE:
-        return flags.mode(value & U32)
-    if arg.kind == HOW:
-        members = how(arg, scalars, table)
-        return f"{{flags: {members[0]}, mode: {members[1]}, resolve: {members[2]}}}"
-    return str(number(arg, scalars))
+def named(arg: Arg, raw: int, names: Names) -> str | None:
+    """The value of ``arg`` by name: flags, modes, addresses; None for a plain number."""
+    if arg.kind == "ptr" or arg.type.endswith("*"):
+        value = raw & ((1 << arg.bits) - 1)
+        return f"{value:#x}" if value else "NULL"
+    if not arg.kind:
+        return None
+    return names.text(arg.kind, raw & ((1 << arg.bits) - 1))
 
 
-def how(arg: Arg, scalars: Sequence[int], table: OpenTable) -> tuple[str, str, str]:
-    """flags, mode and resolve of a struct open_how, as text."""
-    how_flags, mode, resolve = scalars[arg.slot : arg.slot + 3]
-    return flags.open_flags(how_flags, table), flags.mode(mode), flags.resolve(resolve)
+def text(arg: Arg, raw: int, names: Names) -> str:
+    """The value of ``arg`` for people."""
+    name = named(arg, raw, names)
+    return str(number(arg, raw)) if name is None else name
 
 
-def parse(arg: Arg, word: str, table: OpenTable) -> int | None:
+def parse(arg: Arg, word: str, names: Names) -> int | None:
     """The number that ``word`` stands for where ``arg`` is meant; None when it is neither number nor name."""
-    if arg.kind == OPEN_FLAGS:
-        value = flags.parse(word, table, True)
-    elif arg.kind == UNLINK_FLAGS:
-        value = flags.parse_unlink(word)
-    elif arg.kind == DIRFD and word == "AT_FDCWD":
-        value = -100
-    else:
-        value = None
+    if arg.kind == "dirfd" and word == "AT_FDCWD":
+        return AT_FDCWD
+    value = names.parse(arg.kind, word) if arg.kind and not word.lstrip("-").isdigit() else None
     if value is None:
-        octal = arg.kind == MODE and word[:1] == "0" and word.isdigit()
+        octal = arg.kind == "mode" and word[:1] == "0" and word.isdigit()
         value = parse_number("0o" + word if octal else word)
     return value
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import pt_regs___arm64, task_struct, task_struct___x86
+from pybpf.ktypes import pt_regs___arm64, pt_regs___riscv, pt_regs___s390, task_struct, task_struct___x86
 from pybpf.lang import *
 
 LICENSE = "Dual MIT/GPL"
-
-CALLS = 512  # more than any architecture's highest system call number
 
 # Bits of a task's state that say "this call came through the 32-bit table".
 TS_COMPAT = 0x2  # arch/x86/include/asm/thread_info.h
@@ -39,6 +37,8 @@ class Config(ConfigBase):
     comm_default: u32 = 0
     tree_on: u32 = 0
     tree_default: u32 = 0
+    values_on: u32 = 0  # some event's arguments or result are looked up in `verdicts`
+    bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
     watermark: u64 = 0  # bytes waiting at which a sleeping reader is woken
@@ -59,7 +59,8 @@ tree = Hash(u32, u32, 8192)
 followed = Hash(u32, u32, 8192)
 untracked = PerCpuArray(u64, 1)  # processes that found no room in `tree` or `followed`
 
-path_rules = Array(PathRule, CALLS)
+shapes = Array(Shape, CALLS)
+verdicts = Hash(ValueKey, u32, 1024)
 path_prefixes = LpmTrie(PathKey, u64, 256)
 path_suffixes = Hash(SuffixKey, u64, 256)
 
@@ -75,20 +76,59 @@ def is_compat(task):
 
 @inline
 def syscall_number(regs):
+    """The call's number, COMPAT more for one of the 32-bit table."""
+    number: u64 = 0
     arm64 = cast(Ptr[pt_regs___arm64], regs)
+    riscv = cast(Ptr[pt_regs___riscv], regs)
+    s390 = cast(Ptr[pt_regs___s390], regs)
     if exists(arm64.syscallno):
-        return u64(arm64.syscallno)
-    return regs.orig_ax
+        number = u64(arm64.syscallno)
+    elif exists(riscv.a7):
+        number = riscv.a7
+    elif exists(s390.int_code):
+        number = s390.int_code & 0xFFFF
+    else:
+        number = regs.orig_ax
+    if is_compat(current_task()):
+        number += COMPAT
+    return number
 
 
 @inline
-def syscall_arg(regs, n):
+def syscall_arg(regs, n, compat):
     """Argument ``n`` (a constant): the registers still hold it when the call returns."""
     arm64 = cast(Ptr[pt_regs___arm64], regs)
+    riscv = cast(Ptr[pt_regs___riscv], regs)
+    s390 = cast(Ptr[pt_regs___s390], regs)
     if exists(arm64.orig_x0):
+        value: u64 = arm64.orig_x0 if n == 0 else arm64.regs[n]
+        return value & 0xFFFFFFFF if compat else value
+    if exists(riscv.orig_a0):
         if n == 0:
-            return arm64.orig_x0
-        return arm64.regs[n]
+            return riscv.orig_a0
+        if n == 1:
+            return riscv.a1
+        if n == 2:
+            return riscv.a2
+        if n == 3:
+            return riscv.a3
+        if n == 4:
+            return riscv.a4
+        return riscv.a5
+    if exists(s390.orig_gpr2):
+        return s390.orig_gpr2 if n == 0 else s390.gprs[2 + n]
+    if compat:
+        if n == 0:
+            return regs.bx & 0xFFFFFFFF
+        if n == 1:
+            return regs.cx & 0xFFFFFFFF
+        if n == 2:
+            return regs.dx & 0xFFFFFFFF
+        if n == 3:
+            return regs.si & 0xFFFFFFFF
+        if n == 4:
+            return regs.di & 0xFFFFFFFF
+        return regs.bp & 0xFFFFFFFF
     if n == 0:
         return regs.di
     if n == 1:
@@ -191,48 +231,74 @@ def fill_context(who, task):
 
 
 @inline
-def path_is_selected(record, length, event):
-    """Does the path (``length`` bytes with its NUL) meet what ``event`` demands?"""
-    rule = path_rules.lookup(event)
-    if not rule:
-        return True
-    if rule.wanted == 0 and rule.unwanted == 0:
-        return True
-    hits: u64 = 0
-    if record.status == PATH_OK or record.status == PATH_CUT:
-        status = record.status
-        if config.prefixes_on:
-            record.status = min(length, 256) * 8
-            found = path_prefixes.lookup(cast(Ptr[PathKey], addr(record.status)))
-            if found:
-                hits |= found[0]
-            record.status = status
-        for i in unroll(range(8)):
-            size: u64 = config.suffix_lengths[i]
-            if size and length > size:
-                key = SuffixKey()
-                key.length = size
-                if read_kernel(key.data, addr(record.path[length - 1 - size]), size=min(size, 60)) == 0:
-                    found = path_suffixes.lookup(key)
-                    if found:
-                        hits |= found[0]
-    if rule.wanted and not hits & rule.wanted:
-        return False
-    return not hits & rule.unwanted
+def call_is_selected(record, shape, event, result):
+    """Do the arguments, which are numbers, and the result meet what the event demands?"""
+    if shape.bits:
+        slot = shape.masked
+        if slot < ARGS and not record.args[slot] & shape.bits:
+            return False
+    if config.bounds_on:
+        if result <= shape.above or result >= shape.below:
+            exact = shape.checked & (1 << CHECK_RESULT) and verdict_on(event, CHECK_RESULT, u64(result), 0)
+            if not exact:
+                return False
+    if config.values_on:
+        if shape.checked & (1 << CHECK_RESULT):
+            if not verdict_on(event, CHECK_RESULT, u64(result), shape.passing >> CHECK_RESULT & 1):
+                return False
+        for i in unroll(range(ARGS)):
+            if shape.checked & (1 << i):
+                value: u64 = record.args[i]
+                if shape.narrow & (1 << i):
+                    value = value & 0xFFFFFFFF
+                if not verdict_on(event, i, value, shape.passing >> i & 1):
+                    return False
+    return True
 
 
 @inline
-def read_path(record, address):
-    """Bring the path into the record; the bytes to keep, without the NUL."""
-    n = read_user_str(record.path, address)
-    if n <= 0:
-        record.status = PATH_UNREADABLE
-        cast(Ptr[u64], addr(record.path))[0] = address
-        return u64(9)
-    record.status = PATH_OK
-    if n == PATH_SIZE:
-        record.status = PATH_CUT
-    return u64(n)
+def verdict_on(event, slot, value, default):
+    key = ValueKey()
+    key.event = event
+    key.slot = slot
+    key.value = value
+    verdict = verdicts.lookup(key)
+    if verdict:
+        return u32(verdict[0])
+    return u32(default)
+
+
+@inline
+def path_is_selected(shape, key, length):
+    """Does the path meet what the event demands?
+
+    ``key`` is the word before the path, which is free for the length of a trie's key;
+    ``length`` is in bytes with its NUL, 0 for a path that could not be read.
+    """
+    if shape.wanted == 0 and shape.unwanted == 0:
+        return True
+    hits: u64 = 0
+    if length > 0:
+        if config.prefixes_on:
+            saved: u32 = key[0]
+            key[0] = min(length, 256) * 8
+            found = path_prefixes.lookup(cast(Ptr[PathKey], key))
+            if found:
+                hits |= found[0]
+            key[0] = saved
+        path = u64(addr(cast(Ptr[PathKey], key).data))
+        for i in unroll(range(8)):
+            size: u64 = config.suffix_lengths[i]
+            if size and length > size:
+                suffix = SuffixKey()
+                suffix.length = size
+                if read_kernel(suffix.data, path + length - 1 - size, size=min(size, 60)) == 0:
+                    found = path_suffixes.lookup(suffix)
+                    if found:
+                        hits |= found[0]
+    if shape.wanted and not hits & shape.wanted:
+        return False
+    return not hits & shape.unwanted
 
 
 @inline

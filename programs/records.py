@@ -8,13 +8,36 @@ with every event may stand inside it.
 
 from __future__ import annotations
 
-from pybpf.lang import Struct, char, i64, u32, u64
+from pybpf.lang import Anon, Struct, char, i64, u8, u16, u32, u64
 
 PATH_SIZE = 4104
 """Bytes kept for a path: PATH_MAX (4096, with its NUL) and one word more, so that a longer one is seen to be cut."""
 
 PATH_OK, PATH_CUT, PATH_UNREADABLE = 0, 1, 2
-HOW_UNREADABLE = 4
+
+COMPAT = 512
+"""Added to the number of a call that came through the 32-bit table, where numbers mean other calls."""
+
+CALLS = 2 * COMPAT
+"""One more than the highest number of a system call, compat calls included."""
+
+ARGS = 6
+"""Numbers that a record has room for: a system call has no more arguments."""
+
+# How the memory behind a system call's argument gets into the record (Shape.kinds).
+KIND_NONE = 0
+KIND_STRING = 1
+KIND_SOCKADDR = 2  # as long as the next argument says
+KIND_SOCKADDR_REF = 3  # as long as the int says that the next argument points at
+KIND_BUFFER = 4  # as long as the result says
+KIND_SIZED = 5  # as long as the next argument says
+KIND_VECTOR = 6  # pointers to strings, up to NULL
+KIND_WORDS = 16  # this and more: KIND_WORDS + n is n words of 8 bytes
+KIND_CHECKED = 0x40  # added to words: the next argument says how many bytes there are; not read where they are fewer
+KIND_OUT = 0x80  # added: written by the kernel, so it says something only where the call succeeded
+
+# What a field of a record holds (Field.form).
+FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE = range(1, 8)
 
 
 class Context(Struct):
@@ -36,21 +59,63 @@ class Context(Struct):
     node: char[64]  # uts nodename; all 64 bytes may be used
 
 
-class PathRecord(Struct):
-    """A system call with one path among its arguments.
+class Head(Struct):
+    """What every record begins with; ``who`` to ``status`` repeat from event to event.
 
-    ``scalars`` holds the other arguments in their order. ``status`` is one of
-    PATH_*, plus HOW_UNREADABLE; with PATH_UNREADABLE ``path`` holds the pointer.
-    The record ends after the path's last byte (no NUL).
+    ``args`` holds the event's numbers. Of a system call they are its arguments, each in its own place;
+    one whose memory follows is 0 there. ``status`` is one of PATH_*.
     """
 
     time: u64  # ns since boot, time spent in suspend included
     who: Context
     result: i64
-    scalars: u64[5]
-    event: u32  # the system call's number on this machine
+    args: u64[6]
+    event: u32  # the system call's number on this machine, or a number from CALLS on
     status: u32  # the prefix length of a PathKey while paths are matched: it stands right before the path
+
+
+class PathRecord(Struct):
+    """An event with one path. With PATH_UNREADABLE ``path`` holds the pointer instead.
+
+    The record ends after the path's last byte (no NUL), or before ``path`` where the event has none.
+    """
+
+    _: Anon[Head]
     path: char[PATH_SIZE]
+
+
+class Field(Struct):
+    """Begins a piece of a FieldRecord's data: ``form`` is one of FORM_*, ``size`` the bytes that follow.
+
+    The next field starts at a multiple of 8. FORM_POINTER is followed by an address of 8 bytes that
+    could not be read (or was NULL), FORM_ITEM is one string of a vector, FORM_MORE says that
+    the vector goes on. Strings come without their NUL.
+    """
+
+    arg: u16  # the argument's place
+    form: u16
+    size: u32  # the prefix length of a PathKey while paths are matched
+
+
+class PathText(Struct):
+    """Room for one string."""
+
+    data: char[PATH_SIZE]
+
+
+FIELDS_FULL = 8192
+"""No field starts behind this."""
+
+FIELDS_SIZE = FIELDS_FULL + PATH_SIZE + 64
+
+
+class FieldRecord(Struct):
+    """An event with any number of fields. What comes after the last one is not sent."""
+
+    _: Anon[Head]
+    data: char[FIELDS_SIZE]
+    # Kept in memory, not in a register: the verifier then knows nothing of it, and every pass of a loop looks the same.
+    end: u64
 
 
 class PathKey(Struct):
@@ -73,8 +138,29 @@ class Comm(Struct):
     name: char[16]
 
 
-class PathRule(Struct):
-    """What one event demands of its path: bits of the masks that the path maps hold."""
+class Shape(Struct):
+    """What the programs must know of one event."""
 
-    wanted: u64  # at least one of these must match; 0: any path will do
+    wanted: u64  # bits of the masks that the path maps hold: at least one of these must match; 0: any path will do
     unwanted: u64  # none of these may match
+    above: i64  # the result must be greater than this
+    below: i64  # and less than this
+    bits: u64  # one of these must be set in argument `masked`; 0: no matter
+    masked: u32
+    used: u32  # bit n: the call has an argument n
+    narrow: u32  # bit n: of argument n 32 bits count
+    checked: u32  # bit n: look up argument n in `verdicts`; bit CHECK_RESULT: the result
+    passing: u32  # bit n: a value that is not found there passes
+    path: u32  # the argument that is the path, or whose string must match
+    kinds: u8[8]  # by argument: KIND_*
+
+
+CHECK_RESULT = 6
+
+
+class ValueKey(Struct):
+    """Key of the map of verdicts on single values."""
+
+    event: u32
+    slot: u32  # the argument's place, or CHECK_RESULT
+    value: u64

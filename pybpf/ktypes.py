@@ -18,6 +18,9 @@ class pt_regs(KStruct):
     r10: u64
     r9: u64
     r8: u64
+    bp: u64
+    bx: u64
+    cx: u64
     dx: u64
     si: u64
     di: u64
@@ -30,6 +33,26 @@ class pt_regs___arm64(KStruct):
     regs: u64[31]
     orig_x0: u64
     syscallno: i32
+
+
+class pt_regs___riscv(KStruct):
+    """The same on riscv64 (arch/riscv/include/asm/ptrace.h); a0 holds the result on exit."""
+
+    a1: u64
+    a2: u64
+    a3: u64
+    a4: u64
+    a5: u64
+    a7: u64
+    orig_a0: u64
+
+
+class pt_regs___s390(KStruct):
+    """The same on s390x (arch/s390/include/asm/ptrace.h); gprs[2] holds the result on exit."""
+
+    gprs: u64[16]
+    orig_gpr2: u64
+    int_code: u32
 
 
 class thread_info(KStruct):

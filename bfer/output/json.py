@@ -7,27 +7,25 @@ many events, so its text is made once and kept.
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.catalogue import HOW, MODE, OPEN_FLAGS, PATH, UNLINK_FLAGS
+from bfer.memory import MORE, Cut, Pointer
 from bfer.output.lines import Lines
-from bfer.records import HOW_UNREADABLE, PATH_CUT, PATH_STATUS, PATH_UNREADABLE, Block
+from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bfer.catalogue import Arg, Event
-    from bfer.values import OpenTable
-
-_AS_TEXT = (OPEN_FLAGS, UNLINK_FLAGS, MODE)
+    from bfer.names import Names
 
 
 class Json(Lines):
-    """``texts``: flags and modes by name (option:parse-arguments)."""
+    """``texts``: flags, modes and addresses by name (option:parse-arguments)."""
 
     __slots__ = ("_texts",)
 
-    def __init__(self, events: dict[int, Event], table: OpenTable, texts: bool = False) -> None:
-        super().__init__(events, table)
+    def __init__(self, events: dict[int, Event], names: Names, texts: bool = False) -> None:
+        super().__init__(events, names)
         self._texts = texts
 
     def _safe(self, text: bytes) -> bool:
@@ -46,26 +44,7 @@ class Json(Lines):
     def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
         return [b'{"timestamp":%d' % time for time in times]
 
-    def _parts(self, block: Block, event: Event) -> tuple[bytes, bytes]:
-        before: list[str] = []
-        after: list[str] = []
-        status = block.status & PATH_STATUS
-        args = before
-        for arg in event.args:
-            if arg.kind == PATH:
-                type = "void*" if status == PATH_UNREADABLE else arg.type
-                before.append(f'{{"name":"{arg.name}","type":"{type}","value":')
-                args = after
-            else:
-                args.append(self._arg(block, arg))
-        head = self._context(block, event) + ",".join(before)
-        tail = "".join(["}", *("," + text for text in after), "]}\n"])
-        if status == PATH_UNREADABLE:
-            return head.encode(), tail.encode()
-        cut = ',"truncated":true' if status == PATH_CUT else ""
-        return f'{head}"'.encode(), f'"{cut}{tail}'.encode()
-
-    def _context(self, block: Block, event: Event) -> str:
+    def _context(self, block: Block) -> str:
         comm, node = (escape.for_json(name).decode() for name in (block.comm, block.node))
         return (
             f',"threadStartTime":{block.start_time},"processorId":{block.cpu},"processId":{block.pid}'
@@ -75,25 +54,82 @@ class Json(Lines):
             f',"mountNamespace":{block.mnt_ns},"pidNamespace":{block.pid_ns}'
             f',"processName":"{comm}","hostName":"{node}"'
             ',"containerId":"","containerImage":"","containerName":"","podName":"","podNamespace":"","podUID":""'
+        )
+
+    def _call(self, block: Block, event: Event) -> str:
+        compat = ',"isCompat":true' if event.is_compat else ""
+        return (
             f',"eventId":"{event.id}","eventName":"{event.name}","argsNum":{len(event.args)}'
-            f',"returnValue":{block.result},"stackAddresses":null,"contextFlags":{{"containerStarted":false}}'
+            f',"returnValue":{block.result},"stackAddresses":null,"contextFlags":{{"containerStarted":false{compat}}}'
             ',"args":['
         )
 
-    def _arg(self, block: Block, arg: Arg) -> str:
-        type, value = arg.type, str(values.number(arg, block.scalars)) if arg.kind != HOW else ""
-        if arg.kind == HOW:
-            if block.status & HOW_UNREADABLE:
-                type, value = "void*", self._pointer(block.scalars[arg.slot])
+    def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
+        before: list[str] = []
+        after: list[str] = []
+        args = before
+        for arg in event.args:
+            if arg.memory:
+                type = "void*" if block.status == PATH_UNREADABLE else arg.type
+                before.append(f'{{"name":"{arg.name}","type":"{type}","value":')
+                args = after
             else:
-                value = self._how(block, arg)
-        elif self._texts and arg.kind in _AS_TEXT:
-            type, value = "string", f'"{values.text(arg, block.scalars, self._table)}"'
-        return f'{{"name":"{arg.name}","type":"{type}","value":{value}}}'
+                args.append(self._number(arg, block.args[arg.slot]))
+        head = self._call(block, event) + ",".join(before)
+        tail = "".join(["}", *("," + text for text in after), "]}\n"])
+        if block.status == PATH_UNREADABLE:
+            return head, tail
+        cut = ',"truncated":true' if block.status == PATH_CUT else ""
+        return f'{head}"', f'"{cut}{tail}'
 
-    def _how(self, block: Block, arg: Arg) -> str:
+    def _all_numbers(self, block: Block, event: Event) -> str:
+        args = ",".join([self._number(arg, raw) for arg, raw in zip(event.args, block.args)])
+        return f"{self._call(block, event)}{args}]}}\n"
+
+    def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
+        return self._call(block, event), "]}\n"
+
+    def _joined(self, args: list[str]) -> bytes:
+        return ",".join(args).encode()
+
+    def _number(self, arg: Arg, raw: int) -> str:
         if self._texts:
-            members = tuple(f'"{text}"' for text in values.how(arg, block.scalars, self._table))
-        else:
-            members = tuple(str(value) for value in block.scalars[arg.slot : arg.slot + 3])
-        return '{{"flags":{},"mode":{},"resolve":{}}}'.format(*members)
+            name = values.named(arg, raw, self._names)
+            if name is not None:
+                text = self._pointer(raw) if name == "NULL" else f'"{name}"'
+                return f'{{"name":"{arg.name}","type":"string","value":{text}}}'
+        return f'{{"name":"{arg.name}","type":"{arg.type}","value":{values.number(arg, raw)}}}'
+
+    def _memory(self, arg: Arg, value: object) -> str:
+        type = arg.type
+        more = ""
+        if isinstance(value, Pointer):
+            type = "void*"
+        elif isinstance(value, Cut):
+            more = ',"truncated":true'
+        elif isinstance(value, bytes) and not escape.is_utf8(value):
+            more = f',"valueBytes":"{escape.base64(value).decode()}"'
+        elif isinstance(value, list) and value and value[-1] is MORE:
+            value = value[:-1]
+            more = ',"truncated":true'
+        return f'{{"name":"{arg.name}","type":"{type}","value":{self._value(value)}{more}}}'
+
+    def _value(self, value: object) -> str:
+        if isinstance(value, Pointer):
+            return self._pointer(value)
+        if isinstance(value, bytes):
+            return f'"{escape.for_json(value).decode()}"'
+        if isinstance(value, list):
+            return "[" + ",".join([self._value(item) for item in value]) + "]"
+        if isinstance(value, dict):
+            return "{" + ",".join([self._member(name, item) for name, item in value.items()]) + "}"
+        if isinstance(value, str):
+            return f'"{value}"'
+        return str(value)
+
+    def _member(self, key: str, value: object) -> str:
+        name, _, kind = key.partition(":")
+        if isinstance(value, int) and kind and self._texts:
+            text = f"{value:#x}" if kind == "ptr" else self._names.text(kind, value)
+            return f'"{name}":"{value if text is None else text}"'
+        return f'"{name}":{self._value(value)}'

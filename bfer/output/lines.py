@@ -1,60 +1,66 @@
-"""What table and JSON have in common: a line is a time stamp, a head, a path and a tail.
+"""What table and JSON have in common: a line is a time stamp, a head, a middle and a tail.
 
 Head and tail are the same for many events, so their text is made once for each
-distinct block of fields and kept. A batch is handled column by column, which
+distinct block of fields and kept; the middle is the path, or is made anew where an
+event has more than a path. A batch is handled column by column, which
 leaves most of the work to loops inside of the interpreter.
 """
 
 from __future__ import annotations
 
-from bfer.records import PATH_STATUS, PATH_UNREADABLE, POINTER, SPLIT, Block
+from bfer import memory
+from bfer.records import PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from bfer.catalogue import Event
-    from bfer.values import OpenTable
+    from bfer.catalogue import Arg, Event
+    from bfer.names import Names
 
 _CACHE_MAX = 4096
+_WHO_MAX = 1024
 
 
 class Lines:
-    """Base of the renderers. ``events`` is by system call number, ``table`` the machine's open flags.
+    """Base of the renderers. ``events`` is by number.
 
     A batch should have a few hundred records at most: the cache of 4096 blocks holds all of one at least.
     """
 
-    __slots__ = ("_cache", "_events", "_pointers", "_table")
+    __slots__ = ("_cache", "_events", "_makers", "_names", "_who")
 
     header = b""
 
-    def __init__(self, events: dict[int, Event], table: OpenTable) -> None:
+    def __init__(self, events: dict[int, Event], names: Names) -> None:
         self._events = events
-        self._table = table
+        self._names = names
         self._cache: dict[bytes, tuple[bytes, bytes]] = {}
-        # Blocks of the cache where the path could not be read: an address stands in its place.
-        self._pointers: set[bytes] = set()
+        self._who: dict[bytes, str] = {}
+        # What makes the middle of the line from the record's data, for blocks of the cache where that is not a path.
+        self._makers: dict[bytes, Callable[[bytes], bytes]] = {}
 
     def render(self, records: list[bytes], offset: int) -> bytes:
         """The lines of ``records`` (at least one); ``offset`` (ns) is added to their times."""
         if len(self._cache) + len(records) > _CACHE_MAX:
             self._cache.clear()
-            self._pointers.clear()
-        times, blocks, raw = zip(*[SPLIT[len(record)](record) for record in records])
-        # One look at all paths; a separator, lest the end of one complete a character that another begins.
-        paths = raw if self._safe(b"/".join(raw)) else [self._path(path) for path in raw]
+            self._makers.clear()
+        times, blocks, data = zip(*[SPLIT[len(record)](record) for record in records])
         try:
             parts = [*map(self._cache.__getitem__, blocks)]
         except KeyError:
             parts = [self._cache.get(block) or self._compile(block) for block in blocks]
-        if self._pointers:
-            pairs = zip(blocks, raw, paths)
-            paths = [self._address(old) if block in self._pointers else new for block, old, new in pairs]
+        makers = self._makers
+        if makers and not makers.keys().isdisjoint(blocks):
+            path = self._path
+            middles: Sequence[bytes] = [makers.get(block, path)(raw) for block, raw in zip(blocks, data)]
+        else:
+            # One look at all paths; a separator, lest the end of one complete a character that another begins.
+            middles = data if self._safe(b"/".join(data)) else [self._path(path) for path in data]
         out = [b""] * (4 * len(records))
         out[0::4] = self._stamps([time + offset for time in times])
         out[1::4], out[3::4] = zip(*parts)
-        out[2::4] = paths
+        out[2::4] = middles
         return b"".join(out)
 
     def summary(self, events: int, lost: int) -> bytes:
@@ -63,13 +69,37 @@ class Lines:
 
     def _compile(self, data: bytes) -> tuple[bytes, bytes]:
         block = Block(data)
-        if block.status & PATH_STATUS == PATH_UNREADABLE:
-            self._pointers.add(data)
-        parts = self._cache[data] = self._parts(block, self._events[block.event])
+        event = self._events[block.event]
+        who = self._who.get(data[:WHO_SIZE])
+        if who is None:
+            if len(self._who) >= _WHO_MAX:
+                self._who.clear()
+            who = self._who[data[:WHO_SIZE]] = self._context(block)
+        if event.program == "path":
+            if block.status == PATH_UNREADABLE:
+                self._makers[data] = self._address
+            head, tail = self._around_path(block, event)
+        elif event.program in ("plain", "plain_enter"):
+            head, tail = self._all_numbers(block, event), ""
+        else:
+            head, tail = self._around_fields(block, event)
+            self._makers[data] = lambda raw: self._fields(block, event, raw)
+        parts = self._cache[data] = (who + head).encode(), tail.encode()
         return parts
 
     def _address(self, raw: bytes) -> bytes:
         return self._pointer(POINTER.unpack_from(raw)[0]).encode()
+
+    def _fields(self, block: Block, event: Event, raw: bytes) -> bytes:
+        pieces = memory.fields(raw)
+        texts = []
+        for arg in event.args:
+            found = pieces.get(arg.slot)
+            if found is None:
+                texts.append(self._number(arg, block.args[arg.slot]))
+            else:
+                texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
+        return self._joined(texts)
 
     # --- what a format decides --------------------------------------------------
 
@@ -87,6 +117,29 @@ class Lines:
         """The beginning of each line; ns."""
         raise NotImplementedError
 
-    def _parts(self, block: Block, event: Event) -> tuple[bytes, bytes]:
-        """The texts before and after the path, or the address in its place."""
+    def _context(self, block: Block) -> str:
+        """Who: what follows the time stamp."""
+        raise NotImplementedError
+
+    def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
+        """What, in two parts: before and after the path, or the address in its place."""
+        raise NotImplementedError
+
+    def _all_numbers(self, block: Block, event: Event) -> str:
+        """What, of an event whose arguments are all numbers, to the line's end."""
+        raise NotImplementedError
+
+    def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
+        """What, before and after all of the arguments."""
+        raise NotImplementedError
+
+    def _number(self, arg: Arg, raw: int) -> str:
+        """An argument that is a number, with its name."""
+        raise NotImplementedError
+
+    def _memory(self, arg: Arg, value: object) -> str:
+        """An argument with its name, ``value`` being what bfer.memory found behind it."""
+        raise NotImplementedError
+
+    def _joined(self, args: list[str]) -> bytes:
         raise NotImplementedError

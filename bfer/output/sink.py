@@ -10,7 +10,7 @@ from bfer.writer import STDOUT, write_all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bfer.catalogue import Event
-    from bfer.values import OpenTable
+    from bfer.names import Names
 
 FORMATS = ("table", "json")
 OPTIONS = ("parse-arguments", "relative-time")
@@ -73,7 +73,7 @@ class Sink:
 
     __slots__ = ("fd", "name", "render", "renderer")
 
-    def __init__(self, format: str, path: str, options: set[str], events: dict[int, Event], table: OpenTable) -> None:
+    def __init__(self, format: str, path: str, options: set[str], events: dict[int, Event], names: Names) -> None:
         """Opens (and empties) the file. Raises OutputError."""
         self.fd = STDOUT
         self.name = "standard output"
@@ -86,11 +86,11 @@ class Sink:
         if format == "json":
             from bfer.output.json import Json
 
-            self.renderer: Json | Table = Json(events, table, "parse-arguments" in options)
+            self.renderer: Json | Table = Json(events, names, "parse-arguments" in options)
         else:
             from bfer.output.table import Table
 
-            self.renderer = Table(events, table, "relative-time" in options)
+            self.renderer = Table(events, names, "relative-time" in options)
         self.render = self.renderer.render
 
     def write(self, data: bytes) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from time import gmtime, localtime
 
 from bfer import escape, values
-from bfer.catalogue import HOW, PATH
+from bfer.memory import MORE, Cut, Pointer
 from bfer.output.lines import Lines
-from bfer.records import HOW_UNREADABLE, PATH_CUT, PATH_STATUS, Block
+from bfer.records import PATH_CUT, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bfer.catalogue import Event
-    from bfer.values import OpenTable
+    from bfer.catalogue import Arg, Event
+    from bfer.names import Names
 
 _SECOND = 1_000_000_000
 
@@ -28,8 +28,8 @@ class Table(Lines):
         *(b"TIME", b"UID", b"COMM", b"PID", b"TID", b"RET", b"EVENT", b"ARGS"),
     )
 
-    def __init__(self, events: dict[int, Event], table: OpenTable, utc: bool = False) -> None:
-        super().__init__(events, table)
+    def __init__(self, events: dict[int, Event], names: Names, utc: bool = False) -> None:
+        super().__init__(events, names)
         self._utc = utc
         self._clock = (-1, b"")
 
@@ -58,24 +58,64 @@ class Table(Lines):
         fields = (gmtime if self._utc else localtime)(second)
         return second, b"%02d:%02d:%02d:" % fields[3:6]
 
-    def _parts(self, block: Block, event: Event) -> tuple[bytes, bytes]:
-        before = ""
+    def _context(self, block: Block) -> str:
+        comm = escape.for_table(block.comm).decode()
+        return f"{block.uid:<6} {comm:<16} {block.pid:<7} {block.tid:<7} "
+
+    def _call(self, block: Block, event: Event) -> str:
+        return f"{block.result:<16} {event.name:<20} "
+
+    def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
+        before = self._call(block, event)
         after = ""
         seen = False
         for arg in event.args:
-            if arg.kind == PATH:
+            if arg.memory:
                 before += f"{arg.name}: "
                 seen = True
                 continue
-            if arg.kind == HOW and block.status & HOW_UNREADABLE:
-                text = self._pointer(block.scalars[arg.slot])
-            else:
-                text = values.text(arg, block.scalars, self._table)
+            text = self._number(arg, block.args[arg.slot])
             if seen:
-                after += f", {arg.name}: {text}"
+                after += f", {text}"
             else:
-                before += f"{arg.name}: {text}, "
-        comm = escape.for_table(block.comm).decode()
-        columns = f"{block.uid:<6} {comm:<16} {block.pid:<7} {block.tid:<7} {block.result:<16} {event.name:<20} "
-        cut = "..." if block.status & PATH_STATUS == PATH_CUT else ""
-        return (columns + before).encode(), f"{cut}{after}\n".encode()
+                before += f"{text}, "
+        cut = "..." if block.status == PATH_CUT else ""
+        return before, f"{cut}{after}\n"
+
+    def _all_numbers(self, block: Block, event: Event) -> str:
+        args = ", ".join([self._number(arg, raw) for arg, raw in zip(event.args, block.args)])
+        return f"{self._call(block, event)}{args}".rstrip(" ") + "\n"
+
+    def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
+        return self._call(block, event), "\n"
+
+    def _joined(self, args: list[str]) -> bytes:
+        return ", ".join(args).encode()
+
+    def _number(self, arg: Arg, raw: int) -> str:
+        return f"{arg.name}: {values.text(arg, raw, self._names)}"
+
+    def _memory(self, arg: Arg, value: object) -> str:
+        return f"{arg.name}: {self.value(value)}"
+
+    def value(self, value: object, quoted: bool = False) -> str:
+        """What bfer.memory found, as text; ``quoted``: a string inside of something."""
+        if isinstance(value, Pointer):
+            return self._pointer(value)
+        if isinstance(value, bytes):
+            text = escape.for_table(value).decode()
+            if quoted:
+                text = '"' + text.replace('"', '\\"') + '"'
+            return text + "..." if isinstance(value, Cut) else text
+        if isinstance(value, list):
+            return "[" + ", ".join([self.value(item, quoted=True) for item in value]) + "]"
+        if isinstance(value, dict):
+            return "{" + ", ".join([self._member(name, item) for name, item in value.items()]) + "}"
+        return "..." if value is MORE else str(value)
+
+    def _member(self, key: str, value: object) -> str:
+        name, _, kind = key.partition(":")
+        if isinstance(value, int) and kind:
+            text = self._pointer(value) if kind == "ptr" else self._names.text(kind, value)
+            return f"{name}: {value if text is None else text}"
+        return f"{name}: {self.value(value)}"

@@ -31,8 +31,21 @@ class FakeSpec(ObjectSpec):
         super().__init__()
         self.values: dict[str, object] = {}
         for name in (
-            *("events", "calls", "calls__raw_tp", "scratch", "lost", "doorbell", "uids", "pids", "comms", "tree"),
-            *("followed", "untracked", "path_rules", "path_prefixes", "path_suffixes"),
+            *(
+                "events",
+                "calls",
+                "calls__raw_tp",
+                "enter_calls",
+                "enter_calls__raw_tp",
+                "scratch",
+                "lost",
+                "doorbell",
+                "uids",
+                "pids",
+                "comms",
+                "tree",
+            ),
+            *("followed", "untracked", "shapes", "verdicts", "path_prefixes", "path_suffixes"),
         ):
             self.maps[name] = MapSpec(name, 1, 4, 4, 1)
 

@@ -5,13 +5,27 @@ from __future__ import annotations
 from struct import pack
 
 from bfer.catalogue import Catalogue
-from bfer.flags import open_table
-from bfer.records import BLOCK, POINTER
+from bfer.names import Names
+from bfer.records import (
+    BLOCK,
+    FIELD,
+    FORM_BYTES,
+    FORM_POINTER,
+    FORM_STRING,
+    POINTER,
+)
 
 CATALOGUE = Catalogue("x86_64")
-TABLE = open_table("x86_64", CATALOGUE.table)
-EVENTS = {event.number: event for event in CATALOGUE.events.values()}
+NAMES = Names("x86_64")
+EVENTS = {event.number: event for named in CATALOGUE.events.values() for event in named.both()}
 AT_FDCWD = (1 << 64) - 100
+
+
+def field(slot: int, value: bytes | int, form: int = 0) -> bytes:
+    """One field: a string, a pointer, or bytes of the given ``form``."""
+    data = POINTER.pack(value) if isinstance(value, int) else value
+    form = form or (FORM_POINTER if isinstance(value, int) else FORM_STRING)
+    return FIELD.pack(slot, form, len(data)) + data + bytes(-len(data) % 8)
 
 
 def record(
@@ -19,6 +33,7 @@ def record(
     path: bytes = b"/tmp/login.txt",
     scalars: tuple[int, ...] = (AT_FDCWD, 0o1101, 0o644),
     *,
+    fields: bytes = b"",
     result: int = 3,
     status: int = 0,
     time: int = 1_000_000_000,
@@ -26,11 +41,32 @@ def record(
     node: bytes = b"board",
     pid: int = 42,
     pointer: int | None = None,
+    compat: bool = False,
 ) -> bytes:
-    event = CATALOGUE.events[name].number
+    """``scalars`` are the arguments that are numbers, in their order; ``fields`` is what follows the block
+    of an event that is more than a path.
+    """
+    event = CATALOGUE.events[name]
+    if compat:
+        assert event.compat is not None
+        event = event.compat
+    args = [0] * 6
+    for arg, value in zip([arg for arg in event.args if not arg.memory], scalars):
+        args[arg.slot] = value & ((1 << 64) - 1)
     block = BLOCK.pack(
         *(777, 88, 142, 143, 141, pid, pid + 1, 41),
         *(1000, 4026531841, 4026531836, 1, comm, node),
-        *(result, *(tuple(scalars) + (0,) * 5)[:5], event, status),
+        *(result, *args, event.number, status),
     )
-    return pack("=Q", time) + block + (path if pointer is None else POINTER.pack(pointer))
+    data = b""
+    if event.program == "path":
+        data = path if pointer is None else POINTER.pack(pointer)
+    elif event.program in ("fields", "exec"):
+        data = fields
+    return pack("=Q", time) + block + data
+
+
+def openat2(path: bytes, how: tuple[int, int, int] | int, scalars: tuple[int, ...] = (AT_FDCWD, 24)) -> bytes:
+    """An openat2; ``how`` is the structure, or its address where it could not be read."""
+    second = field(2, how) if isinstance(how, int) else field(2, pack("=QQQ", *how), FORM_BYTES)
+    return record("openat2", scalars=scalars, fields=field(1, path) + second)

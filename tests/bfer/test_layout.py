@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from sys import byteorder
+
 import pytest
 
 import bfer.records as user
 import programs.records as kernel
 from bfer import expr, values
-from bfer.catalogue import _EVENTS, HOW, PATH, Catalogue
-from bfer.pushdown import push_down
-from programs import common, files, processes
+from bfer.catalogue import Catalogue
+from bfer.pushdown import Shape, push_down
+from programs import common, execs, processes, syscalls
 from pybpf.lang.types import field_at
 
 MEMBERS = [
     *("who.start_time", "who.cgroup_id", "who.host_pid", "who.host_tid", "who.host_ppid", "who.pid", "who.tid"),
-    *("who.ppid", "who.uid", "who.mnt_ns", "who.pid_ns", "who.cpu", "who.comm", "who.node", "result", "scalars"),
+    *("who.ppid", "who.uid", "who.mnt_ns", "who.pid_ns", "who.cpu", "who.comm", "who.node", "result", "args"),
     *("event", "status"),
 ]
 
@@ -24,10 +26,10 @@ def test_every_member_of_a_block(member: str) -> None:
     layout = kernel.PathRecord.layout
     offset, type = field_at(layout, member)
     name = member.rpartition(".")[2]
-    raw = bytearray(user.PATH_START)
+    raw = bytearray(user.DATA_START)
     raw[offset : offset + type.size] = bytes(range(1, type.size + 1))
     expected = bytes(raw[offset : offset + type.size])
-    blank = user.Block(bytes(user.PATH_START - user.BLOCK_START))
+    blank = user.Block(bytes(user.DATA_START - user.BLOCK_START))
     block = user.Block(bytes(raw[user.BLOCK_START :]))
     for other in user.Block.__slots__:
         if other == name:
@@ -52,45 +54,74 @@ def test_the_rest_of_a_record() -> None:
     layout = kernel.PathRecord.layout
     assert field_at(layout, "time")[0] == 0
     assert field_at(layout, "who")[0] == user.BLOCK_START
-    assert field_at(layout, "path")[0] == user.PATH_START == user.BLOCK_START + user.BLOCK.size
-    assert field_at(layout, "result")[0] == user.BLOCK_START + user.CALL_OFFSET
-    assert user.CALL_OFFSET + user.CALL.size == user.BLOCK.size
+    assert field_at(layout, "path")[0] == user.DATA_START == user.BLOCK_START + user.BLOCK.size
+    assert field_at(kernel.FieldRecord.layout, "data")[0] == user.DATA_START
+    assert field_at(layout, "result")[0] == user.BLOCK_START + user.WHO_SIZE
+    assert user.WHO_SIZE + user.CALL.size == user.BLOCK.size
+    assert kernel.Field.layout.size == user.FIELD.size
+
+
+def test_the_shape_of_an_event() -> None:
+    layout = kernel.Shape.layout
+    event = Catalogue("x86_64").event("openat")
+    assert event is not None
+    shape = Shape(event)
+    shape.rule, shape.above, shape.below, shape.bits, shape.masked = (1, 2), 3, 4, 5, 6
+    shape.used, shape.narrow, shape.checked, shape.passing, shape.path = 7, 8, 9, 10, 11
+    raw = shape.pack()
+    assert len(raw) == layout.size
+    members = ("wanted", "unwanted", "above", "below", "bits", "masked", "used", "narrow", "checked", "passing", "path")
+    for expected, name in enumerate(members, 1):
+        offset, type = field_at(layout, name)
+        assert int.from_bytes(raw[offset : offset + type.size], byteorder) == expected
+    offset, type = field_at(layout, "kinds")
+    assert raw[offset : offset + type.size] == bytes([0, user.KIND_STRING, 0, 0, 0, 0, 0, 0])
 
 
 def test_constants_and_keys() -> None:
-    assert (
-        *(user.PATH_CUT, user.PATH_UNREADABLE),
-        user.HOW_UNREADABLE,
-    ) == (kernel.PATH_CUT, kernel.PATH_UNREADABLE, kernel.HOW_UNREADABLE)
+    names = [name for name in vars(user) if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD"))]
+    assert len(names) > 15
+    for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT"):
+        assert getattr(user, name) == getattr(kernel, name), name
     assert kernel.PathKey.layout.size == user.PATH_BITS.size + user.PATH_KEY_SIZE
     assert kernel.SuffixKey.layout.size == user.SUFFIX_KEY.size
     assert field_at(kernel.SuffixKey.layout, "data")[1].size == user.SUFFIX_SIZE
-    assert kernel.PathRule.layout.size == user.RULE.size
-    assert common.CALLS == user.CALLS
+    assert kernel.ValueKey.layout.size == user.VALUE_KEY.size
 
 
 def test_settings_have_their_names() -> None:
     names = {name for name, _, _ in common.Config.settings}
     catalogue = Catalogue("x86_64")
     texts = ["uid=1", "uid<5", "uid>2", "pid=1", "pid<5", "pid>2", "pid=new", "comm=x", "tree=1", "follow"]
-    plan = push_down(expr.parse([*texts, "openat.pathname=/x,*y"], catalogue))
+    plan = push_down(expr.parse([*texts, "openat.pathname=/x,*y", "open.retval>0", "open.mode=1"], catalogue))
     assert plan.config.keys() | {"self_pid", "started", "watermark", "suffix_lengths"} == names
 
 
-def test_every_event_has_its_program_and_scalars() -> None:
-    for name, program, args, _, _ in _EVENTS:
-        source = getattr(files, program)
-        assert source is not None, name
-        kinds = [kind for _, _, kind in args if kind != PATH]
-        slots = sum(3 if kind == HOW else 1 for kind in kinds)
-        assert slots <= 5
-        path = [kind for _, _, kind in args].index(PATH)
-        assert program.startswith("fd_" if path else "path_")
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64", "armv7l", "s390x"])
+def test_every_event_has_its_program(machine: str) -> None:
+    made = {"path": syscalls.path, "plain": syscalls.plain, "fields": syscalls.fields}
+    made.update(plain_enter=execs.plain_enter, exec=execs.exec_exit)
+    for named in Catalogue(machine).events.values():
+        for event in named.both():
+            assert made[event.program] is not None
+            assert len(event.args) <= user.ARGS
+            assert event.number < user.CALLS
+            # What the program for one path, and the one for starting programs, expect.
+            strings = [arg.slot for arg in event.args if arg.memory == user.KIND_STRING]
+            if event.program == "path":
+                assert len(strings) == 1
+            if event.program == "exec":
+                vectors = [arg.slot for arg in event.args if arg.memory == user.KIND_VECTOR]
+                assert vectors == [strings[0] + 1, strings[0] + 2]
     assert processes.fork is not None
     assert processes.exit is not None
 
 
 def test_numbers_have_their_c_types() -> None:
-    args = Catalogue("x86_64").events["openat2"].args
-    assert values.number(args[0], (0xFFFFFF9C, 0, 0, 0, 24)) == -100
-    assert values.number(args[3], (0, 0, 0, 0, 1 << 63)) == 1 << 63
+    event = Catalogue("x86_64").events["openat2"]
+    assert values.number(event.args[0], 0xFFFFFF9C) == -100
+    assert values.number(event.args[3], 1 << 63) == 1 << 63
+    assert values.number(Catalogue("x86_64").events["lseek"].args[1], (1 << 64) - 1) == -1
+    compat = Catalogue("x86_64").events["lseek"].compat
+    assert compat is not None
+    assert values.number(compat.args[1], 0xFFFFFFFF) == -1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from struct import unpack
 
 import pytest
-from fake_records import CATALOGUE, EVENTS, TABLE, record
+from fake_records import CATALOGUE, EVENTS, NAMES, openat2, record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bfer import expr
 from bfer.pushdown import Plan, prefix_key, push_down, suffix_key
-from bfer.records import PATH_CUT, PATH_UNREADABLE
+from bfer.records import BLOCK_START, CALL, CHECK_RESULT, COMPAT, PATH_CUT, PATH_UNREADABLE, WHO_SIZE
 from bfer.residual import Residual
 
 
@@ -21,7 +21,7 @@ def plan_of(*texts: str, command: bool = False) -> Plan:
 
 def kernel_passes(plan: Plan, number: int, path: bytes, status: int = 0) -> bool:
     """path_is_selected() of programs/common.py, with a trie and a hash that work as the kernel's."""
-    wanted, unwanted = plan.rules.get(number, (0, 0))
+    wanted, unwanted = plan.shapes[number].rule
     if not wanted and not unwanted:
         return True
     hits = 0
@@ -46,15 +46,43 @@ def kernel_passes(plan: Plan, number: int, path: bytes, status: int = 0) -> bool
     return not (wanted and not hits & wanted) and not hits & unwanted
 
 
+def rules(plan: Plan) -> dict[int, tuple[int, int]]:
+    """What native calls demand of their paths."""
+    return {number: shape.rule for number, shape in plan.shapes.items() if number < COMPAT and any(shape.rule)}
+
+
+def numbers_pass(plan: Plan, number: int, raw: bytes) -> bool:
+    """call_is_selected() of programs/common.py."""
+    shape = plan.shapes[number]
+    result, *args, _, _ = CALL.unpack_from(raw, BLOCK_START + WHO_SIZE)
+    if shape.bits and not args[shape.masked] & shape.bits:
+        return False
+
+    def verdict(slot: int, value: int, default: int) -> bool:
+        return bool(plan.verdicts.get((number, slot, value & ((1 << 64) - 1)), default))
+
+    checked = shape.checked >> CHECK_RESULT & 1
+    if not shape.above < result < shape.below and not (checked and verdict(CHECK_RESULT, result, 0)):
+        return False
+    if checked and not verdict(CHECK_RESULT, result, shape.passing >> CHECK_RESULT & 1):
+        return False
+    for slot, value in enumerate(args):
+        if shape.checked >> slot & 1:
+            value &= 0xFFFFFFFF if shape.narrow >> slot & 1 else -1
+            if not verdict(slot, value, shape.passing >> slot & 1):
+                return False
+    return True
+
+
 def passes(plan: Plan, name: str, path: bytes, status: int = 0, **fields: object) -> bool:
     number = CATALOGUE.events[name].number
-    if not kernel_passes(plan, number, path, status):
+    pointer = 8 if status == PATH_UNREADABLE else None
+    raw = record(name, path, status=status, pointer=pointer, **fields)
+    if not kernel_passes(plan, number, path, status) or not numbers_pass(plan, number, raw):
         return False
     if not plan.residual:
         return True
-    pointer = 8 if status == PATH_UNREADABLE else None
-    raw = record(name, path, status=status, pointer=pointer, **fields)
-    return bool(Residual(plan.residual, TABLE).keep([raw]))
+    return bool(Residual(plan.residual, EVENTS, NAMES).keep([raw]))
 
 
 def plainly(path: bytes, words: list[str]) -> bool:
@@ -115,7 +143,7 @@ def test_same_as_a_plain_matcher(wanted: list[str], unwanted: list[str], other: 
 def test_simple_patterns_leave_nothing_to_user_space() -> None:
     plan = plan_of("openat.pathname=/tmp/login*,/etc/passwd,*.conf", "openat.pathname!=/tmp/login.old")
     assert not plan.residual
-    assert plan.rules == {257: (1, 2)}
+    assert rules(plan) == {257: (1, 2)}
     assert plan.prefixes == {b"/tmp/login": 1, b"/etc/passwd\0": 1, b"/tmp/login.old\0": 3}
     assert plan.suffixes == {b".conf": 1}
     assert plan.config["prefixes_on"] == 1
@@ -125,9 +153,9 @@ def test_simple_patterns_leave_nothing_to_user_space() -> None:
 def test_no_path_filter_costs_nothing() -> None:
     plan = plan_of("event=openat")
     assert plan.config == {}
-    assert not plan.rules
+    assert not rules(plan)
     assert not plan.residual
-    assert plan.calls == {257: "fd_path_int_int"}
+    assert plan.calls == {257: "path", COMPAT + 295: "path"}
 
 
 @pytest.mark.parametrize(
@@ -135,13 +163,13 @@ def test_no_path_filter_costs_nothing() -> None:
 )
 def test_what_the_kernel_cannot_match(word: str) -> None:
     plan = plan_of(f"openat.pathname=/tmp/x,{word}")
-    assert not plan.rules
+    assert not rules(plan)
     assert not plan.prefixes
     assert passes(plan, "openat", b"/tmp/x")
     assert not passes(plan, "openat", b"/tmp/y")
     # Of what is not wanted, each can go down alone.
     plan = plan_of(f"openat.pathname!=/tmp/x,{word}")
-    assert plan.rules == {257: (0, 1)}
+    assert rules(plan) == {257: (0, 1)}
     assert len(plan.residual[257].args["pathname"][1].unwanted) == 1
 
 
@@ -160,7 +188,7 @@ def test_nine_suffix_lengths_do_not_fit() -> None:
     assert not plan.suffixes
     # What one event cannot have must not be taken from another.
     plan = plan_of(f"openat.pathname={eight},*aaaaaaaaa", "open.pathname=*x")
-    assert list(plan.residual) == [257]
+    assert list(plan.residual) == [257, COMPAT + 295]
     assert plan.suffixes == {b"x": 1}
 
 
@@ -200,8 +228,8 @@ def test_command_is_a_tree() -> None:
     assert plan.follows_processes
 
 
-class TestResidual:
-    """Numbers and results."""
+class TestNumbers:
+    """Arguments that are numbers, and results: in the kernel, but for patterns."""
 
     @pytest.mark.parametrize(
         ("texts", "fields", "expected"),
@@ -230,19 +258,30 @@ class TestResidual:
         assert passes(plan_of(*texts), "openat", b"/tmp/login.txt", **fields) == expected
 
     def test_other_events_are_left_alone(self) -> None:
-        plan = plan_of("event=open,openat", "openat.retval<0", "openat.pathname=*x*")
-        residual = Residual(plan.residual, TABLE)
-        records = [record("open", b"/y", (0, 0)), record("openat", b"/x"), record("openat", b"/x", result=-2)]
+        plan = plan_of("event=open,openat", "openat.flags=O_W*", "openat.pathname=*x*")
+        residual = Residual(plan.residual, EVENTS, NAMES)
+        records = [record("open", b"/y", (0, 0)), record("openat", b"/x", (0, 0)), record("openat", b"/x", (0, 1))]
         assert residual.keep(records) == [records[0], records[2]]
 
+    def test_exact_numbers_leave_nothing_to_user_space(self) -> None:
+        plan = plan_of("openat.flags=O_RDWR,65", "openat.flags!=66", "openat.retval=-ENOENT", "close.fd=5")
+        assert not plan.residual
+        assert plan.config == {"values_on": 1}
+        native = {key: verdict for key, verdict in plan.verdicts.items() if key[0] < COMPAT}
+        assert native == {
+            (257, 2, 2): True,
+            (257, 2, 65): True,
+            (257, 2, 66): False,
+            (257, CHECK_RESULT, (1 << 64) - 2): True,
+            (3, 0, 5): True,
+        }
+
     def test_how(self) -> None:
-        plan = plan_of("openat2.how=*RESOLVE_BENEATH*")
-        how = (0, 0, 0, 8, 24)
-        assert passes(plan, "openat2", b"x", scalars=how)
-        assert not passes(plan, "openat2", b"x", scalars=(0, 0, 0, 4, 24))
-        raw = record("openat2", b"x", how, status=4)
-        assert not Residual(plan.residual, TABLE).keep([raw])
-        assert Residual(plan_of("openat2.how!=*O_PATH*").residual, TABLE).keep([raw])
+        keep = Residual(plan_of("openat2.how=*RESOLVE_BENEATH*").residual, EVENTS, NAMES).keep
+        beneath, root, unknown = openat2(b"x", (0, 0, 8)), openat2(b"x", (0, 0, 16)), openat2(b"x", 0x1000)
+        assert keep([beneath, root, unknown]) == [beneath]
+        keep = Residual(plan_of("openat2.how!=*O_PATH*").residual, EVENTS, NAMES).keep
+        assert keep([beneath, openat2(b"x", (0o10000000, 0, 0)), unknown]) == [beneath, unknown]
 
     def test_a_cut_path_has_no_known_end(self) -> None:
         plan = plan_of("openat.pathname=*a*,*.x")
@@ -252,11 +291,20 @@ class TestResidual:
         assert passes(plan, "openat", b"a" + path, PATH_CUT)
 
     def test_cache_is_bounded(self) -> None:
-        residual = Residual(plan_of("openat.retval<0").residual, TABLE)
-        kept = residual.keep([record(pid=pid, result=-(pid % 2)) for pid in range(10000)])
+        residual = Residual(plan_of("openat.flags=O_W*").residual, EVENTS, NAMES)
+        kept = residual.keep([record(pid=pid, scalars=(0, pid % 2, 0)) for pid in range(10000)])
         assert len(kept) == 5000
         assert len(residual._cache) <= 4096
 
 
-def test_programs_are_selected_by_native_number() -> None:
-    assert {event.number: event.program for event in EVENTS.values()} == plan_of().calls
+def test_programs_are_selected_by_number() -> None:
+    assert {event.number: event.program for event in EVENTS.values()} == plan_of("event=*").calls
+
+
+def test_writes_only() -> None:
+    plan = plan_of()
+    assert (plan.shapes[257].bits, plan.shapes[257].masked) == (3, 2)
+    assert passes(plan, "openat", b"/x", scalars=(0, 0o1101, 0))
+    assert not passes(plan, "openat", b"/x", scalars=(0, 0, 0))
+    for texts in (["event=openat"], ["set=default,fs"], ["comm=x"], ["set=default", "openat.mode=0"]):
+        assert not plan_of(*texts).shapes[257].bits

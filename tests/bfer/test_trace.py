@@ -17,6 +17,7 @@ from fake_kernel import FakeKernel
 from fake_records import record
 
 from bfer import __main__
+from bfer.records import COMPAT
 from pybpf.errors import LoadError, VerifierError
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +72,8 @@ def test_relative_time(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_residual_and_notes(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
-    kernel.batches = [[record(path=b"/login"), record(path=b"/x"), record(path=b"/login", result=-2)]]
-    assert bfer("openat.pathname=*login*", "openat.retval>=0") == 0
+    kernel.batches = [[record(path=b"/login"), record(path=b"/x"), record(path=b"/login", scalars=(3, 0, 0))]]
+    assert bfer("openat.pathname=*login*", "openat.flags!=O_RDONLY*") == 0
     out, err = capfd.readouterr()
     assert out.endswith("\nEvents: 1  Lost: 0\n")
     assert err == "bfer: note: event openat is traced alone, because a filter names it\n"
@@ -93,11 +94,15 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     ]
     assert bfer(*words) == 0
     maps, values = kernel.maps, kernel.spec.values
-    assert kernel.loads == [["sys_exit", "fd_path_int_int", "path_only"]]
-    assert maps["calls"].data == {key(257): key(101), key(87): key(102)}
+    assert kernel.loads == [["sys_exit", "path"]]
+    numbers = (257, COMPAT + 295, 87, COMPAT + 10)
+    assert maps["calls"].data == {key(number): key(101) for number in numbers}
     assert maps["uids"].data == {key(1000): key(1), key(0): key(0)}
     assert maps["comms"].data == {b"cat".ljust(16, b"\0"): key(1)}
-    assert maps["path_rules"].data == {key(257): pack("=QQ", 1, 0)}
+    shapes = maps["shapes"].data
+    assert shapes.keys() == {key(number) for number in numbers}
+    assert shapes[key(257)][:16] == shapes[key(COMPAT + 295)][:16] == pack("=QQ", 1, 0)
+    assert shapes[key(87)][:16] == bytes(16)
     assert maps["path_prefixes"].data == {pack("=I256s", 80, b"/tmp/login"): pack("=Q", 1)}
     assert maps["path_suffixes"].data == {pack("=I60s", 4, b".txt"): pack("=Q", 1)}
     assert values["self_pid"] == os.getpid()
@@ -109,7 +114,7 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert sizes["events"] == 65536
     assert sizes["tree"] == sizes["followed"] == sizes["pids"] == 1
     assert sizes["uids"] == 2
-    assert sizes["path_rules"] == 258
+    assert sizes["shapes"] == COMPAT + 296
 
 
 def test_a_tree_is_entered_before_tracing_starts(kernel: FakeKernel) -> None:
@@ -132,7 +137,7 @@ def test_a_tree_is_entered_before_tracing_starts(kernel: FakeKernel) -> None:
 def test_second_family(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
     kernel.refused["tp_btf"] = LoadError("no tp_btf", 22)
     assert bfer("event=unlink", "follow", "-q") == 0
-    assert kernel.loads[1] == ["sys_exit__raw_tp", "path_only__raw_tp", "fork__raw_tp", "exit__raw_tp"]
+    assert kernel.loads[1] == ["sys_exit__raw_tp", "path__raw_tp", "fork__raw_tp", "exit__raw_tp"]
     assert kernel.log[0] == "attach fork__raw_tp"
     assert capfd.readouterr() == ("", "")
 
@@ -226,11 +231,10 @@ class TestCommand:
     def test_status(self, kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
         assert bfer("-q", "--", "sh", "-c", "echo hello; exit 3") == 3
         assert capfd.readouterr() == ("hello\n", "")
+        hooks = ("fork", "exit", "sys_exit", "sys_enter")
         assert kernel.log == [
-            "attach fork",
-            "attach exit",
-            "attach sys_exit",
-            *(f"detach {n}" for n in ("fork", "exit", "sys_exit")),
+            *(f"attach {n}" for n in hooks),
+            *(f"detach {n}" for n in hooks),
             "close",
         ]
         assert len(kernel.maps["tree"].data) == 1

@@ -72,5 +72,5 @@ def test_wheel_is_pure_and_holds_the_object(distributions: list[str]) -> None:
 def test_source_distribution_holds_no_object(distributions: list[str]) -> None:
     with tarfile.open(next(path for path in distributions if path.endswith(".tar.gz"))) as file:
         names = [name.split("/", 1)[-1] for name in file.getnames()]
-    assert {"setup.py", "pyproject.toml", "programs/files.py"} <= {*names}
+    assert {"setup.py", "pyproject.toml", "programs/syscalls.py"} <= {*names}
     assert not [name for name in names if name.endswith(".o")]

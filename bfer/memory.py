@@ -1,0 +1,134 @@
+"""The fields of a record: what the caller's memory held, as values.
+
+A value is bytes (a string), Cut (the beginning of one), Pointer (memory that could not be read,
+or NULL), int, a list of values, or a dict of names to values and texts.
+"""
+
+from __future__ import annotations
+
+from struct import unpack_from
+from sys import byteorder
+
+from bfer.records import (
+    FIELD,
+    FORM_BYTES,
+    FORM_CUT,
+    FORM_ITEM,
+    FORM_ITEM_CUT,
+    FORM_MORE,
+    FORM_POINTER,
+    FORM_STRING,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bfer.catalogue import Arg
+    from bfer.names import Names
+
+
+class Cut(bytes):
+    """A string of which the end is missing."""
+
+
+class Pointer(int):
+    """An address instead of what is there."""
+
+
+class More:
+    """Stands at the end of a list that goes on."""
+
+
+MORE = More()
+
+
+def fields(data: bytes) -> dict[int, list[tuple[int, bytes]]]:
+    """Form and bytes of each field, by argument."""
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    at = 0
+    end = len(data) - FIELD.size
+    while at <= end:
+        arg, form, size = FIELD.unpack_from(data, at)
+        at += FIELD.size
+        found.setdefault(arg, []).append((form, data[at : at + size]))
+        at += size + 7 & ~7
+    return found
+
+
+def value(arg: Arg, pieces: list[tuple[int, bytes]], args: Sequence[int], names: Names) -> object:
+    """What is behind ``arg``; ``pieces`` are its fields, ``args`` the numbers of the record."""
+    if arg.kind in ("argv", "envp"):
+        return _vector(pieces)
+    form, data = pieces[0]
+    if form == FORM_POINTER:
+        return Pointer(int.from_bytes(data, byteorder))
+    if form == FORM_CUT:
+        return Cut(data)
+    if form == FORM_STRING:
+        return data
+    assert form == FORM_BYTES
+    if arg.kind in _SOCKADDR:
+        from bfer.sockaddr import decode
+
+        return decode(data, names)
+    return _OF_BYTES[arg.kind](data, args)
+
+
+def _vector(pieces: list[tuple[int, bytes]]) -> object:
+    items: list[object] = []
+    for form, data in pieces:
+        if form == FORM_POINTER:
+            pointer = Pointer(int.from_bytes(data, byteorder))
+            if len(pieces) == 1:
+                return pointer
+            items.append(pointer)
+        elif form == FORM_ITEM:
+            items.append(data)
+        elif form == FORM_ITEM_CUT:
+            items.append(Cut(data))
+        elif form == FORM_MORE:
+            items.append(MORE)
+    return items
+
+
+def _pair(data: bytes, args: Sequence[int]) -> object:
+    return [*unpack_from("=ii", data)]
+
+
+def _string(data: bytes, args: Sequence[int]) -> object:
+    return data
+
+
+def _open_how(data: bytes, args: Sequence[int]) -> object:
+    flags, mode, resolve = unpack_from("=QQQ", data)
+    return {"flags:open": flags, "mode:mode": mode, "resolve:resolve": resolve}
+
+
+_CLONE_ARGS = (
+    *("flags:clone", "pidfd:ptr", "child_tid:ptr", "parent_tid:ptr", "exit_signal:signal", "stack:ptr"),
+    *("stack_size", "tls:ptr"),
+)
+
+
+def _clone_args(data: bytes, args: Sequence[int]) -> object:
+    return dict(zip(_CLONE_ARGS, unpack_from("=8Q", data)))
+
+
+_SOCKADDR = ("sockaddr", "outsockaddr")
+_OF_BYTES = {
+    "pair": _pair,
+    "sized": _string,
+    "outbuf": _string,
+    "open_how": _open_how,
+    "clone_args": _clone_args,
+}
+
+
+def text(value: object, names: Names) -> bytes:
+    """``value`` as a filter sees it: a string as it is, members and items as the table prints them."""
+    if isinstance(value, bytes):
+        return value
+    from bfer.output.table import Table
+
+    return Table({}, names).value(value).encode()

@@ -1,0 +1,110 @@
+"""Numbers as the names that people know them by: flags, modes, options, by kind of argument.
+
+The tables stand in modules by subject, which are read only when a kind of theirs is met.
+Names, their order and the form of what is unknown are strace's.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Kinds of tables. FLAGS: (name, bits) pairs, names of several bits before their parts; one with no bits names 0.
+# CHOICE: names by value. OCTAL: a mode.
+FLAGS, CHOICE, OCTAL, HEX, CUSTOM = range(5)
+
+# The module that knows a kind, and the only one to be asked.
+_MODULES = {
+    "bfer.names.files": ("open", "open_arm", "unlinkat", "resolve", "mode"),
+    "bfer.names.net": ("af",),
+}
+_ARM_OPEN = ("aarch64", "arm64", "armv8l")
+
+
+class Names:
+    """The names of one machine's kernel (``machine`` as uname says it)."""
+
+    __slots__ = ("_kinds", "_open")
+
+    def __init__(self, machine: str) -> None:
+        self._open = "open_arm" if machine in _ARM_OPEN or machine.startswith("arm") else "open"
+        self._kinds: dict[str, Kind | None] = {}
+
+    def kind(self, name: str) -> Kind | None:
+        """What is known of a kind of argument; None when its values have no names."""
+        try:
+            return self._kinds[name]
+        except KeyError:
+            found = self._kinds[name] = _find(self._open if name == "open" else name)
+            return found
+
+    def text(self, kind: str, value: int) -> str | None:
+        """``value``, without its sign, by name; None where the kind has none."""
+        known = self.kind(kind)
+        return None if known is None else known.text(value)
+
+    def parse(self, kind: str, word: str) -> int | None:
+        """The value that ``word`` names, None for a word that names none."""
+        known = self.kind(kind)
+        return None if known is None else known.parse(word)
+
+
+class Kind:
+    """One kind: ``text`` of a value, ``parse`` of a text."""
+
+    __slots__ = ("_custom", "_style", "_table")
+
+    def __init__(
+        self, style: int, table: Sequence[tuple[str, int]] = (), custom: Callable[[int], str] | None = None
+    ) -> None:
+        self._style = style
+        self._table = table
+        self._custom = custom
+
+    def text(self, value: int) -> str:
+        if self._style == FLAGS:
+            return flags(value, self._table)
+        if self._style == OCTAL:
+            return f"0{value:o}" if value else "0"
+        if self._style == HEX:
+            return f"{value:#x}"
+        if self._custom is not None:
+            return self._custom(value)
+        for name, number in self._table:
+            if number == value:
+                return name
+        return f"{value:#x}" if value > 9 else str(value)
+
+    def parse(self, word: str) -> int | None:
+        known = dict(self._table)
+        if self._style == CHOICE:
+            return known.get(word)
+        value = 0
+        for name in word.split("|"):
+            if name not in known:
+                return None
+            value |= known[name]
+        return value
+
+
+def flags(value: int, table: Sequence[tuple[str, int]]) -> str:
+    """``A|B``; unknown bits in hex, never empty."""
+    names = []
+    rest = value
+    for name, bits in table:
+        if bits and rest & bits == bits:
+            names.append(name)
+            rest &= ~bits
+        elif not bits and not value:
+            names.append(name)
+    if rest:
+        names.append(f"{rest:#x}")
+    return "|".join(names) or "0"
+
+
+def _find(name: str) -> Kind | None:
+    for module, kinds in _MODULES.items():
+        if name in kinds:
+            return __import__(module, fromlist=["KINDS"]).KINDS[name]  # type: ignore[no-any-return]
+    return None

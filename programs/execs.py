@@ -1,0 +1,131 @@
+"""execve and execveat, and the calls that never return.
+
+A program that starts takes the caller's memory away, and the registers; so
+the arguments are read on entry and kept until the call returns.
+"""
+
+from __future__ import annotations
+
+from programs.common import *
+from programs.fields import *
+from programs.records import *
+from pybpf.ktypes import pt_regs
+from pybpf.lang import *
+
+SYS_ENTER = ("tp_btf/sys_enter", "raw_tp/sys_enter")
+SYS_EXIT = ("tp_btf/sys_exit", "raw_tp/sys_exit")
+
+VECTOR_MAX = 64  # strings of a vector
+
+
+class Long(Struct):
+    value: u64
+
+
+# By task, not by thread id: a thread that is not its group's first changes its id when it executes.
+starting = Hash(u64, FieldRecord, 16)
+enter_calls = ProgArray(CALLS)
+
+
+@hook(*SYS_ENTER)
+def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
+    """Attached where a call of this file is wanted."""
+    tail_call(ctx, enter_calls, syscall_number(regs))
+    return 0
+
+
+@hook(*SYS_ENTER)
+def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
+    """Numbers only, of a call that does not return."""
+    record = scratch.lookup(0)
+    task = current_task()
+    if not record or not is_selected(task):
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return 0
+    begin(record, regs, shape, event)
+    if call_is_selected(record, shape, event, 0):
+        record.status = PATH_OK
+        finish(record, task, event, 0, offsetof(PathRecord, "path"))
+    return 0
+
+
+@inline
+def add_vector(record, arg, address, word):
+    """The strings of a vector, one field each."""
+    for i in range(VECTOR_MAX + 1):
+        end = record.end
+        if end > FIELDS_FULL:
+            return
+        field = cast(Ptr[Field], addr(record.data[end]))
+        item: u64 = 0
+        if word == 4:
+            ok, item = try_read(user(Short, address + i * 4).value)
+        else:
+            ok, item = try_read(user(Long, address + i * 8).value)
+        if not ok:
+            add_pointer(record, field, arg, address)  # NULL too: the kernel takes it for an empty vector
+            return
+        if item == 0:
+            return
+        if i == VECTOR_MAX:
+            close_field(record, field, arg, FORM_MORE, 0)
+            return
+        n = read_user_str(cast(Ptr[PathText], addr(field[1])).data, item)
+        if n <= 0:
+            add_pointer(record, field, arg, item)
+        elif n == PATH_SIZE:
+            close_field(record, field, arg, FORM_ITEM_CUT, PATH_SIZE - 1)
+        else:
+            close_field(record, field, arg, FORM_ITEM, u64(n) - 1)
+
+
+@hook(*SYS_ENTER)
+def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
+    """execve(pathname, argv, envp), execveat(dirfd, pathname, argv, envp, flags)"""
+    record = fields_scratch.lookup(0)
+    if not record:
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return 0
+    begin(record, regs, shape, event)
+    record.status = PATH_OK
+    record.end = 0
+    first = shape.path
+    if first > 1:
+        return 0
+    address = record.args[first]
+    record.args[first] = 0
+    if not add_string(record, cast(Ptr[Field], addr(record.data[0])), shape, first, address):
+        return 0
+    for which in range(1, 3):
+        arg = first + which
+        if shape.kinds[arg]:
+            address = record.args[arg]
+            record.args[arg] = 0
+            add_vector(record, arg, address, 4 if event >= COMPAT else 8)
+    if starting.update(u64(current_task()), record, BPF_ANY) < 0:
+        count = lost.lookup(event)
+        if count:
+            count[0] += 1
+    return 0
+
+
+@hook(*SYS_EXIT)
+def exec_exit(ctx, regs: Ptr[pt_regs], result: i64):
+    """Selected by what the process is now: by its new name."""
+    task = current_task()
+    record = starting.lookup(u64(task))
+    if not record:
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if shape and is_selected(task):
+        if call_is_selected(record, shape, event, result):
+            finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+    starting.delete(u64(task))
+    return 0

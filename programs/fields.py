@@ -1,0 +1,79 @@
+"""What a system call's arguments are, and the memory behind them, brought into a record."""
+
+from __future__ import annotations
+
+from programs.common import *
+from programs.records import *
+from pybpf.lang import *
+
+
+class Short(Struct):
+    value: u32
+
+
+fields_scratch = PerCpuArray(FieldRecord, 1)
+
+
+@inline
+def begin(record, regs, shape, event):
+    """Bring the call's arguments into the record; registers beyond them hold something else."""
+    compat = event >= COMPAT
+    for i in unroll(range(ARGS)):
+        if shape.used & (1 << i):
+            record.args[i] = syscall_arg(regs, i, compat)
+        else:
+            record.args[i] = 0
+
+
+@inline
+def finish(record, task, event, result, size):
+    fill_context(addr(record.who), task)
+    record.event = event
+    record.result = result
+    record.time = ktime_get_boot_ns()
+    submit(record, size, event)
+
+
+@inline
+def close_field(record, field, arg, form, size):
+    field.arg = arg
+    field.form = form
+    field.size = size
+    record.end += sizeof(Field) + (size + 7 & ~7)
+
+
+@inline
+def add_pointer(record, field, arg, address):
+    cast(Ptr[u64], addr(field[1]))[0] = address
+    close_field(record, field, arg, FORM_POINTER, 8)
+
+
+@inline
+def add_string(record, field, shape, arg, address):
+    """One string; False when the event's filter does not want it."""
+    text = cast(Ptr[PathText], addr(field[1]))
+    n = read_user_str(text.data, address)
+    length: u64 = 0
+    if n > 0:
+        length = n
+    if shape.path == arg:
+        if not path_is_selected(shape, addr(field.size), length):
+            return False
+    if n <= 0:
+        add_pointer(record, field, arg, address)
+    elif n == PATH_SIZE:
+        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
+    else:
+        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+    return True
+
+
+@inline
+def add_bytes(record, field, arg, address, size, form):
+    """``size`` bytes, at most PATH_SIZE of them."""
+    text = cast(Ptr[PathText], addr(field[1]))
+    kept = min(size, PATH_SIZE)
+    if read_user(text.data, address, size=kept) < 0:
+        add_pointer(record, field, arg, address)
+    else:
+        close_field(record, field, arg, form, kept)

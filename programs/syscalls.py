@@ -1,0 +1,139 @@
+"""System calls, seen when they return.
+
+One program runs at the end of every system call and hands over, by number, to
+one of the others, which differ in what they read of the caller's memory; a call
+that nobody asked for ends at an empty slot. The registers still hold the
+arguments then, and the strings they point at are resident, since the kernel
+has just read them. What the arguments of each call are is data (``shapes``).
+"""
+
+from __future__ import annotations
+
+from programs.common import *
+from programs.fields import *
+from programs.records import *
+from pybpf.ktypes import pt_regs
+from pybpf.lang import *
+
+SYS_EXIT = ("tp_btf/sys_exit", "raw_tp/sys_exit")
+
+SOCKADDR_MAX = 128  # struct sockaddr_storage, include/linux/socket.h
+SIZED_MAX = 256
+
+
+@hook(*SYS_EXIT)
+def sys_exit(ctx, regs: Ptr[pt_regs], result: i64):
+    """Attached; all other programs of this file are its tail calls."""
+    tail_call(ctx, calls, syscall_number(regs))
+    return 0
+
+
+@hook(*SYS_EXIT)
+def plain(ctx, regs: Ptr[pt_regs], result: i64):
+    """Numbers only."""
+    record = scratch.lookup(0)
+    task = current_task()
+    if not record or not is_selected(task):
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return 0
+    begin(record, regs, shape, event)
+    if call_is_selected(record, shape, event, result):
+        record.status = PATH_OK
+        finish(record, task, event, result, offsetof(PathRecord, "path"))
+    return 0
+
+
+@hook(*SYS_EXIT)
+def path(ctx, regs: Ptr[pt_regs], result: i64):
+    """One path among numbers."""
+    record = scratch.lookup(0)
+    task = current_task()
+    if not record or not is_selected(task):
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return 0
+    begin(record, regs, shape, event)
+    if not call_is_selected(record, shape, event, result):
+        return 0
+    place = shape.path
+    if place >= ARGS:
+        return 0
+    address = record.args[place]
+    record.args[place] = 0
+    record.status = PATH_OK
+    length: u64 = 0
+    n = read_user_str(record.path, address)
+    if n > 0:
+        length = n
+        if n == PATH_SIZE:
+            record.status = PATH_CUT
+    else:
+        record.status = PATH_UNREADABLE
+        cast(Ptr[u64], addr(record.path))[0] = address
+    if path_is_selected(shape, addr(record.status), length):
+        size: u64 = 8
+        if length > 0:
+            size = min(length - 1, PATH_SIZE - 1)
+        finish(record, task, event, result, offsetof(PathRecord, "path") + size)
+    return 0
+
+
+@hook(*SYS_EXIT)
+def fields(ctx, regs: Ptr[pt_regs], result: i64):
+    """Any memory behind any of the arguments."""
+    record = fields_scratch.lookup(0)
+    task = current_task()
+    if not record or not is_selected(task):
+        return 0
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return 0
+    begin(record, regs, shape, event)
+    if not call_is_selected(record, shape, event, result):
+        return 0
+    record.status = PATH_OK
+    record.end = 0
+    for arg in range(ARGS):
+        kind = u64(shape.kinds[arg])
+        if kind & KIND_OUT and result < 0:
+            kind = 0
+        checked = kind & KIND_CHECKED
+        kind = kind & 0x3F
+        if kind == 0:
+            continue
+        end = record.end
+        if end > FIELDS_FULL:
+            break
+        field = cast(Ptr[Field], addr(record.data[end]))
+        address = record.args[arg]
+        record.args[arg] = 0
+        following: u64 = 0
+        if arg + 1 < ARGS:
+            following = record.args[arg + 1]
+        if address == 0:
+            add_pointer(record, field, arg, 0)
+        elif kind == KIND_STRING:
+            if not add_string(record, field, shape, arg, address):
+                return 0
+        else:
+            size = 8 * (kind & 0xF)
+            if kind == KIND_SOCKADDR:
+                size = min(following & 0xFFFFFFFF, SOCKADDR_MAX)
+            elif kind == KIND_SOCKADDR_REF:
+                size = min(u64(user(Short, following).value), SOCKADDR_MAX)
+            elif kind == KIND_BUFFER:
+                size = min(u64(result), PATH_SIZE - 1)
+            elif kind == KIND_SIZED:
+                size = min(following & 0xFFFFFFFF, SIZED_MAX)
+            if checked and following < size:
+                add_pointer(record, field, arg, address)
+            else:
+                add_bytes(record, field, arg, address, size, FORM_BYTES)
+    finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+    return 0
