@@ -96,7 +96,9 @@ class NameIndex:
         """Every offset by which a type of this Btf may refer to ``name``, the base's strings included."""
         base = self._btf.base
         offsets = [] if base is None else base._names._all_offsets(name, flavours)
-        offsets += self._own_offsets(name)
+        # A name such as nf_conn___init is itself a flavour, and never the essence of one.
+        if not flavours or essential_name(name) == name:
+            offsets += self._own_offsets(name)
         if flavours:
             if self._flavours is None:
                 self._flavours = self._collect_flavours()

@@ -266,6 +266,7 @@ def prog_load(
     func_info: bytes = b"",
     line_info: bytes = b"",
     fd_array: bytes = b"",
+    core_relos: bytes = b"",
     log_level: int = 0,
     log: bytearray | None = None,
 ) -> int:
@@ -273,7 +274,9 @@ def prog_load(
 
     ``insns`` is code in machine byte order; ``func_info`` and ``line_info`` are
     arrays of the kernel's 8- and 16-byte records and need ``btf_fd``; ``fd_array``
-    is one of descriptors (32 bits each) that instructions refer to (5.14). The
+    is one of descriptors (32 bits each) that instructions refer to (5.14), and
+    ``core_relos`` one of the 16-byte records of .BTF.ext, with offsets from the start
+    of ``insns``, which the kernel applies if there is ``func_info`` (5.17). The
     caller makes the ``Fd`` and the error, for only it knows about a second
     attempt with a log.
     """
@@ -305,9 +308,11 @@ def prog_load(
             attach_prog_fd,
         )
     )
-    descriptors = buffer(fd_array)
-    if fd_array:
-        attr += pack("=IQ", 0, address(descriptors))
+    descriptors, relocations = buffer(fd_array), buffer(core_relos)
+    if fd_array or core_relos:
+        attr += pack("=IQ", len(core_relos) // 16, address(descriptors) if fd_array else 0)
+    if core_relos:
+        attr += pack("=QI", address(relocations), 16)
     result = _charged(lambda: syscalls.bpf(abi.PROG_LOAD, attr))
     for _ in range(_LOAD_ATTEMPTS - 1):
         if result != -EAGAIN:

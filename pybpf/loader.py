@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from btf.core import Relocator
     from btf.reader import Btf
     from pybpf.externs import Symbols
+    from pybpf.inkernel import Strings
     from pybpf.linker import Symbol
     from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
     from pybpf.sections import Section
@@ -36,8 +37,9 @@ class Collection:
 
     ``programs`` names those to load. Only maps that they refer to are created;
     ``maps`` gives existing ones to use instead, by name, which stay the
-    caller's. ``btf`` is the kernel's BTF when the caller has it open (else
-    /sys/kernel/btf/vmlinux is opened if some program needs it). ``log_level``
+    caller's. ``btf`` is the kernel's BTF when the caller has it open. Without it, the
+    kernel is asked to relocate the programs itself (5.17), and /sys/kernel/btf/vmlinux
+    is opened if it cannot or refuses them. ``log_level``
     asks for the verifier's log even of a success (``Program.log``).
 
     ``fold`` says whether code that CO-RE, frozen data or externs prove dead is
@@ -80,6 +82,7 @@ class Collection:
         self._resolver: Symbols | None = None
         self._settings: bytes | None = None  # contents of .kconfig
         self._folded: dict[str, ProgramSpec] = {}
+        self._strings: Strings | None = None  # set while the kernel is to relocate
         try:
             self._load({name: linker.functions_of(spec, name) for name in programs}, fold)
         except BaseException:
@@ -92,6 +95,8 @@ class Collection:
 
     def _load(self, functions: Functions, fold: bool | None) -> None:
         sections = {name: parse_section(parts[0].section) for name, parts in functions.items()}
+        if not fold and self._load_by_kernel(functions, sections):
+            return
         # All that needs the kernel's BTF comes first, so that its megabytes (where it
         # cannot be mapped) are free again when maps and the verifier ask for memory.
         if self._spec.externs:
@@ -101,7 +106,8 @@ class Collection:
                 self._relocated(function)
         ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
         self._close_target()
-        self._load_btf()
+        if self._object_btf is None and self.btf_error is None:
+            self._load_btf()
         if fold:
             functions = self._without_dead_code(functions) or functions
         try:
@@ -111,15 +117,47 @@ class Collection:
             folded = self._without_dead_code(functions) if fold is None and error.errno != EPERM else None
             if folded is None:
                 raise
-            self.close()
-            self.programs, self.maps = {}, {}
+            self._unmake()
             self._make(folded, sections, ids)
+
+    def _load_by_kernel(self, functions: Functions, sections: Mapping[str, Section]) -> bool:
+        """Load with relocations and ids of hooks left to the kernel; False, with nothing made, if that fails.
+
+        What the kernel refuses is worth trying with our own relocations: they
+        explain better, and can be folded. Externs need the kernel's BTF here anyway.
+        """
+        every = [function for parts in functions.values() for function in parts]
+        hooks = {name: section for name, section in sections.items() if section.btf is not None}
+        if self._target is not None or linker.externs_of(every) or not self._spec.btf:
+            return False
+        if not hooks and not any(function.core_relos for function in every):
+            return False
+        from pybpf import inkernel
+
+        if not inkernel.relocates():
+            return False
+        found = inkernel.find_ids([_btf_name(section) for section in hooks.values()])
+        if found is None:
+            return False
+        self._load_btf()
+        if self._object_btf is None:
+            return False
+        self._strings = inkernel.Strings(self._spec.btf)
+        try:
+            self._make(functions, sections, dict(zip(hooks, found)))
+        except SyscallError:
+            self._unmake()
+            return False
+        finally:
+            self._strings = None
+        return True
 
     def _make(self, functions: Functions, sections: Mapping[str, Section], ids: Mapping[str, int]) -> None:
         """Create the maps and load the programs."""
         linked = {
             name: linker.Linked(parts, self._relocated, self._spec.byteorder) for name, parts in functions.items()
         }
+        relos = {name: self._kernel_relos(program) for name, program in linked.items()}
         needed: set[str] = set()
         for parts in functions.values():
             needed |= linker.maps_of(parts)
@@ -129,7 +167,7 @@ class Collection:
         fds = {name: map.fd for name, map in {**self.maps, **self._given}.items()}
         for name, program in linked.items():
             program.bind(fds, self._symbols)
-            self.programs[name] = self._load_program(program, sections[name], ids.get(name, 0))
+            self.programs[name] = self._load_program(program, sections[name], ids.get(name, 0), relos[name])
 
     def _without_dead_code(self, functions: Functions) -> Functions | None:
         """``functions`` without what is proven dead; None if that is nothing."""
@@ -201,7 +239,7 @@ class Collection:
 
     def _relocated(self, function: ProgramSpec) -> bytes:
         """The function's code with CO-RE applied; once, however many programs call it."""
-        if not function.core_relos or self._folded.get(function.name) is function:
+        if not function.core_relos or self._strings is not None or self._folded.get(function.name) is function:
             return function.insns
         code = self._code.get(function.name)
         if code is None:
@@ -210,9 +248,21 @@ class Collection:
             code = self._code[function.name] = bytes(raw)
         return code
 
-    def _load_program(self, linked: linker.Linked, section: Section, attach_btf_id: int) -> Program:
+    def _kernel_relos(self, linked: linker.Linked) -> bytes:
+        """The relocations that the kernel is to apply; none when that has been done here."""
+        if self._strings is None:
+            return b""
+        from pybpf.inkernel import records
+
+        relos = records(linked, self._strings)
+        if relos is None:
+            raise NotSupported(f"program {linked.name!r} lacks what the kernel needs to relocate it", EINVAL)
+        return relos
+
+    def _load_program(self, linked: linker.Linked, section: Section, attach_btf_id: int, core_relos: bytes) -> Program:
         request = Request(linked.name, section, linked.insns, self._spec.license)
         request.attach_btf_id = attach_btf_id
+        request.core_relos = core_relos
         if self._resolver is not None and self._resolver.fds:
             request.fd_array = pack(f"={len(self._resolver.fds) + 1}i", 0, *self._resolver.fds)
         if self._object_btf is not None:
@@ -248,13 +298,10 @@ class Collection:
 
     def _attach_id(self, program: str, section: Section) -> int:
         """The kernel's BTF type id of the hook: a function's, or the typedef of a tracepoint's signature."""
-        from btf.format import KIND_FUNC, KIND_TYPEDEF
-
-        prefix, typedef = section.btf or ("", False)
-        target = self._kernel_btf()
         try:
-            return target.find_id(prefix + section.target, KIND_TYPEDEF if typedef else KIND_FUNC)
+            return self._kernel_btf().find_id(*_btf_name(section))
         except BtfNotFound as error:
+            prefix, typedef = section.btf or ("", False)
             noun = "tracepoint" if typedef else "LSM hook" if prefix else "function"
             raise NotSupported(
                 f"program {program!r} ({section.name}): this kernel has no {noun} {section.target!r}",
@@ -314,6 +361,10 @@ class Collection:
 
     # --- life -------------------------------------------------------------------
 
+    def _unmake(self) -> None:
+        self.close()
+        self.programs, self.maps = {}, {}
+
     def close(self) -> None:
         """Close programs and maps; maps given by the caller stay open."""
         for program in self.programs.values():
@@ -353,6 +404,14 @@ def create_map(spec: MapSpec, btf_fd: int = 0, contents: bytes | None = None) ->
         map.close()
         raise
     return map
+
+
+def _btf_name(section: Section) -> tuple[str, int]:
+    """Name and kind of the kernel's BTF type that a hook stands for."""
+    from btf.format import KIND_FUNC, KIND_TYPEDEF
+
+    prefix, typedef = section.btf or ("", False)
+    return prefix + section.target, KIND_TYPEDEF if typedef else KIND_FUNC
 
 
 def _check_same(spec: MapSpec, given: Map) -> None:

@@ -39,7 +39,10 @@ def _text(log: bytearray) -> str:
 class Request:
     """What BPF_PROG_LOAD is asked; see ``kernel.prog_load`` for the fields."""
 
-    __slots__ = ("attach_btf_id", "btf_fd", "fd_array", "func_info", "insns", "license", "line_info", "name", "section")
+    __slots__ = (
+        *("attach_btf_id", "btf_fd", "core_relos", "fd_array", "func_info"),
+        *("insns", "license", "line_info", "name", "section"),
+    )
 
     def __init__(self, name: str, section: Section, insns: bytes | bytearray, license: str = "GPL") -> None:
         self.name = name
@@ -49,6 +52,7 @@ class Request:
         self.attach_btf_id = 0
         self.btf_fd = 0
         self.fd_array = b""
+        self.core_relos = b""
         self.func_info = b""
         self.line_info = b""
 
@@ -67,6 +71,7 @@ class Request:
             func_info=self.func_info,
             line_info=self.line_info,
             fd_array=self.fd_array,
+            core_relos=self.core_relos,
             log_level=log_level,
             log=log,
         )

@@ -410,5 +410,5 @@ class Case:
 
 def _flavoured(t, make: Maker, chance: float):
     if t[0] in ("struct", "union", "enum", "enum64", "typedef") and t[1] and make.maybe(chance):
-        return (t[0], t[1].partition("___")[0] + make.r.choice(("___v1", "___new", "____no")), *t[2:])
+        return (t[0], t[1].partition("___")[0] + make.r.choice(("___v1", "___new", "____no", "___v1___new")), *t[2:])
     return t

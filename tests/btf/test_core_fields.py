@@ -68,6 +68,15 @@ def test_flavours_on_both_sides(local: Side, target: Side) -> None:
     assert resolve(local, only, s, "0", TYPE_ID_TARGET).new == plain
 
 
+def test_flavour_of_a_flavour(local: Side, target: Side) -> None:
+    """Essential names are compared on both sides: nf_conn___init of the kernel is a flavour of nf_conn alone."""
+    s = local.struct("nf_conn___init___mine", 4, [("x", local.u32, 0)])
+    n = local.struct("nf_conn___mine", 4, [("x", local.u32, 0)])
+    target.struct("nf_conn___init", 8, [("x", target.u32, 32)])
+    assert resolve(local, target, s, "0:0", FIELD_EXISTS).new == 0
+    assert resolve(local, target, n, "0:0", FIELD_BYTE_OFFSET).new == 4
+
+
 def test_candidates_must_agree(local: Side, target: Side) -> None:
     s = local.struct("task", 8, [("pid", local.u32, 0), ("extra", local.u32, 32)])
     target.struct("task", 8, [("pid", target.u32, 0)])
