@@ -59,6 +59,7 @@ from pybpf.lang.fold import MASK64, fits_s32, signed
 from pybpf.lang.ir import Core, Function, Imm, Ins, Loc, Slot
 from pybpf.lang.mir import FIRST_VIRTUAL, FRAME_ADDRESS, MOVE, MOVE32_IMM, MOVE_IMM, MBlock, MFunction, MIns
 from pybpf.lang.values import only_definitions
+from pybpf.lang.widths import bounded
 
 ALU = {
     ir.ADD: BPF_ADD,
@@ -477,27 +478,11 @@ class _Lowering:
     def _classify(self) -> None:
         """Find the pointers, and the scalars whose bounds prove accesses safe."""
         func = self.func
-        bounded: set[int] = set()
-        feeds: dict[int, list[int]] = {}
-        for block in func.blocks:
-            for ins in block.ins:
-                if ins.op in ir.CALLS:
-                    bounded.update([arg for arg in ins.args if type(arg) is int])
-                elif ins.dst is not None and ins.op not in (ir.LOAD, ir.CONST):
-                    reads = uses(ins)
-                    if func.vregs[ins.dst] == ir.POINTER:
-                        bounded.update(reads)
-                    feeds.setdefault(ins.dst, []).extend(reads)
-        work = list(bounded)
-        while work:
-            for vreg in feeds.get(work.pop(), ()):
-                if vreg not in bounded:
-                    bounded.add(vreg)
-                    work.append(vreg)
+        parts = bounded(func)
         for vreg, kind in enumerate(func.vregs):
             if kind == ir.POINTER:
                 self.out.pointer.add(FIRST_VIRTUAL + vreg)
-            elif vreg in bounded:
+            elif vreg in parts:
                 self.out.bounded.add(FIRST_VIRTUAL + vreg)
 
 

@@ -171,7 +171,7 @@ class MFunction:
         self.frame = 0
         self.pointer: set[int] = set()
         self.bounded: set[int] = set()
-        self.spill_slots: set[int] = set()  # offsets from r10
+        self.spill_slots: dict[int, bool] = {}  # offset from r10 -> whether it holds pointers
 
     def new(self) -> int:
         """A new virtual register."""

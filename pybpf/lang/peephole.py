@@ -122,7 +122,7 @@ def _entry_counts(func: MFunction) -> dict[MBlock, int]:
 # --- within a block ---
 
 
-def _without_repeats(block: list[MIns], spill_slots: set[int]) -> list[MIns]:
+def _without_repeats(block: list[MIns], spill_slots: dict[int, bool]) -> list[MIns]:
     """The instructions but those that give a register what it holds already.
 
     Works within a block only: across a branch the verifier may know more about one
@@ -159,7 +159,9 @@ def _token_of(register: int, held: dict[int, object]) -> object:
     return held.setdefault(register, ("initial", register))
 
 
-def _value_token(ins: MIns, held: dict[int, object], slots: dict[int, object], spill_slots: set[int]) -> object | None:
+def _value_token(
+    ins: MIns, held: dict[int, object], slots: dict[int, object], spill_slots: dict[int, bool]
+) -> object | None:
     """What names the value that a plain move, constant or reload gives its destination."""
     if ins.op == MOVE and ins.src != BPF_REG_FP:
         return _token_of(ins.src, held)

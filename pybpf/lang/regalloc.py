@@ -1,25 +1,19 @@
-"""Register allocation: graph colouring with iterated coalescing (George and Appel), rematerialisation and spilling.
+"""Register allocation: graph colouring with iterated coalescing (George and Appel).
 
 Ten registers, r0 to r9. Calls write r0 to r5, so what lives across a call gets
-r6 to r9 by interference alone. A value that finds no register is computed again
-at each use when it is an address or a constant, else kept in a frame slot of
-8 bytes that belongs to it alone: the verifier tracks whole words, and kernels
-have stumbled over slots that held a pointer and a scalar in turn.
+r6 to r9 by interference alone. What finds no register is ``spill``'s to deal with.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from pybpf.asm.opcodes import BPF_DW, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, LD_IMM64
+from pybpf.asm.opcodes import BPF_REG_FP
 from pybpf.lang.mir import (
     ALLOCATABLE,
     CALLS,
     FIRST_VIRTUAL,
-    FRAME_ADDRESS,
     MOVE,
-    MOVE32_IMM,
-    MOVE_IMM,
     READS_DST,
     READS_SRC,
     WRITES_DST,
@@ -28,12 +22,10 @@ from pybpf.lang.mir import (
     MIns,
     live_at_ends,
 )
+from pybpf.lang.spill import constants, join, share_slots, spill
 
 COLOURS = 10
-_CONSTANTS = frozenset((MOVE_IMM, MOVE32_IMM, LD_IMM64, FRAME_ADDRESS))
 _NEVER = 1e30  # cost of spilling what spilling made
-_LOAD = BPF_LDX | BPF_MEM | BPF_DW
-_STORE = BPF_STX | BPF_MEM | BPF_DW
 
 
 def allocate(func: MFunction) -> None:
@@ -43,8 +35,9 @@ def allocate(func: MFunction) -> None:
         colouring = _Colouring(func, temporary)
         if not colouring.spilled:
             break
-        _join(func, colouring.spilled)
-        _spill(func, list(colouring.spilled), temporary)
+        join(func, colouring.spilled)
+        spill(func, list(colouring.spilled), temporary)
+    share_slots(func)
     registers = colouring.registers
     for block in func.blocks:
         kept = []
@@ -386,109 +379,3 @@ class _Colouring:
             if wishes[colour] > best_weight:
                 best, best_weight = colour, wishes[colour]
         return best if best >= 0 else (free & -free).bit_length() - 1
-
-
-def constants(func: MFunction) -> dict[int, MIns]:
-    """The virtual registers that always hold the same constant or address, with an instruction that makes it."""
-    found: dict[int, MIns] = {}
-    refused: set[int] = set()
-    for block in func.blocks:
-        for ins in block.ins:
-            writes = ins.writes() >> FIRST_VIRTUAL << FIRST_VIRTUAL
-            if not writes:
-                continue
-            register = writes.bit_length() - 1
-            first = found.get(register)
-            if ins.op not in _CONSTANTS or (first is not None and first.key() != ins.key()):
-                refused.add(register)
-            else:
-                found[register] = ins
-    return {register: ins for register, ins in found.items() if register not in refused}
-
-
-def _join(func: MFunction, groups: dict[int, list[int]]) -> None:
-    """Carry out the coalescing of what is about to be spilled, so that moves do not become copies in memory."""
-    alias = {member: register for register, members in groups.items() for member in members}
-    if not alias:
-        return
-    for register, members in groups.items():
-        for kinds in (func.pointer, func.bounded):
-            if not kinds.isdisjoint(members):
-                kinds.add(register)
-    for block in func.blocks:
-        kept = []
-        for ins in block.ins:
-            ins.dst, ins.src = alias.get(ins.dst, ins.dst), alias.get(ins.src, ins.src)
-            if ins.op != MOVE or ins.dst != ins.src:
-                kept.append(ins)
-        block.ins = kept
-        test = block.test
-        if test is not None:
-            test.dst, test.src = alias.get(test.dst, test.dst), alias.get(test.src, test.src)
-
-
-def _spill(func: MFunction, registers: list[int], temporary: set[int]) -> None:
-    """Give every use of the registers a register of its own, filled right before and saved right after."""
-    known = constants(func)
-    slots: dict[int, int] = {}
-    for register in registers:
-        if register not in known:
-            func.frame += 8
-            slots[register] = -func.frame
-            func.spill_slots.add(-func.frame)
-    wanted = set(registers)
-    for block in func.blocks:
-        out: list[MIns] = []
-        for ins in block.ins:
-            if known and ins.dst in wanted and ins.dst in known and ins.flags == WRITES_DST:
-                continue  # made anew where it is used
-            _spill_in(func, ins, out, wanted, known, slots, temporary)
-        if block.test is not None:
-            after: list[MIns] = []
-            _spill_in(func, block.test, after, wanted, known, slots, temporary)
-            out += after[:-1]
-        block.ins = out
-
-
-def _spill_in(
-    func: MFunction,
-    ins: MIns,
-    out: list[MIns],
-    wanted: set[int],
-    known: dict[int, MIns],
-    slots: dict[int, int],
-    temporary: set[int],
-) -> None:
-    flags = ins.flags
-    after: list[MIns] = []
-    dst, src = ins.dst, ins.src
-    fresh: dict[int, int] = {}
-    filled: set[int] = set()
-    for old, reads, writes, present in (
-        (dst, flags & READS_DST, flags & WRITES_DST, flags & (READS_DST | WRITES_DST)),
-        (src, flags & READS_SRC, flags & WRITES_SRC, flags & (READS_SRC | WRITES_SRC)),
-    ):
-        if not present or old not in wanted:
-            continue
-        new = fresh.get(old)
-        if new is None:
-            new = fresh[old] = func.new()
-            temporary.add(new)
-            if old in func.pointer:
-                func.pointer.add(new)
-        if reads and new not in filled:
-            filled.add(new)
-            if old in known:
-                load = known[old].copy()
-                load.dst, load.loc = new, ins.loc
-            else:
-                load = MIns(_LOAD, new, BPF_REG_FP, slots[old], loc=ins.loc)
-            out.append(load)
-        if writes and old in slots:
-            after.append(MIns(_STORE, BPF_REG_FP, new, slots[old], loc=ins.loc))
-    if flags & (READS_DST | WRITES_DST):
-        ins.dst = fresh.get(dst, dst)
-    if flags & (READS_SRC | WRITES_SRC):
-        ins.src = fresh.get(src, src)
-    out.append(ins)
-    out += after

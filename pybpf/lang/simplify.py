@@ -5,8 +5,9 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.cfg import clone_ins
 from pybpf.lang.fold import MASK64, extend, fits_s32, signed
-from pybpf.lang.ir import Block, Function, Imm, Ins, Slot
+from pybpf.lang.ir import Function, Imm, Ins, Slot
 from pybpf.lang.values import only_definitions
+from pybpf.lang.widths import Widths
 
 _SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
 
@@ -14,7 +15,7 @@ _SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
 def simplify(func: Function) -> None:
     """Rewrite every instruction to its cheapest equal form."""
     only = only_definitions(func)
-    widths = _widths(func)
+    widths = Widths(func)
     reads = read_counts(func)
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
@@ -43,84 +44,6 @@ def read_counts(func: Function) -> list[int]:
     return counts
 
 
-def _widths(func: Function) -> list[int]:
-    """An upper bound for the number of significant bits of each register's values.
-
-    Only what the verifier of Linux 5.10 can infer as well counts (it learns nothing
-    from a division or a remainder): a mask that is redundant by better reasoning may
-    be what proves an access safe.
-    """
-    widths = [0] * len(func.vregs)
-    # In reverse post-order what is written before it is read is also seen before.
-    loops = _has_loops(func)
-    for turn in range(8):
-        changed = False
-        for block in func.blocks:
-            for ins in block.ins:
-                if ins.dst is None:
-                    continue
-                width = _width(ins, widths)
-                if width > widths[ins.dst]:
-                    # What still grows after some turns grows around a loop.
-                    widths[ins.dst] = width if turn < 4 else 64
-                    changed = True
-        if not changed or not loops:
-            break
-    else:
-        return [64] * len(func.vregs)
-    return widths
-
-
-def _has_loops(func: Function) -> bool:
-    passed: set[Block] = set()
-    for block in func.blocks:
-        passed.add(block)
-        last = block.ins[-1]
-        if last.then in passed or last.els in passed:
-            return True
-    return False
-
-
-def _width(ins: Ins, widths: list[int]) -> int:
-    op = ins.op
-    if op == ir.CONST:
-        return (ins.imm & MASK64).bit_length()
-    if op == ir.LOAD:
-        return 64 if ins.imm else ins.size * 8
-    if op == ir.BSWAP:
-        return ins.size * 8
-    a = widths[ins.a] if type(ins.a) is int else 64
-    if op == ir.MOV:
-        return a
-    if op == ir.ZEXT:
-        return min(a, ins.size * 8)
-    if op == ir.SEXT:
-        return a if a < ins.size * 8 else 64
-    limit = ins.size * 8 if op in _BINARY_OPS else 64
-    if isinstance(ins.b, Imm):
-        value = ins.b.value & (1 << limit) - 1
-        b = value.bit_length()
-        if op == ir.RSH:
-            return min(limit, max(0, min(a, limit) - (value & limit - 1)))
-        if op == ir.LSH:
-            return min(limit, a + (value & limit - 1))
-    else:
-        b = widths[ins.b] if type(ins.b) is int else 64
-    if op == ir.AND:
-        return min(a, b, limit)
-    if op in (ir.OR, ir.XOR):
-        return min(max(a, b), limit)
-    if op == ir.ADD:
-        return min(max(a, b) + 1, limit)
-    if op == ir.MUL and a <= 32 and b <= 32:
-        return min(a + b, limit)
-    if op == ir.RSH:
-        return min(a, limit)
-    if op == ir.ARSH:
-        return min(a, limit) if a < limit else limit
-    return limit
-
-
 _BINARY_OPS = frozenset((
     ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
 ))  # fmt: skip
@@ -135,7 +58,7 @@ _NEUTRAL = {
 _OF_POWER = {ir.MUL: ir.LSH, ir.DIV: ir.RSH, ir.MOD: ir.AND}
 
 
-def _simplified(ins: Ins, only: dict[int, Ins], widths: list[int], reads: list[int]) -> Ins | None:
+def _simplified(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) -> Ins | None:
     """A better instruction, or None to keep ``ins``."""
     if ins.op in _BINARY_OPS:
         return _arithmetic(ins, only, widths)
@@ -153,7 +76,7 @@ def _copy(ins: Ins, source: object) -> Ins:
     return Ins(ir.MOV, dst=ins.dst, a=source)
 
 
-def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+def _arithmetic(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
     op, wide = ins.op, ins.size == 8
     a = ins.a
     assert type(a) is int
@@ -175,7 +98,7 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
     if op == ir.DIV and value == 0:
         return Ins(ir.CONST, dst=ins.dst)
     if _NEUTRAL.get(op) == value or (op == ir.AND and value == (1 << ins.size * 8) - 1):
-        return _copy(ins, a) if wide or widths[a] <= 32 else Ins(ir.ZEXT, dst=ins.dst, a=a, size=4)
+        return _copy(ins, a) if wide or widths.of(a) <= 32 else Ins(ir.ZEXT, dst=ins.dst, a=a, size=4)
     if value == 0 and op in (ir.MUL, ir.AND):
         return Ins(ir.CONST, dst=ins.dst)
     if op == ir.MOD and value == 1:
@@ -189,7 +112,7 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
         return Ins(ir.ADD, dst=ins.dst, a=a, b=Imm(signed(-value, ins.size * 8)), size=ins.size)
     if op == ir.AND:
         return _masked(ins, a, value, widths)
-    if op == ir.RSH and wide and value >= widths[a]:
+    if op == ir.RSH and wide and value >= widths.of(a):
         return Ins(ir.CONST, dst=ins.dst)
     source = only.get(a)
     if source is None or not wide or source.size != 8 or not isinstance(source.b, Imm):
@@ -197,7 +120,7 @@ def _arithmetic(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None
     return _combined(ins, source, value, only)
 
 
-def _with_word(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+def _with_word(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
     """A 32-bit operation, whose immediate can be any word, where a word is all that is combined."""
     for a, b in ((ins.a, ins.b), (ins.b, ins.a)):
         source = only.get(b) if type(b) is int else None
@@ -209,16 +132,16 @@ def _with_word(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
             continue
         if type(a) is not int or not 0x8000_0000 <= value < 0xFFFF_FFFF + (ins.op != ir.AND):
             continue
-        if ins.op == ir.AND or widths[a] <= 32:
+        if ins.op == ir.AND or widths.of(a) <= 32:
             return Ins(ins.op, dst=ins.dst, a=a, b=Imm(signed(value, 32)), size=4)
     return None
 
 
-def _masked(ins: Ins, a: int, value: int, widths: list[int]) -> Ins | None:
+def _masked(ins: Ins, a: int, value: int, widths: Widths) -> Ins | None:
     if (
         value == (1 << value.bit_length()) - 1
-        and widths[a] <= value.bit_length()
-        and (ins.size == 8 or widths[a] <= 32)
+        and widths.of(a) <= value.bit_length()
+        and (ins.size == 8 or widths.of(a) <= 32)
     ):
         return _copy(ins, a)
     if value == 0xFFFF_FFFF:
@@ -259,11 +182,11 @@ def _combined(ins: Ins, source: Ins, value: int, only: dict[int, Ins]) -> Ins | 
     return None
 
 
-def _extension(ins: Ins, only: dict[int, Ins], widths: list[int]) -> Ins | None:
+def _extension(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
     a = ins.a
     assert type(a) is int
     bits = ins.size * 8
-    if widths[a] <= (bits if ins.op == ir.ZEXT else bits - 1):
+    if widths.of(a) <= (bits if ins.op == ir.ZEXT else bits - 1):
         return _copy(ins, a)
     source = only.get(a)
     if source is None:
@@ -296,14 +219,14 @@ def _stored(ins: Ins, only: dict[int, Ins]) -> Ins | None:
     return new
 
 
-def _branch(ins: Ins, only: dict[int, Ins], widths: list[int], reads: list[int]) -> Ins | None:
+def _branch(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) -> Ins | None:
     a = ins.a
     assert type(a) is int
     if not isinstance(ins.b, Imm):
         return None
     cond, bits = ins.cond, ins.size * 8
     value = ins.b.value & (1 << bits) - 1
-    width = min(widths[a], bits)
+    width = min(widths.of(a), bits)
     everything = (1 << width) - 1
     if cond == "set" and value & everything == everything:
         cond, value = "ne", 0

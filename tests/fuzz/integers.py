@@ -124,14 +124,17 @@ class Expressions:
             a, kind_a, b, kind_b = self.mixing(a, kind_a, b, kind_b)
             return f"({a} {rng.choice(['and', 'or'])} {b})", joined(kind_a, kind_b)
         if roll < 0.95 or not self.calls:
-            return f"({self.condition(depth - 1)})" if rng.random() < 0.5 else f"bool({self.condition(depth - 1)})", "n"
+            if rng.random() < 0.5:
+                return f"({self.condition(depth - 1, True)})", "n"
+            return f"bool({self.condition(depth - 1)})", "n"
         name, types, result = rng.choice(self.calls)
         return f"{name}({', '.join(self.expression(depth - 1)[0] for _ in types)})", KINDS[result]
 
-    def condition(self, depth: int) -> str:
+    def condition(self, depth: int, value: bool = False) -> str:
+        """What ``if`` takes; as a ``value`` it must be a bool, not any number that counts as true."""
         rng = self.rng
         roll = rng.random()
-        if roll < 0.6 or depth <= 0:
+        if roll < 0.6 or depth <= 0 or (value and 0.68 <= roll < 0.76):
             a, kind_a, b, kind_b = self.pair(depth - 1)
             if kind_b == "u" or not b.lstrip("-").isdigit():
                 if kind_b in "nu" and kind_a == "s" and b.isdigit() and int(b) >= 1 << 63:
@@ -149,7 +152,8 @@ class Expressions:
             a = self.expression(depth - 1)[0]
             values = sorted({rng.choice([0, 1, 3, 7, 200, 65535]) for _ in range(3)})
             return f"{a} {rng.choice(['in', 'not in'])} ({', '.join(map(str, values))},)"
-        return f"({self.condition(depth - 1)} {rng.choice(['and', 'or'])} {self.condition(depth - 1)})"
+        one, other = self.condition(depth - 1, value), self.condition(depth - 1, value)
+        return f"({one} {rng.choice(['and', 'or'])} {other})"
 
 
 class Writer(Expressions):

@@ -131,7 +131,7 @@ class Writer(Expressions):
             return self.read(self.rng.choice(self.structs))
         return super().variable()
 
-    def condition(self, depth: int) -> str:
+    def condition(self, depth: int, value: bool = False) -> str:
         rng = self.rng
         if rng.random() < 0.35 and len(self.lines) > 7:
             owner = rng.choice(self.structs)
@@ -148,7 +148,7 @@ class Writer(Expressions):
                     "kk in m_s",
                 ]
             )
-        return super().condition(depth)
+        return super().condition(depth, value)
 
     def small_key(self) -> str:
         rng = self.rng

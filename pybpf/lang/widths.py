@@ -1,0 +1,139 @@
+"""How many significant bits values have: what is true of them, and what an old verifier finds out by itself.
+
+The two differ. A mask that is redundant by the compiler's reasoning may be what
+proves an access safe to a verifier that reasons less, so whoever drops one must
+ask which of the two holds for the value at hand (``Widths.of``).
+"""
+
+from __future__ import annotations
+
+from pybpf.lang import ir
+from pybpf.lang.cfg import uses
+from pybpf.lang.fold import MASK64
+from pybpf.lang.ir import Block, Function, Imm, Ins
+
+_BINARY = frozenset((
+    ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
+))  # fmt: skip
+# Of these by a register of unknown value Linux 5.10 keeps no bounds (adjust_scalar_min_max_vals in
+# kernel/bpf/verifier.c); newer ones follow OR and XOR, then MUL, but not shifts. Of the others it never does.
+_FORGOTTEN = frozenset((ir.MUL, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
+_UNFOLLOWED = frozenset((ir.BSWAP, ir.DIV, ir.MOD))
+
+
+class Widths:
+    """Upper bounds for the significant bits of each register's values."""
+
+    def __init__(self, func: Function) -> None:
+        self.true = _solve(func, False)
+        self.proved = self.true
+        self.sensitive: set[int] = set()
+        if any(_is_forgotten(ins) for block in func.blocks for ins in block.ins):
+            self.proved = _solve(func, True)
+            self.sensitive = bounded(func)
+
+    def of(self, vreg: int) -> int:
+        """What may be relied on: of values that accesses depend on only what the verifier of Linux 5.10 sees too."""
+        return self.proved[vreg] if vreg in self.sensitive else self.true[vreg]
+
+
+def bounded(func: Function) -> set[int]:
+    """The registers whose bounds prove accesses safe: in addresses and calls, and what those are made of."""
+    found: set[int] = set()
+    feeds: dict[int, list[int]] = {}
+    for block in func.blocks:
+        for ins in block.ins:
+            if ins.op in ir.CALLS:
+                found.update([arg for arg in ins.args if type(arg) is int])
+            elif ins.dst is not None and ins.op not in (ir.LOAD, ir.CONST):
+                reads = uses(ins)
+                if func.vregs[ins.dst] == ir.POINTER:
+                    found.update(reads)
+                feeds.setdefault(ins.dst, []).extend(reads)
+    work = list(found)
+    while work:
+        for vreg in feeds.get(work.pop(), ()):
+            if vreg not in found:
+                found.add(vreg)
+                work.append(vreg)
+    return found
+
+
+def _is_forgotten(ins: Ins) -> bool:
+    return (ins.op in _FORGOTTEN and type(ins.b) is int) or ins.op in _UNFOLLOWED
+
+
+def _solve(func: Function, forgetting: bool) -> list[int]:
+    widths = [0] * len(func.vregs)
+    # In reverse post-order what is written before it is read is also seen before.
+    loops = _has_loops(func)
+    for turn in range(8):
+        changed = False
+        for block in func.blocks:
+            for ins in block.ins:
+                if ins.dst is None:
+                    continue
+                width = _width(ins, widths)
+                if forgetting and _is_forgotten(ins):
+                    width = ins.size * 8 if ins.op != ir.BSWAP else 64
+                if width > widths[ins.dst]:
+                    # What still grows after some turns grows around a loop.
+                    widths[ins.dst] = width if turn < 4 else 64
+                    changed = True
+        if not changed or not loops:
+            break
+    else:
+        return [64] * len(func.vregs)
+    return widths
+
+
+def _has_loops(func: Function) -> bool:
+    passed: set[Block] = set()
+    for block in func.blocks:
+        passed.add(block)
+        last = block.ins[-1]
+        if last.then in passed or last.els in passed:
+            return True
+    return False
+
+
+def _width(ins: Ins, widths: list[int]) -> int:
+    op = ins.op
+    if op == ir.CONST:
+        return (ins.imm & MASK64).bit_length()
+    if op == ir.LOAD:
+        return 64 if ins.imm else ins.size * 8
+    if op == ir.BSWAP:
+        return ins.size * 8
+    a = widths[ins.a] if type(ins.a) is int else 64
+    if op == ir.MOV:
+        return a
+    if op == ir.ZEXT:
+        return min(a, ins.size * 8)
+    if op == ir.SEXT:
+        return a if a < ins.size * 8 else 64
+    limit = ins.size * 8 if op in _BINARY else 64
+    if isinstance(ins.b, Imm):
+        value = ins.b.value & (1 << limit) - 1
+        b = value.bit_length()
+        if op == ir.RSH:
+            return min(limit, max(0, min(a, limit) - (value & limit - 1)))
+        if op == ir.LSH:
+            return min(limit, a + (value & limit - 1))
+        if op == ir.MOD and value:
+            return min(a, limit, (value - 1).bit_length())
+    else:
+        b = widths[ins.b] if type(ins.b) is int else 64
+    if op == ir.AND:
+        return min(a, b, limit)
+    if op in (ir.OR, ir.XOR):
+        return min(max(a, b), limit)
+    if op == ir.ADD:
+        return min(max(a, b) + 1, limit)
+    if op == ir.MUL and a <= 32 and b <= 32:
+        return min(a + b, limit)
+    if op in (ir.RSH, ir.DIV, ir.MOD):  # x / 0 is 0, and x % 0 is x
+        return min(a, limit)
+    if op == ir.ARSH:
+        return min(a, limit) if a < limit else limit
+    return limit
