@@ -1,9 +1,8 @@
 """Between which bounds the numbers in virtual registers lie, at every place of a function in machine instructions.
 
 An interval each for the value as an unsigned and as a signed number, as the
-verifier has them. Spilling asks: kernels before 5.12 forget the bounds of a
-number in the frame, and those before 6.8 do not learn about the number in the
-frame when its copy in a register is compared.
+verifier has them. Spilling asks: kernels before 6.8 learn nothing about the number
+in the frame when its copy in a register is compared.
 """
 
 from __future__ import annotations

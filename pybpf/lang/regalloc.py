@@ -209,7 +209,7 @@ class _Colouring:
             return _NEVER, register
         cost = self.costs[register]
         if register in self.func.bounded:
-            cost *= 64  # a reloaded scalar has no bounds before Linux 5.12
+            cost *= 64  # each reload has to show its bounds again
         elif register in self.func.pointer:
             cost *= 2
         if self.constants is None:

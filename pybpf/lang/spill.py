@@ -5,8 +5,9 @@ slot of 8 bytes, whole words being what the verifier tracks, of its own as long 
 frame is not half full; then values of one kind that are never needed at the same
 time share. Pointers and numbers never do: kernels have stumbled over slots that held both.
 
-Numbers whose bounds prove an access safe are spilled last of all. One that is gets
-its bounds again with each reload, as kernels before 5.12 forget those of numbers in the frame.
+Numbers whose bounds prove an access safe are spilled last of all. One that is gets its
+bounds again with each reload: before Linux 6.8 the number in the frame does not learn what
+a test of its copy in a register says, and 5.8 keeps no bounds in the frame at all.
 """
 
 from __future__ import annotations
