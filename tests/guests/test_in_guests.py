@@ -25,7 +25,11 @@ TABLE: list[str] = []  # printed at the end
 PEAK_RSS = 12 * 1024  # kB, on the small firmware
 # 5.10 lacks what bfer's tp_btf programs need, so that the raw_tp family is taken there.
 FAMILIES = {name: "tp_btf" if "5.10" not in name else "__raw_tp" for name in USUAL}
-SUITE = ("tests/loader/test_loader_native.py", "tests/loader/test_privilege.py")
+SUITE = (
+    "tests/lang/test_verifier_rules.py",
+    "tests/loader/test_loader_native.py",
+    "tests/loader/test_privilege.py",
+)
 SUITE_GUESTS = [name for name in USUAL if GUESTS[name].root == "glibc"]
 SUBJECTS = checks.subjects()
 
