@@ -389,6 +389,10 @@ def create_map(spec: MapSpec, btf_fd: int = 0, contents: bytes | None = None) ->
     its contents as constants and drop the branches that they disable. Raises
     LoadError or MapError.
     """
+    if spec.inner is not None:
+        # The kernel wants a map as a pattern; it keeps its properties, not the map.
+        with Map.create(spec.inner, btf_fd) as pattern:
+            return Map.create(spec, btf_fd, inner_fd=pattern.fd)
     map = Map.create(spec, btf_fd, extra_flags=abi.F_RDONLY_PROG if spec.frozen else 0)
     try:
         value = contents if contents is not None else spec.contents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybpf.errors import CompileError
-from pybpf.lang.maps import Map
+from pybpf.lang.maps import Map, OfMaps
 from pybpf.lang.types import ArrayType, BitsType, Field, PtrType, Scalar, StructType, Type, bool_, char, void
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class TypeTable:
 
     def map_definition(self, map: Map) -> tuple[int, int]:
         """VAR id and size in bytes of the structure that defines ``map``, as libbpf reads it from ``.maps``."""
+        layout, size = self._map_layout(map)
+        return self.builder.var(map.name, layout, _LINKAGE_GLOBAL), size
+
+    def _map_layout(self, map: Map) -> tuple[int, int]:
+        """Struct id and size in bytes of a map's definition."""
         members: list[tuple[str, int, int]] = []
 
         def add(name: str, type_id: int) -> None:
@@ -79,6 +84,8 @@ class TypeTable:
         if map.key is not None and map.value is not None:
             add("key", self.id(map.key))
             add("value", self.id(map.value))
+        elif isinstance(map, OfMaps) and map.key is not None:
+            add("key", self.id(map.key))
         elif map.value is not None:
             add("value", self.id(map.value))
         elif map.sizes is not None:
@@ -89,8 +96,11 @@ class TypeTable:
         if map.flags:
             add("map_flags", self._number(map.flags))
         size = len(members) * 8
-        layout = self.builder.struct("", size, members)
-        return self.builder.var(map.name, layout, _LINKAGE_GLOBAL), size
+        if isinstance(map, OfMaps):
+            # __array(values, struct {...}) of bpf_helpers.h: no elements, and last.
+            inner, _ = self._map_layout(map.inner)
+            members.append(("values", self.builder.array(self.builder.ptr(inner), 0), size * 8))
+        return self.builder.struct("", size, members), size
 
     def _number(self, value: int) -> int:
         """A type that spells a number: an array of that many ints (__uint in bpf_helpers.h)."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from types import FunctionType
 
 from pybpf.errors import CompileError
+from pybpf.lang import ir
 from pybpf.lang.btfgen import TypeTable
 from pybpf.lang.externs import Extern, Kfunc
 from pybpf.lang.flow import Frame
@@ -76,6 +77,7 @@ class Compilation:
         self.kfuncs: dict[Kfunc, tuple[str, list[tuple[str, Type | None]], Type | None]] = {}
         self._externs: dict[str, tuple[str, int, int, object]] = {}
         self._weak: set[str] = set()
+        self._asking: list[Function] = []
         self._callbacks = 0
         self._under_way: list[Inline] = []
         self._suffix = ""  # of the variant that is being lowered
@@ -181,13 +183,17 @@ class Compilation:
         if section == ".kconfig":
             self._weak.add(name)  # a setting that is off is not written down: it reads as 0
 
-    def may_lack(self, name: str) -> None:
-        """The program asks whether the kernel has that symbol."""
+    def may_lack(self, name: str, func: Function) -> None:
+        """``func`` asks whether the kernel has that symbol."""
         self._weak.add(name)
+        self._asking.append(func)
 
     def sorted_externs(self) -> list[tuple[str, str, int, int, bool]]:
-        """What assemble() takes."""
-        return [(name, *self._externs[name][:3], name in self._weak) for name in sorted(self._externs)]
+        """What assemble() takes. A function that asks for one symbol may use others behind the same guard."""
+        weak = set(self._weak)
+        for func in self._asking:
+            weak.update(str(ins.ref) for block in func.blocks for ins in block.ins if ins.op in (ir.CALLK, ir.KSYM))
+        return [(name, *self._externs[name][:3], name in weak) for name in sorted(self._externs)]
 
     # --- callbacks
 

@@ -13,7 +13,8 @@ default the whole of it; ``text`` a constant string in read-only memory; ``fmt``
 a string with its size, written as one argument; ``flags`` an integer, 0 by
 default; ``any`` an integer or an address; ``u64`` an integer; ``task`` a task
 from current_task() in a program that has typed pointers; ``lock`` a SpinLock and
-``timer`` a Timer in a map's value; ``percpu`` a variable that each CPU has its own of.
+``timer`` a Timer in a map's value; ``percpu`` a variable that each CPU has its own
+of; ``dynptr`` a Dynptr.
 
 Kinds of results: ``u64``, ``u32``; ``int``, negative on failure: helpers return
 64 bits with the sign extended; ``void``; ``value`` a pointer to the value type of
@@ -221,13 +222,13 @@ _TABLE = """
 193 ima_file_hash any out size -> int
 195 map_lookup_percpu_elem map key u64 -> value
 196 skc_to_mptcp_sock any -> object
-197 dynptr_from_mem mem size flags out -> int
-198 ringbuf_reserve_dynptr map u64 flags out -> int
-199 ringbuf_submit_dynptr out flags -> void
-200 ringbuf_discard_dynptr out flags -> void
-201 dynptr_read out size out u64 flags -> int
-202 dynptr_write out u64 mem size flags -> int
-203 dynptr_data out u64 u64 -> mem
+197 dynptr_from_mem mem size flags dynptr -> int
+198 ringbuf_reserve_dynptr map u64 flags dynptr -> int
+199 ringbuf_submit_dynptr dynptr flags -> void
+200 ringbuf_discard_dynptr dynptr flags -> void
+201 dynptr_read out size dynptr u64 flags -> int
+202 dynptr_write dynptr u64 mem size flags -> int
+203 dynptr_data dynptr u64 u64 -> mem
 204 tcp_raw_gen_syncookie_ipv4 mem mem u64 -> int
 205 tcp_raw_gen_syncookie_ipv6 mem mem u64 -> int
 206 tcp_raw_check_syncookie_ipv4 mem mem -> int
@@ -249,6 +250,30 @@ _SINCE = (
 
 # Parameters that may be left out even when they are not marked with '?'.
 _DEFAULTED = ("flags",)
+
+
+# Which maps a helper takes (check_map_func_compatibility in kernel/bpf/verifier.c), by the names of the language.
+_MAPS = {
+    "perf_event_read perf_event_read_value perf_event_output skb_output xdp_output": "PerfEventArray",
+    "get_stackid": "StackTrace",
+    "skb_under_cgroup current_task_under_cgroup": "CgroupArray",
+    "redirect_map": "DevMap DevMapHash CpuMap XskMap",
+    "sk_redirect_map msg_redirect_map sock_map_update": "SockMap",
+    "sk_redirect_hash msg_redirect_hash sock_hash_update": "SockHash",
+    "sk_select_reuseport": "ReuseportArray SockMap SockHash",
+    "get_local_storage": "CgroupLocal PerCpuCgroupLocal",
+    "sk_storage_get sk_storage_delete": "SkStorage",
+    "inode_storage_get inode_storage_delete": "InodeStorage",
+    "task_storage_get task_storage_delete": "TaskStorage",
+    "cgrp_storage_get cgrp_storage_delete": "CgroupStorage",
+    "map_push_elem map_peek_elem": "Queue Stack BloomFilter",
+    "map_pop_elem": "Queue Stack",
+    "ringbuf_output ringbuf_reserve ringbuf_query ringbuf_reserve_dynptr": "RingBuf",
+    "map_lookup_percpu_elem": "PerCpuHash PerCpuArray LruPerCpuHash",
+    "timer_init": "Hash LruHash Array",
+}
+MAPS_OF = {name: kinds.split() for names, kinds in _MAPS.items() for name in names.split()}
+"""Kinds of maps by helper, for those that do not take any map with keys."""
 
 
 class Helper:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from copy import copy
 
 from pybpf.lang import ir
 from pybpf.lang.flow import Frame
@@ -34,10 +35,10 @@ from pybpf.lang.operand import (
     sign_of,
 )
 from pybpf.lang.surface import Inline
-from pybpf.lang.types import StructType, Timer, Type, i32, i64, u64
+from pybpf.lang.types import Dynptr, StructType, Timer, Type, i32, i64, u64
 
 MAX_PASSES = 1 << 23  # as bpf_loop has it (BPF_MAX_LOOPS)
-LOOP, FOR_EACH, TIMER_SET_CALLBACK, FIND_VMA = 181, 164, 170, 180
+LOOP, FOR_EACH, TIMER_SET_CALLBACK, FIND_VMA, USER_RINGBUF_DRAIN = 181, 164, 170, 180, 209
 
 
 class Callbacks(Statements):
@@ -136,6 +137,16 @@ class Callbacks(Statements):
         if isinstance(value, Group):
             items = [self._pack(item, words) for item in value.items]
             return lambda registers: Group([item(registers) for item in items])
+        if isinstance(value, Const) and isinstance(value.value, Map) and value.value.register is not None:
+            found = value.value
+            words.append(value.value.register)
+
+            def map_again(registers: list[int]) -> Value:
+                again = copy(found)
+                again.register = registers[number]
+                return Const(again)
+
+            return map_again
         return lambda _: value
 
     def called_back(
@@ -263,7 +274,7 @@ class Callbacks(Statements):
         more = self.further_arguments(node.args[1:])
         slots: list[Slot] = []
         address, data = self.callback(inline, self._entry(map), more, node, None, slots)
-        register = self.map_pointer(self.unit.use_map(map))
+        register = self.map_register(map)
         result = self.call(FOR_EACH, register, address, data, Imm(0))
         self.release(slots)
         return Int(i64, result)
@@ -279,6 +290,19 @@ class Callbacks(Statements):
             lambda register: Pointer(value, MEM, register, 0, False, max(8, value.align)),
         ]
 
+    def drain(self, map: Map, node: ast.Call, what: str) -> Value:
+        """``m.drain(fn, args...)``: ``fn(record, args...)`` for each record from user space; how many, or negative."""
+        if node.keywords or not node.args:
+            raise self.error(node, f"{what} takes an @inline function and its further arguments")
+        inline = self.inline_argument(node.args[0], what)
+        more = self.further_arguments(node.args[1:])
+        slots: list[Slot] = []
+        given: list[Callable[[int], Value] | None] = [lambda register: Pointer(Dynptr.layout, MEM, register)]
+        address, data = self.callback(inline, given, more, node, None, slots)
+        result = self.call(USER_RINGBUF_DRAIN, self.map_register(map), address, data, Imm(0))
+        self.release(slots)
+        return Int(i64, result)
+
     # --- timers
 
     def do_timer_set_callback(self, node: ast.Call) -> Value:
@@ -288,7 +312,8 @@ class Callbacks(Statements):
         found = self.expr(args["map"])
         if not (isinstance(found, Const) and isinstance(found.value, Map) and found.value.keyed):
             raise self.error(args["map"], f"the map that holds the timer is wanted here, not {self.describe(found)}")
-        self.unit.use_map(found.value)
+        if found.value.register is None:
+            self.unit.use_map(found.value)
         inline = self.inline_argument(args["function"], "timer_set_callback()")
         address, _ = self.callback(inline, self._entry(found.value), [], node)
         return Int(i64, self.call(TIMER_SET_CALLBACK, timer, address))

@@ -13,11 +13,11 @@ from pybpf.lang import ir
 from pybpf.lang.contexts import CONTEXTS
 from pybpf.lang.externs import Kfunc
 from pybpf.lang.flow import Frame
-from pybpf.lang.helpers import Helper
+from pybpf.lang.helpers import MAPS_OF, Helper
 from pybpf.lang.ir import Block, Imm, Slot
 from pybpf.lang.lower_maps import Maps
 from pybpf.lang.lower_places import native
-from pybpf.lang.maps import Map
+from pybpf.lang.maps import Map, MapType
 from pybpf.lang.operand import (
     BTF,
     CTX,
@@ -38,6 +38,7 @@ from pybpf.lang.surface import Compiled, Inline, Intrinsic, Subprog
 from pybpf.lang.types import (
     ArrayType,
     BitsType,
+    Dynptr,
     PtrType,
     Scalar,
     SpinLock,
@@ -101,6 +102,8 @@ class Calls(Maps):
                 return self.map_method(base.value, node.func.attr, node)
             if isinstance(base, Pointer) and base.space == CTX:
                 return self.context_method(base, node.func.attr, node)
+            if isinstance(base, Pointer) and isinstance(base.target, MapType):
+                raise self.error(node.func.value, "pointer may be None here: test it with 'if' first")
             if not isinstance(base, Const):
                 raise self.error(node, f"{self.describe(base)} has no methods")
         callee = self.expr(node.func)
@@ -257,6 +260,12 @@ class Calls(Maps):
                 args += [register, Imm(whole)]
             elif kind == "text":
                 args.append(self._read_only_text(value, part))
+            elif kind == "dynptr":
+                if isinstance(value, Pointer):
+                    value = self.deref(value, part)
+                if not isinstance(value, Place) or value.type is not Dynptr.layout:
+                    raise self.error(part, f"a Dynptr is wanted here, not {self.describe(value)}")
+                args.append(self.address(value))
             elif kind == "percpu":
                 if not isinstance(value, Place) or value.space not in (BTF, RODATA) or value.relocated:
                     raise self.error(part, f"a KSym with a type is wanted here, not {self.describe(value)}")
@@ -268,7 +277,11 @@ class Calls(Maps):
                 if not (isinstance(value, Const) and isinstance(value.value, Map)):
                     raise self.error(part, f"a map is wanted here, not {self.describe(value)}")
                 map = value.value
-                args.append(self.map_pointer(self.unit.use_map(map)))
+                kinds = MAPS_OF.get(helper.name, [map.kind] if map.keyed else [])
+                if map.kind not in kinds:
+                    wants = f"a {' or '.join(kinds)}" if kinds else "a map with entries"
+                    raise self.error(part, f"{helper.name}() takes {wants}, not {map.kind} {map.name}")
+                args.append(self.map_register(map))
             elif kind in ("key", "value"):
                 assert map is not None
                 args.append(self.part(map, kind, value, part, slots))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+from copy import copy
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from pybpf.errors import CompileError
@@ -14,7 +15,7 @@ from pybpf.lang.flow import Arm, Flow
 from pybpf.lang.helpers import HELPERS, Helper
 from pybpf.lang.ir import Block, Imm
 from pybpf.lang.lower_numbers import Numbers
-from pybpf.lang.maps import Map
+from pybpf.lang.maps import Map, MapType
 from pybpf.lang.operand import (
     PROBED,
     RODATA,
@@ -131,6 +132,8 @@ class Expressions(Numbers):
             value = var.value
             if isinstance(value, Pointer):
                 nullable = bool(self.flow[var])
+                if isinstance(value.target, MapType) and not nullable:
+                    return Const(self._found_map(value.target.map, value))
                 return Pointer(value.target, value.space, value.reg, value.off, nullable, value.align)
             return value
         try:
@@ -143,6 +146,14 @@ class Expressions(Numbers):
         if isinstance(found, Extern):
             return self.extern_place(found)
         return self._constant(found, name, node)
+
+    def _found_map(self, model: Map, pointer: Pointer) -> Map:
+        """A map that was found in another one: as its model, but in a register."""
+        found = copy(model)
+        found.call_it(model)
+        found.register = self.pointer()
+        self.move(found.register, self.pointer_reg(pointer))
+        return found
 
     def _constant(self, value: object, name: str, node: ast.AST) -> Const:
         if isinstance(value, enum.IntEnum):

@@ -71,7 +71,7 @@ class Externs(Callbacks):
             name = self.unit.use_extern(value.extern)
         else:
             return None
-        self.unit.may_lack(name)
+        self.unit.may_lack(name, self.func)
         return name
 
     def _test_symbol(self, name: str, then: Block, els: Block) -> None:

@@ -343,7 +343,7 @@ class Intrinsics(Calls):
         number = int_constant(index)
         if number is not None and not 0 <= number < programs.value.max_entries:
             raise self.error(args["index"], f"index {number} is outside of {programs.value.name}")
-        register = self.map_pointer(self.unit.use_map(programs.value))
+        register = self.map_register(programs.value)
         return Int(i64, self.call(TAIL_CALL, context, register, self.operand(index)))
 
     def do_unroll(self, node: ast.Call) -> Value:

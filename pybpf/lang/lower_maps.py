@@ -9,13 +9,14 @@ from pybpf.lang.helpers import HELPERS
 from pybpf.lang.ir import Block, Imm, Slot
 from pybpf.lang.lower_expr import Expressions
 from pybpf.lang.lower_places import native
-from pybpf.lang.maps import Map, PerfEventArray, RingBuf, Storage
+from pybpf.lang.maps import CgroupLocal, Map, OfMaps, PerfEventArray, RingBuf, Storage, UserRingBuf
 from pybpf.lang.operand import BTF, CTX, MEM, Const, Int, Place, Pointer, Reservation, Value, Void, int_constant
 from pybpf.lang.types import Scalar, StructType, Type, i64
 
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 PERF_OUTPUT, MAP_PUSH, MAP_POP, MAP_PEEK = 25, 87, 88, 89
 RINGBUF_OUTPUT, RINGBUF_RESERVE, RINGBUF_SUBMIT, RINGBUF_DISCARD = 130, 131, 132, 133
+GET_LOCAL_STORAGE = 81
 BPF_ANY, BPF_NOEXIST = 0, 1
 _ANY = Imm(BPF_ANY)
 
@@ -49,6 +50,10 @@ class Maps(Expressions):
                 raise self.error(node, f"{what} needs argument {name!r}")
         return found
 
+    def map_register(self, map: Map) -> int:
+        """The map in a register."""
+        return map.register if map.register is not None else self.map_pointer(self.unit.use_map(map))
+
     def map_method(self, map: Map, name: str, node: ast.Call) -> Value:
         """``m.name(...)``."""
         what = f"{map.name}.{name}()"
@@ -63,8 +68,10 @@ class Maps(Expressions):
         if map.methods:
             return self._other_method(map, name, node, what)
         known = ["lookup", "update", "delete", "get", "for_each"]
+        if isinstance(map, OfMaps):
+            known = ["lookup"]
         for present, method in ((map.deletes, "delete"), (map.walks, "for_each")):
-            if not present:
+            if not present and method in known:
                 known.remove(method)
         if not map.keyed:
             where = "tail_call()" if map.kind == "ProgArray" else "the helpers that take it"
@@ -99,18 +106,25 @@ class Maps(Expressions):
                 raise self.error(args["ctx"], f"the program's context is wanted here, not {self.describe(context)}")
             address, whole = self.memory(self.expr(args["record"]), args["record"])
             size = self._size(args.get("size"), whole)
-            register = self.map_pointer(self.unit.use_map(map))
+            register = self.map_register(map)
             current = Imm(0xFFFFFFFF)
             return Int(i64, self.call(PERF_OUTPUT, self.pointer_reg(context), register, current, address, size))
         if isinstance(map, Storage):
             return self._storage(map, name, node, what)
+        if isinstance(map, UserRingBuf):
+            return self.drain(map, node, what)
+        if isinstance(map, CgroupLocal):
+            self.arguments(node, (), 0, what)
+            held = self.call(GET_LOCAL_STORAGE, self.map_register(map), Imm(0), pointer=True)
+            assert map.value is not None
+            return Pointer(map.value, MEM, held, 0, False, max(8, map.value.align))
         if name == "push" or map.kind == "BloomFilter":
             args = self.arguments(node, ("value", "flags"), 1, what) if name == "push" else {}
             args = args or self.arguments(node, ("value",), 1, what)
             slots: list[Slot] = []
             value = self.part(map, "value", self.expr(args["value"]), args["value"], slots)
             more = [self.operand(self.number(self.expr(args["flags"]), args["flags"]))] if "flags" in args else [Imm(0)]
-            register = self.map_pointer(self.unit.use_map(map))
+            register = self.map_register(map)
             number, rest = (MAP_PUSH, more) if name == "push" else (MAP_PEEK, [])
             result = self.call(number, register, value, *rest)
             self.release(slots)
@@ -122,7 +136,7 @@ class Maps(Expressions):
         if not isinstance(to, Place) or to.type != map.value or to.space != MEM:
             raise self.error(args["to"], f"a place of type {map.value} is wanted here, not {self.describe(to)}")
         number = MAP_POP if name == "pop" else MAP_PEEK
-        return Int(i64, self.call(number, self.map_pointer(self.unit.use_map(map)), self.address(to)))
+        return Int(i64, self.call(number, self.map_register(map), self.address(to)))
 
     def _storage(self, map: Storage, name: str, node: ast.Call, what: str) -> Value:
         names = ("owner", "flags") if name == "get" else ("owner",)
@@ -135,7 +149,7 @@ class Maps(Expressions):
             )
         if owner.nullable:
             raise self.error(args["owner"], "pointer may be None here: test it with 'if' first")
-        register = self.map_pointer(self.unit.use_map(map))
+        register = self.map_register(map)
         if name == "delete":
             return Int(i64, self.call(HELPERS[f"{map.helpers}_delete"].number, register, self.pointer_reg(owner)))
         flags: int | Imm = Imm(0)
@@ -147,6 +161,10 @@ class Maps(Expressions):
 
     def for_each(self, map: Map, node: ast.Call, what: str) -> Value:
         """``m.for_each(fn, args...)``, from the part about callbacks."""
+        raise NotImplementedError
+
+    def drain(self, map: Map, node: ast.Call, what: str) -> Value:
+        """``m.drain(fn, args...)``, from the part about callbacks."""
         raise NotImplementedError
 
     def _size(self, node: ast.expr | None, whole: int) -> int | Imm:
@@ -192,6 +210,8 @@ class Maps(Expressions):
 
     def value_pointer(self, map: Map, register: int) -> Pointer:
         """What a lookup gave."""
+        if isinstance(map, OfMaps):
+            return Pointer(map.entry, MEM, register, 0, True)
         assert map.value is not None
         # Values start at multiples of 8 in every kind of map (round_up(key_size, 8) in hash tables).
         return Pointer(map.value, MEM, register, 0, True, max(8, map.value.align))
@@ -200,7 +220,7 @@ class Maps(Expressions):
         """``m.lookup(k)``: pointer to the value, or None."""
         slots: list[Slot] = []
         address = self.part(map, "key", key, node, slots)
-        found = self.call(LOOKUP, self.map_pointer(self.unit.use_map(map)), address, pointer=True)
+        found = self.call(LOOKUP, self.map_register(map), address, pointer=True)
         self.release(slots)
         return self.value_pointer(map, found)
 
@@ -211,7 +231,7 @@ class Maps(Expressions):
         slots: list[Slot] = []
         key_address = self.part(map, "key", *key, slots)
         value_address = self.part(map, "value", *value, slots)
-        result = self.call(UPDATE, self.map_pointer(self.unit.use_map(map)), key_address, value_address, flags)
+        result = self.call(UPDATE, self.map_register(map), key_address, value_address, flags)
         self.release(slots)
         return Int(i64, result)
 
@@ -219,7 +239,7 @@ class Maps(Expressions):
         """``m.delete(k)``: 0 or negative."""
         slots: list[Slot] = []
         address = self.part(map, "key", key, node, slots)
-        result = self.call(DELETE, self.map_pointer(self.unit.use_map(map)), address)
+        result = self.call(DELETE, self.map_register(map), address)
         self.release(slots)
         return Int(i64, result)
 
@@ -263,7 +283,7 @@ class Maps(Expressions):
         self.delete(map, self.expr(target.slice), target.slice)
 
     def _needs_entries(self, map: Map, node: ast.AST, what: str) -> None:
-        if not map.keyed:
+        if not map.keyed or isinstance(map, OfMaps):
             raise self.error(node, f"entries of {map.kind} {map.name} cannot be {what} by a program")
 
     def change_entry(self, map: Map, node: ast.AugAssign, target: ast.Subscript) -> None:
@@ -281,8 +301,7 @@ class Maps(Expressions):
         key = self.rvalue(self.expr(target.slice), target.slice)
         slots: list[Slot] = []
         address = self.part(map, "key", key, target.slice, slots)
-        name = self.unit.use_map(map)
-        found = self.call(LOOKUP, self.map_pointer(name), address, pointer=True)
+        found = self.call(LOOKUP, self.map_register(map), address, pointer=True)
         there, absent, done = self.block("there"), self.block("absent"), self.block("done")
         self.branch("ne", found, Imm(0), there, absent if map.deletes else done)
         self.start(there)
@@ -297,7 +316,7 @@ class Maps(Expressions):
             if not map.per_cpu and operation is ast.BitAnd:
                 fresh = Const(0)
             value = self.part(map, "value", fresh, node, slots)
-            self.call(UPDATE, self.map_pointer(name), address, value, Imm(BPF_NOEXIST))
+            self.call(UPDATE, self.map_register(map), address, value, Imm(BPF_NOEXIST))
             self.goto(done)
         self.start(done)
         self.release(slots)
@@ -312,15 +331,13 @@ class Maps(Expressions):
         flags: int | Imm = Imm(0)
         if "flags" in args:
             flags = self.operand(self.number(self.expr(args["flags"]), args["flags"]))
-        return Int(i64, self.call(RINGBUF_OUTPUT, self.map_pointer(self.unit.use_map(ring)), address, size, flags))
+        return Int(i64, self.call(RINGBUF_OUTPUT, self.map_register(ring), address, size, flags))
 
     def reserve(self, ring: RingBuf, layout: Type, node: ast.AST, name: str, full: Block) -> Reservation:
         """Reserve a record; goes to ``full`` when there is no room. Padding is cleared, fields are the program's."""
         if not isinstance(layout, StructType) or layout.kernel:
             raise self.error(node, f"a record is a Struct, not {layout}")
-        register = self.call(
-            RINGBUF_RESERVE, self.map_pointer(self.unit.use_map(ring)), Imm(layout.size), Imm(0), pointer=True
-        )
+        register = self.call(RINGBUF_RESERVE, self.map_register(ring), Imm(layout.size), Imm(0), pointer=True)
         got = self.block("reserved")
         self.branch("ne", register, Imm(0), got, full)
         self.start(got)

@@ -182,7 +182,7 @@ class Statements(Contexts):
         map = PerCpuArray(layout, 1, name=f"scratch{self.unit.scratches}_{name}"[:15])
         slots: list[ir.Slot] = []
         key = self.part(map, "key", Const(0), node, slots)
-        found = self.call(LOOKUP, self.map_pointer(self.unit.use_map(map)), key, pointer=True)
+        found = self.call(LOOKUP, self.map_register(map), key, pointer=True)
         self.release(slots)
         there, absent = self.block("scratch"), self.block("noscratch")
         self.branch("ne", found, Imm(0), there, absent)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pybpf import abi
 from pybpf.errors import CompileError
-from pybpf.lang.types import StructType, Type, as_type, i32, u32
+from pybpf.lang.types import StructType, Type, as_type, i32, u32, u64
 
 
 class Map:
@@ -27,6 +27,7 @@ class Map:
     sized = False  # whether 0 entries are right
     methods: tuple[str, ...] = ()  # instead of lookup, update ...
     sizes: tuple[int, int] | None = None  # of key and value in bytes where there are no types
+    register: int | None = None  # of a map that was found in another one, while a function is compiled
 
     def __init__(
         self, key: Type | None, value: Type | None, max_entries: int, flags: int = 0, name: str | None = None
@@ -57,6 +58,11 @@ class Map:
             else:
                 raise CompileError(f"a {self.kind} has no name: assign it to a module-level variable or give it name=")
         return self._name
+
+    def call_it(self, model: Map) -> None:
+        """Take the name of the map that this is a copy of; that may have none."""
+        if self._name is None:
+            self._name = next((name for name, value in self._home.items() if value is model), "that was found")
 
 
 class Hash(Map):
@@ -192,7 +198,7 @@ class Stack(_Values):
 class BloomFilter(_Values):
     """``BloomFilter(V, entries)``: ``peek(v)`` is 0 if v may have been pushed, negative if surely not (5.16)."""
 
-    type = 30
+    type = abi.MAP_TYPE_BLOOM_FILTER
     kind = "BloomFilter"
     methods = ("push", "peek")
 
@@ -204,7 +210,7 @@ class _Objects(Map):
     sizes = (4, 4)
 
     def __init__(self, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
-        super().__init__(None, None, max_entries, flags, name)
+        super().__init__(u32, None, max_entries, flags, name)
 
 
 class PerfEventArray(_Objects):
@@ -225,29 +231,142 @@ class CgroupArray(_Objects):
 class DevMap(_Objects):
     """``DevMap(entries)``: network devices, for ``redirect_map(m, i, flags)`` (4.14)."""
 
-    type = 14
+    type = abi.MAP_TYPE_DEVMAP
     kind = "DevMap"
 
 
 class CpuMap(_Objects):
     """``CpuMap(entries)``: CPUs, for ``redirect_map(m, i, flags)`` (4.15)."""
 
-    type = 16
+    type = abi.MAP_TYPE_CPUMAP
     kind = "CpuMap"
 
 
 class XskMap(_Objects):
     """``XskMap(entries)``: AF_XDP sockets, for ``redirect_map(m, i, flags)`` (4.18)."""
 
-    type = 17
+    type = abi.MAP_TYPE_XSKMAP
     kind = "XskMap"
 
 
 class SockMap(_Objects):
     """``SockMap(entries)``: sockets by number, for ``sk_redirect_map`` and its like (4.14)."""
 
-    type = 15
+    type = abi.MAP_TYPE_SOCKMAP
     kind = "SockMap"
+
+
+class SockHash(Map):
+    """``SockHash(K, entries)``: sockets by a key, for ``sk_redirect_hash`` and its like (4.18)."""
+
+    type = abi.MAP_TYPE_SOCKHASH
+    kind = "SockHash"
+    keyed = False
+
+    def __init__(self, key: Any, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(as_type(key), u32, max_entries, flags, name)
+
+
+class DevMapHash(_Objects):
+    """``DevMapHash(entries)``: network devices by any number, for ``redirect_map(m, i, flags)`` (5.4)."""
+
+    type = abi.MAP_TYPE_DEVMAP_HASH
+    kind = "DevMapHash"
+
+
+class ReuseportArray(_Objects):
+    """``ReuseportArray(entries)``: sockets that share a port, for ``sk_select_reuseport(ctx, m, i)`` (4.19)."""
+
+    type = abi.MAP_TYPE_REUSEPORT_SOCKARRAY
+    kind = "ReuseportArray"
+
+
+class MapType(Type):
+    """What an entry of a map of maps is: a map like ``map``."""
+
+    __slots__ = ("map",)
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map.kind, 4, 4)
+        self.map = map
+
+
+class OfMaps(Map):
+    """Base of maps whose entries are maps, put there by user space; programs can only look them up (4.12).
+
+    ``inner`` is a map like those: of its kind, with its key and value (and, but
+    for hash tables and plain arrays from 5.10 on, its number of entries).
+    """
+
+    walks = False
+
+    def __init__(self, key: Type, inner: Map, max_entries: int, flags: int, name: str | None) -> None:
+        super().__init__(key, None, max_entries, flags, name)
+        self._home = sys._getframe(2).f_globals
+        if not isinstance(inner, Map) or isinstance(inner, (OfMaps, ProgArray)) or inner.sized:
+            raise CompileError(f"{self.kind}: {inner!r} cannot be in a map: give a map like those that will be")
+        self.inner = inner
+        self.entry = MapType(inner)
+
+
+class ArrayOfMaps(OfMaps):
+    """``ArrayOfMaps(inner, entries)``: maps by number; ``m.lookup(i)`` is a map like ``inner``, or None (4.12)."""
+
+    type = abi.MAP_TYPE_ARRAY_OF_MAPS
+    kind = "ArrayOfMaps"
+    deletes = False
+
+    def __init__(self, inner: Map, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(u32, inner, max_entries, flags, name)
+
+
+class HashOfMaps(OfMaps):
+    """``HashOfMaps(K, inner, entries)``: maps by a key (4.12)."""
+
+    type = abi.MAP_TYPE_HASH_OF_MAPS
+    kind = "HashOfMaps"
+
+    def __init__(self, key: Any, inner: Map, max_entries: int, *, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(as_type(key), inner, max_entries, flags, name)
+
+
+class UserRingBuf(Map):
+    """``UserRingBuf(bytes)``: records from user space; ``drain(fn, ...)`` calls ``fn(record, ...)`` for each (6.1).
+
+    The size must be a power of two and a multiple of the page size.
+    """
+
+    type = abi.MAP_TYPE_USER_RINGBUF
+    kind = "UserRingBuf"
+    keyed = False
+    methods = ("drain",)
+
+    def __init__(self, size: int, *, flags: int = 0, name: str | None = None) -> None:
+        if not isinstance(size, int) or size < 4096 or size & size - 1:
+            raise CompileError(f"UserRingBuf: {size!r} bytes is not a power of two of at least 4096")
+        super().__init__(None, None, size, flags, name)
+
+
+class CgroupLocal(Map):
+    """``CgroupLocal(V)``: a V for each control group that the cgroup program is attached to: ``m.get()`` (4.19)."""
+
+    type = abi.MAP_TYPE_CGROUP_STORAGE
+    kind = "CgroupLocal"
+    keyed = False
+    sized = True
+    methods = ("get",)
+
+    def __init__(self, value: Any, *, name: str | None = None) -> None:
+        # The key may be a cgroup's number alone (5.9): all attach types then share the value.
+        super().__init__(u64, as_type(value), 0, 0, name)
+
+
+class PerCpuCgroupLocal(CgroupLocal):
+    """``PerCpuCgroupLocal(V)``: the same with a value for each CPU (4.20)."""
+
+    type = abi.MAP_TYPE_PERCPU_CGROUP_STORAGE
+    kind = "PerCpuCgroupLocal"
+    per_cpu = True
 
 
 class StackTrace(Map):
@@ -280,7 +399,7 @@ class Storage(Map):
 class SkStorage(Storage):
     """``SkStorage(V)``: a V in each socket: ``m.get(sk)`` (None if absent), ``m.get(sk, 1)`` makes it (5.2)."""
 
-    type = 24
+    type = abi.MAP_TYPE_SK_STORAGE
     kind = "SkStorage"
     helpers = "sk_storage"
 
@@ -288,7 +407,7 @@ class SkStorage(Storage):
 class InodeStorage(Storage):
     """``InodeStorage(V)``: a V in each inode, for lsm programs (5.10)."""
 
-    type = 28
+    type = abi.MAP_TYPE_INODE_STORAGE
     kind = "InodeStorage"
     helpers = "inode_storage"
 
@@ -304,6 +423,6 @@ class TaskStorage(Storage):
 class CgroupStorage(Storage):
     """``CgroupStorage(V)``: a V in each control group (6.2)."""
 
-    type = 32
+    type = abi.MAP_TYPE_CGRP_STORAGE
     kind = "CgroupStorage"
     helpers = "cgrp_storage"

@@ -504,6 +504,12 @@ class Timer(Struct, name="bpf_timer"):
     opaque: u64[2]  # type: ignore[valid-type]
 
 
+class Dynptr(Struct, name="bpf_dynptr"):
+    """Memory whose size is known at run time only, for ``dynptr_read`` and its like (5.19)."""
+
+    opaque: u64[2]  # type: ignore[valid-type]
+
+
 def field_at(layout: Type, path: str) -> tuple[int, Type]:
     """Offset and type of the member ``path`` (dots between names). Raises CompileError if there is none."""
     offset = 0

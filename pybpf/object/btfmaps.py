@@ -16,6 +16,7 @@ from pybpf.object.spec import MapSpec
 _U32_MAX = 0xFFFFFFFF
 # There are ten sorts; each definition may be read by many maps of a hostile object.
 _MAX_FIELDS = 64
+_OF_MAPS = (12, 13)  # BPF_MAP_TYPE_ARRAY_OF_MAPS, HASH_OF_MAPS
 
 
 def datasec(btf: Btf, name: str) -> int:
@@ -40,7 +41,7 @@ def read_maps(btf: Btf, symbols: set[str]) -> list[MapSpec]:
     return maps
 
 
-def _read_map(btf: Btf, name: str, type_id: int) -> MapSpec:
+def _read_map(btf: Btf, name: str, type_id: int, inner: bool = False) -> MapSpec:
     type_id = btf.resolve(type_id)
     if btf.kind(type_id) != KIND_STRUCT:
         raise ObjectError(f"map {name!r} is not defined by a struct (arrays of maps definitions are not supported)")
@@ -69,12 +70,31 @@ def _read_map(btf: Btf, name: str, type_id: int) -> MapSpec:
         elif field == "pinning":
             spec.pinning = _number(btf, member, where)
         elif field == "values":
-            raise ObjectError(f"{where}: initial programs and inner maps are not supported: fill the map after loading")
+            if inner:
+                raise ObjectError(f"{where}: maps of maps of maps are not supported")
+            spec.inner = _read_map(btf, f"{name}.inner", _inner_definition(btf, member, where), True)
+            _set_size(spec, "value", 4, where)
         else:
             raise ObjectError(f"{where} is not supported")
     if not spec.type:
         raise ObjectError(f"map {name!r} has no type")
+    if (spec.type in _OF_MAPS) != (spec.inner is not None):
+        wants = "does not say what maps it holds" if spec.inner is None else "holds no maps"
+        raise ObjectError(f"map {name!r} is of type {spec.type} and {wants} (use __array(values, ...))")
     return spec
+
+
+def _inner_definition(btf: Btf, type_id: int, where: str) -> int:
+    """The struct that defines the maps in a map: ``__array(values, struct ...)`` is an array of pointers to it."""
+    type_id = btf.resolve(type_id)
+    if btf.kind(type_id) == KIND_ARRAY:
+        element = btf.resolve(btf.array(type_id)[0])
+        if btf.kind(element) == KIND_PTR:
+            target = btf.resolve(btf.type(element))
+            if btf.kind(target) == KIND_STRUCT:
+                return target
+            raise ObjectError(f"{where}: initial programs are not supported: fill the map after loading")
+    raise ObjectError(f"{where} is not an array of pointers to map definitions (use __array)")
 
 
 def _set_size(spec: MapSpec, part: str, size: int, where: str) -> None:

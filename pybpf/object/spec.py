@@ -64,6 +64,8 @@ class ProgramSpec:
 class MapSpec:
     """A map to be created. Sizes are bytes; ``max_entries`` is bytes for ring buffers.
 
+    ``inner`` describes the maps that a map of maps will hold.
+
     ``contents`` is the initial value of a data section's map (key 0), and
     ``frozen`` says that user space must not be able to write it after load.
     """
@@ -72,6 +74,7 @@ class MapSpec:
         "contents",
         "flags",
         "frozen",
+        "inner",
         "key_size",
         "key_type_id",
         "map_extra",
@@ -104,6 +107,7 @@ class MapSpec:
         self.pinning = 0
         self.contents: bytearray | None = None
         self.frozen = False
+        self.inner: MapSpec | None = None
 
 
 class Variable:

@@ -17,7 +17,7 @@ from pybpf.vm.helpers import HELPERS, Helper
 from pybpf.vm.machine import Vm
 from pybpf.vm.maps import ArrayMap, HashMap, MapModel
 from pybpf.vm.memory import Memory, Region
-from pybpf.vm.othermaps import LpmTrie, PerfEventArray, ProgArray, QueueMap, RingBufMap, make_map
+from pybpf.vm.othermaps import LpmTrie, MapOfMaps, PerfEventArray, ProgArray, QueueMap, RingBufMap, make_map
 
 __all__ = [
     "HELPERS",
@@ -27,6 +27,7 @@ __all__ = [
     "Helper",
     "LpmTrie",
     "MapModel",
+    "MapOfMaps",
     "Memory",
     "PerfEventArray",
     "ProgArray",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from pybpf.vm.context import ETH_HLEN, PacketContext
 from pybpf.vm.errors import VmError
 from pybpf.vm.memory import M32, M64, Region
-from pybpf.vm.othermaps import PerfEventArray, QueueMap, RingBufMap
+from pybpf.vm.othermaps import MapOfMaps, PerfEventArray, QueueMap, RingBufMap
 from pybpf.vm.printf import format_text
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def _map_lookup_percpu_elem(vm: Vm, map: int, key: int, cpu: int) -> int:
 def _lookup(vm: Vm, map: int, key: int, cpu: int) -> int:
     model = vm.map_at(map)
     model.check_prog(False)
+    if isinstance(model, MapOfMaps):
+        found = model.maps.get(vm.read(key, model.key_size))
+        return 0 if found is None else vm.map_address(found)
     region = model.prog_lookup(vm.read(key, model.key_size), cpu)
     return 0 if region is None else vm.memory.map(region)
 

@@ -167,7 +167,7 @@ class Vm:
             raise VmError(f"{model} is {model.byteorder}-endian, the program {self.byteorder}-endian")
         self.maps[name] = model
         self.map_order.append(model)
-        self._handles[self.memory.map(model.handle, permanent=True)] = model
+        self.map_address(model)
 
     def add_helper(self, number: int, function: Callable[..., int | None], name: str = "") -> None:
         """Add or replace the helper of that number; see the class for what ``function`` is."""
@@ -300,6 +300,12 @@ class Vm:
     def write(self, address: int, data: bytes) -> None:
         """Write into the program's memory. Raises VmError."""
         self.memory.write(address, data)
+
+    def map_address(self, model: MapModel) -> int:
+        """The address that stands for a map, also for one that only an entry of another holds."""
+        address = self.memory.map(model.handle, permanent=True)
+        self._handles[address] = model
+        return address
 
     def map_at(self, address: int) -> MapModel:
         """The map that an address stands for. Raises VmError."""

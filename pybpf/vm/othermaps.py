@@ -171,6 +171,32 @@ class ProgArray(MapModel):
         return self.programs.pop(int.from_bytes(key, self.byteorder), None) is not None
 
 
+class MapOfMaps(MapModel):
+    """BPF_MAP_TYPE_ARRAY_OF_MAPS and HASH_OF_MAPS: ``maps`` are the models that entries hold, by key."""
+
+    def __init__(self, spec: MapSpec, byteorder: Order = "little", cpus: int = 1) -> None:
+        super().__init__(spec, byteorder, cpus)
+        if spec.inner is None or spec.value_size != 4 or not spec.max_entries:
+            raise VmError(f"{self}: a map of maps says what maps it holds, and has values of 4 bytes")
+        self.inner = spec.inner
+        self.maps: dict[bytes, MapModel] = {}
+
+    def set(self, key: bytes, map: MapModel | None) -> None:
+        """Put a map like the inner one into an entry, or empty it. Raises MapError."""
+        self.check_key(key)
+        if map is None:
+            self.maps.pop(key, None)
+            return
+        if self.type == abi.MAP_TYPE_ARRAY_OF_MAPS and int.from_bytes(key, self.byteorder) >= self.max_entries:
+            raise self.failure(-E2BIG)
+        wanted = (self.inner.type, self.inner.key_size, self.inner.value_size)
+        if (map.type, map.key_size, map.value_size) != wanted:
+            raise self.failure(-EINVAL)
+        if key not in self.maps and len(self.maps) >= self.max_entries:
+            raise self.failure(-E2BIG)
+        self.maps[key] = map
+
+
 class _Entry:
     """A record in a ring buffer; ``state`` is busy, done or discarded, ``span`` what it takes with its header."""
 
@@ -280,6 +306,8 @@ _MODELS: dict[int, type[MapModel]] = {
     abi.MAP_TYPE_LRU_HASH: HashMap,
     abi.MAP_TYPE_LRU_PERCPU_HASH: HashMap,
     abi.MAP_TYPE_LPM_TRIE: LpmTrie,
+    abi.MAP_TYPE_ARRAY_OF_MAPS: MapOfMaps,
+    abi.MAP_TYPE_HASH_OF_MAPS: MapOfMaps,
     abi.MAP_TYPE_QUEUE: QueueMap,
     abi.MAP_TYPE_STACK: QueueMap,
     abi.MAP_TYPE_RINGBUF: RingBufMap,
