@@ -183,6 +183,13 @@ class Catalogue:
             sets = ("default", *sets)
         return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args)
 
+    def starting(self, start: str) -> list[Event]:
+        """The events whose names begin so, in the table's order."""
+        if self._all is not None:
+            return [event for name, event in self._all.items() if name.startswith(start)]
+        found = [self.event(name) for name in _names(start)]
+        return [event for event in found if event is not None]
+
     def is_absent(self, name: str) -> bool:
         """Is this the name of an event that only other machines have?"""
         return bool(_lines_of(name)) and self.event(name) is None
@@ -232,11 +239,14 @@ def _split_line(at: int) -> tuple[list[str], str]:
     return head.split()[1:], args.strip()
 
 
-def _names() -> Iterator[str]:
-    """The names of all calls in the table's order, each once."""
+def _names(start: str = "") -> Iterator[str]:
+    """The names of all calls, or of those that begin so, in the table's order, each once."""
     last = ""
-    for line in TABLE.splitlines():
-        name = line.partition(" ")[0]
-        if name and name[0] != "[" and name != last:
+    at = TABLE.find("\n" + start)
+    while at >= 0:
+        end = min(TABLE.find(" ", at), TABLE.find("\n", at + 1))
+        name = TABLE[at + 1 : end]
+        if name and name[0] != "[" and name != last and name.startswith(start):
             yield name
             last = name
+        at = TABLE.find("\n" + start, at + 1)

@@ -129,7 +129,7 @@ class _Parser:
         if not word.endswith("*"):
             return [self.event(word)]
         start = word[:-1]
-        found = [event for name, event in self.catalogue.events.items() if name.startswith(start)]
+        found = self.catalogue.starting(start)
         if "*" in start or not found:
             raise UsageError(f"no event matches {word!r}: see `bfer list`")
         return found

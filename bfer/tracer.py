@@ -13,6 +13,7 @@ from bfer.records import VALUE_KEY
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
+from pybpf.inkernel import has_helper
 from pybpf.links import attach
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
 FAMILIES = ("", "__raw_tp")
+# What all programs of the better kind call: bpf_get_current_task_btf (5.11). To ask for it costs a
+# hundred microseconds; to find out by loading them costs an old kernel a second walk of its BTF.
+_TASK_BTF = 158
 _TREE_SIZE = 8192
 _COMM_SIZE = 16
 
@@ -70,7 +74,7 @@ class Tracer:
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
         failure: Error | None = None
-        for family in FAMILIES:
+        for family in FAMILIES if has_helper(_TASK_BTF) else FAMILIES[1:]:
             names = [name + family for name in self._programs]
             spec = read_object(load_object(), names)
             configure(spec, self.plan, buffer_size)

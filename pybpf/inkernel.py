@@ -8,7 +8,7 @@ about 3 ms what the walk of ``btf`` needs 30 for. Neither is ever required.
 from __future__ import annotations
 
 import os
-from errno import EFAULT
+from errno import EFAULT, EINVAL
 from struct import pack, unpack
 from sys import byteorder
 
@@ -46,6 +46,15 @@ def relocates() -> bool:
     if result >= 0:
         os.close(result)
     return result == -EFAULT
+
+
+def has_helper(number: int) -> bool:
+    """Whether tracing programs may call a helper that takes no arguments; asked by loading one that does."""
+    call = _insn(0x85, imm=number) + _MOV + _EXIT
+    result = kernel.prog_load(abi.PROG_TYPE_KPROBE, call, "GPL")
+    if result >= 0:
+        os.close(result)
+    return result != -EINVAL
 
 
 def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:

@@ -20,9 +20,9 @@ from .kernel import Kernel, kernel, modules
 from .matrix import ARCHES, Guest, Unavailable, cache
 
 _APPEND = "quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
-_DISK = "root=/dev/nvme0n1 ro init=/init"
+_DISK = "root=/dev/nvme0n1p1 rootwait ro init=/init"
 
-# Runs as process 1 from the second disk, after the root's own /init.
+# Runs as process 1 from the second partition, after the root's own /init.
 _INIT = """\
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
@@ -116,11 +116,9 @@ class Machine:
         append = f"{_APPEND} {self.arch.append} {self.guest.append}"
         if self.arch.disk:
             roots.ext4(work / "disk", work / "disk.ext4")
-            # One controller with two name spaces: two controllers are probed side by side and may swap their names.
-            disks = ["-device", "nvme,id=nvme,serial=0"]
-            for number, path in ((1, self.root), (2, work / "disk.ext4")):
-                disks += ["-drive", f"file={path},if=none,id=disk{number},format=raw,snapshot=on"]
-                disks += ["-device", f"nvme-ns,drive=disk{number},bus=nvme,nsid={number}"]
+            roots.disk((self.root, work / "disk.ext4"), work / "disk.img")
+            disks = ["-drive", f"file={work}/disk.img,if=none,id=disk,format=raw"]
+            disks += ["-device", "nvme,serial=0,drive=disk"]
             append += f" {_DISK}"
         else:
             # The kernel unpacks archives that stand behind each other.

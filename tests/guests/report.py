@@ -135,7 +135,8 @@ def troubles(report: Report) -> list[str]:
         return []
     bad = [f"{result.name}: {result.reason}" for result in report.results.values() if result.outcome == FAIL]
     if report.status not in (0, 1) or (report.status and not bad):
-        bad.append(f"the checks ended with status {report.status}")
+        last = (report.log.strip().splitlines() or ["no kernel log"])[-1]
+        bad.append(f"the checks ended with status {report.status}; the kernel's last line: {last}")
     if report.figures.get("first run", "0") != "0":
         bad.append(f"bfer trace ended with status {report.figures['first run']}")
     if report.name != NATIVE and "peak, kB" in report.figures and "first event after, s" not in report.figures:

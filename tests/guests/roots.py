@@ -11,8 +11,10 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,18 +24,19 @@ from .matrix import ARCHES, ROOT_SUITE, Guest, Unavailable, cache
 # VERSION stands for Python's. pytest only where the tree's own tests run.
 _GLIBC = (
     *("busybox-static", "pythonVERSION-minimal", "libpythonVERSION-minimal", "libpythonVERSION-stdlib"),
-    *("libc6", "zlib1g", "libffi8", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
+    *("libc6", "zlib1g", "libffi8", "libgcc-s1", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
 )
 _PYTEST = (
     *("python3-pytest", "python3-pluggy", "python3-iniconfig", "python3-packaging", "python3-attr"),
     *("python3-hypothesis", "python3-sortedcontainers", "python3-pkg-resources"),
 )
+_SECTOR, _ALIGN = 512, 1 << 20
 # Mount points, and the places that programs expect.
 _FOLDERS = ("proc", "sys", "dev", "tmp", "root", "run", "mnt", "project", "etc", "bin", "var/tmp")
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
-[ -e /mnt/init ] || /bin/busybox mount -t ext4 -o ro /dev/nvme0n2 /mnt
+[ -e /mnt/init ] || /bin/busybox mount -t ext4 -o ro /dev/nvme0n1p2 /mnt
 exec /bin/busybox sh /mnt/init
 """
 
@@ -44,9 +47,11 @@ def image(guest: Guest) -> Path:
 
     name = f"{guest.root}-{guest.arch}"
     folder = build() if guest.root == "musl" else glibc(guest.arch)
-    final = cache() / "roots" / f"{name}.{'ext4' if ARCHES[guest.arch].disk else 'cpio'}"
+    final = cache() / "roots" / f"{name}.{'img' if ARCHES[guest.arch].disk else 'cpio'}"
     with once(final) as partial:
         if partial is not None:
+            (folder / "init").write_text(_INIT)
+            (folder / "init").chmod(0o755)
             if ARCHES[guest.arch].disk:
                 ext4(folder, partial)
             else:
@@ -86,8 +91,6 @@ def furnish(root: Path) -> None:
     )
     (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    (root / "init").write_text(_INIT)
-    (root / "init").chmod(0o755)
 
 
 def _applets(root: Path) -> list[str]:
@@ -185,6 +188,27 @@ def ext4(folder: Path, out: Path) -> None:
     command = [need("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0"]
     command += ["-b", "1024", "-E", "root_owner=0:0", "-d", str(folder), str(out), f"{size}k"]
     run(command, "mke2fs")
+
+
+def disk(parts: Sequence[Path], out: Path) -> None:
+    """Write images as the partitions of one disk, in the oldest format there is.
+
+    Two disks, and two name spaces of one NVMe controller since Linux 6.12, are probed side by
+    side, so that either may become the first.
+    """
+    table = b""
+    with open(out, "wb") as file:
+        for path in parts:
+            start = max(_ALIGN, -(-file.seek(0, os.SEEK_END) // _ALIGN) * _ALIGN)
+            file.seek(start)
+            with open(path, "rb") as part:
+                shutil.copyfileobj(part, file, 1 << 20)
+            size = -(-path.stat().st_size // _SECTOR)
+            file.truncate(start + size * _SECTOR)
+            # Status, three bytes of cylinders and the like, type Linux, three more, first sector, sectors.
+            table += struct.pack("<B3xB3xII", 0, 0x83, start // _SECTOR, size)
+        file.seek(446)
+        file.write(table.ljust(64, b"\0") + b"\x55\xaa")
 
 
 def cpio(folder: Path, prefix: str, out: BinaryIO) -> None:
