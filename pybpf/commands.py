@@ -7,16 +7,19 @@ The Linux version in which a command came is in parentheses.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EINTR, EINVAL, ENOENT, ENOSPC, EPERM
+from errno import EACCES, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
 from struct import pack_into
 
 from pybpf import abi, attrs, kernel, syscalls
-from pybpf.errors import LinkError, MapError, SyscallError
+from pybpf.errors import LinkError, LoadError, MapError, SyscallError
 from pybpf.kernel import Fd, buffer, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# What a kernel says to a command that it lacks (EINVAL), or lacks for this type of object.
+UNSUPPORTED = (EINVAL, EOPNOTSUPP, abi.ENOTSUPP)
 
 # What BPF_ENABLE_STATS counts.
 STATS_RUN_TIME = 0
@@ -47,6 +50,24 @@ def obj_get(path: str, flags: int = 0) -> Fd:
 
 
 # --- maps ---------------------------------------------------------------------
+
+
+def map_create(attr: bytearray, what: str) -> Fd:
+    """BPF_MAP_CREATE with any field, built by ``attrs``; lifts the memory limit where that counts. Raises LoadError.
+
+    A kernel that can is asked for its reasons when it refuses (7.2).
+    """
+    result = kernel.charged(lambda: syscalls.bpf(abi.MAP_CREATE, attr))
+    if result == -EINVAL:
+        result, reasons = explained(abi.MAP_CREATE, attr)
+    else:
+        reasons = ""
+    if result < 0:
+        names = ("map_type", "key_size", "value_size", "max_entries", "map_flags")
+        type, key, value, entries, flags = [attrs.number("map_create", attr, name) for name in names]
+        hint = f"type {type}, key {key}, value {value} bytes, max_entries {entries}, flags {flags:#x}"
+        raise failure(LoadError, "BPF_MAP_CREATE", what, -result, f"{hint}: {reasons}" if reasons else hint)
+    return Fd(result, what)
 
 
 def map_lookup(fd: int, key: bytes, value: bytearray, flags: int, what: str = "map") -> bool:
@@ -103,7 +124,7 @@ def map_batch(
     result = syscalls.bpf(command, attr)
     # A kernel without the command, or without it for this map type, leaves the count as it was.
     done = attrs.number("batch", attr, "count")
-    return -min(result, 0), 0 if result == -EINVAL and done == count else done
+    return -min(result, 0), 0 if -result in UNSUPPORTED and done == count else done
 
 
 # --- programs -----------------------------------------------------------------
@@ -165,7 +186,7 @@ def prog_detach(
 def prog_query(target_fd: int, attach_type: int, query_flags: int = 0, what: str = "target") -> tuple[list[int], int]:
     """BPF_PROG_QUERY (4.15): ``(ids of the programs attached, attach flags)``. Raises LinkError."""
     room = 16
-    while True:
+    for _ in range(8):  # more may be attached between two calls
         ids = bytearray(4 * room)
         attr = attrs.build(
             "query",
@@ -178,12 +199,12 @@ def prog_query(target_fd: int, attach_type: int, query_flags: int = 0, what: str
         )
         result = syscalls.bpf(abi.PROG_QUERY, attr)
         count = attrs.number("query", attr, "prog_cnt")
-        if result == -ENOSPC and count > room:  # the number that there are is the answer
-            room = count
-            continue
-        if result < 0:
-            raise failure(LinkError, "BPF_PROG_QUERY", what, -result)
-        return memoryview(ids).cast("I").tolist()[:count], attrs.number("query", attr, "attach_flags")
+        if result != -ENOSPC or count <= room:
+            break
+        room = count
+    if result < 0:
+        raise failure(LinkError, "BPF_PROG_QUERY", what, -result)
+    return memoryview(ids).cast("I").tolist()[:count], attrs.number("query", attr, "attach_flags")
 
 
 def prog_bind_map(prog_fd: int, map_fd: int, what: str = "program") -> None:
@@ -263,12 +284,13 @@ def task_fd_query(pid: int, fd: int, room: int = 256) -> tuple[int, int, str, in
     ``(program id, kind, name, offset, address)``; kinds are enum bpf_task_fd_type. Raises SyscallError.
     """
     what = f"descriptor {fd} of process {pid}"
-    name = bytearray(room)
-    attr = attrs.build("task_fd_query", "probe_addr", pid=pid, fd=fd, buf=name, buf_len=room)
-    result = syscalls.bpf(abi.TASK_FD_QUERY, attr)
-    length = attrs.number("task_fd_query", attr, "buf_len")
-    if result == -ENOSPC and length >= room:
-        return task_fd_query(pid, fd, length + 1)
+    for _ in range(2):
+        name = bytearray(room)
+        attr = attrs.build("task_fd_query", "probe_addr", pid=pid, fd=fd, buf=name, buf_len=room)
+        result = syscalls.bpf(abi.TASK_FD_QUERY, attr)
+        if result != -ENOSPC:
+            break
+        room = attrs.number("task_fd_query", attr, "buf_len") + 1  # what the name has, without its NUL
     if result < 0:
         raise failure(SyscallError, "BPF_TASK_FD_QUERY", what, -result)
     prog, kind, offset, where = [

@@ -108,7 +108,7 @@ def bpf(command: int, attr: bytearray, what: str, kind: type[SyscallError] = Sys
     return result
 
 
-def _charged(create: Callable[[], int]) -> int:
+def charged(create: Callable[[], int]) -> int:
     """Run ``create``; before 5.11 EPERM may mean that RLIMIT_MEMLOCK is used up: lift it and try again."""
     result = create()
     if result == -EPERM:
@@ -159,7 +159,7 @@ def map_create(
         attr += pack("=IIIII", 0, btf_fd, key_type_id, value_type_id, 0)
     if map_extra:
         attr += pack("=Q", map_extra)
-    result = _charged(lambda: syscalls.bpf(abi.MAP_CREATE, attr))
+    result = charged(lambda: syscalls.bpf(abi.MAP_CREATE, attr))
     if result < 0:
         raise failure(LoadError, "BPF_MAP_CREATE", what, -result, hint)
     return Fd(result, what)
@@ -172,7 +172,8 @@ def _element(command: int, fd: int, key: int, value: int, flags: int) -> int:
 def map_lookup(fd: int, key: bytes, value: bytearray, what: str = "map") -> bool:
     """BPF_MAP_LOOKUP_ELEM into ``value``, which must have the map's (per-CPU: whole) size; False if absent."""
     raw = buffer(key)
-    result = _element(abi.MAP_LOOKUP_ELEM, fd, address(raw), address(value), 0)
+    # Queues, stacks and bloom filters have no key and want a null pointer there.
+    result = _element(abi.MAP_LOOKUP_ELEM, fd, address(raw) if key else 0, address(value), 0)
     if result < 0:
         if result == -ENOENT:
             return False
@@ -195,7 +196,6 @@ def map_update(fd: int, key: bytes, value: bytes | bytearray, flags: int = 0, wh
     """BPF_MAP_UPDATE_ELEM. ``flags``: abi.ANY, NOEXIST or EXIST. Raises MapError."""
     raw_key = buffer(key)
     raw_value = buffer(value)
-    # Queues and stacks have no key and want a null pointer there.
     result = _element(abi.MAP_UPDATE_ELEM, fd, address(raw_key) if key else 0, address(raw_value), flags)
     if result < 0:
         hint = "the map is frozen or read-only for user space" if result == -EPERM else ""
@@ -313,7 +313,7 @@ def prog_load(
         attr += pack("=IQ", len(core_relos) // 16, address(descriptors) if fd_array else 0)
     if core_relos:
         attr += pack("=QI", address(relocations), 16)
-    result = _charged(lambda: syscalls.bpf(abi.PROG_LOAD, attr))
+    result = charged(lambda: syscalls.bpf(abi.PROG_LOAD, attr))
     for _ in range(_LOAD_ATTEMPTS - 1):
         if result != -EAGAIN:
             break

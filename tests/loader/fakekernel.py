@@ -31,7 +31,7 @@ class FakeKernel:
     def __call__(self, name: str, *args: object) -> int:
         if name != "bpf":
             return self._outcome(name) or self._fd()
-        command, attr = args
+        command, attr = args[:2]
         assert isinstance(command, int)
         assert isinstance(attr, bytearray)
         self.calls.append((command, bytes(attr)))
@@ -60,7 +60,7 @@ class FakeKernel:
         if command == abi.MAP_FREEZE:
             self.maps[struct.unpack("=I", attr)[0]]["frozen"] = True
             return 0
-        if command in (abi.PROG_LOAD, abi.BTF_LOAD, abi.RAW_TRACEPOINT_OPEN, abi.LINK_CREATE):
+        if command in (abi.PROG_LOAD, abi.BTF_LOAD, abi.RAW_TRACEPOINT_OPEN, abi.LINK_CREATE, abi.MAP_GET_FD_BY_ID):
             return self._fd()
         return -errno.EINVAL
 

@@ -1,4 +1,4 @@
-"""Maps: creation from a specification, typed access by raw key and value bytes."""
+"""The kernel map: creation from a specification, access by the bytes of keys and values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pybpf.errors import LoadError, MapError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
+    from typing import Any
 
+    from pybpf.maps.info import MapInfo
+    from pybpf.maps.typed import TypedMap
     from pybpf.object.spec import MapSpec
 
 # Types that BPF_MAP_LOOKUP_BATCH walks bucket by bucket since 5.6 (per-CPU arrays 5.13).
@@ -115,6 +118,30 @@ class Map:
             fd.close()
             raise
 
+    @classmethod
+    def of(cls, fd: kernel.Fd) -> Map:
+        """The map behind a descriptor, which belongs to the Map from now on. Raises SyscallError."""
+        try:
+            from pybpf.maps.info import MapInfo
+
+            info = MapInfo(fd.fd, fd.label)
+            return cls(fd, info.name or fd.label, info.type, info.key_size, info.value_size, info.max_entries)
+        except BaseException:
+            fd.close()
+            raise
+
+    @classmethod
+    def by_id(cls, id: int) -> Map:
+        """Open a map that exists (4.13). Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
+        return cls.of(kernel.map_get_fd_by_id(id))
+
+    @classmethod
+    def open_pinned(cls, path: str, flags: int = 0) -> Map:
+        """Open a map pinned in a bpf file system; ``flags``: ``abi.F_RDONLY`` or ``F_WRONLY``. Raises SyscallError."""
+        from pybpf.commands import obj_get
+
+        return cls.of(obj_get(path, flags))
+
     @property
     def fd(self) -> int:
         """The file descriptor; -1 once closed."""
@@ -127,10 +154,18 @@ class Map:
     def __str__(self) -> str:
         return f"map {self.name!r}"
 
-    def lookup(self, key: bytes) -> bytes | None:
-        """The value of ``key``, None when it is absent. Arrays of objects give the 4-byte id in a slot."""
+    def lookup(self, key: bytes = b"", flags: int = 0) -> bytes | None:
+        """The value of ``key``, None when it is absent. Arrays of objects give the 4-byte id in a slot.
+
+        ``flags``: ``abi.F_LOCK`` takes the value's bpf_spin_lock meanwhile (5.1). A
+        queue or stack has no key: the oldest or the newest value, which stays.
+        """
         self._check(key)
         value = bytearray(self._width)
+        if flags:
+            from pybpf.commands import map_lookup
+
+            return bytes(value) if map_lookup(self.fd, key, value, flags, str(self)) else None
         return bytes(value) if kernel.map_lookup(self.fd, key, value, str(self)) else None
 
     def lookup_percpu(self, key: bytes) -> list[bytes]:
@@ -154,15 +189,12 @@ class Map:
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """Set ``key`` to ``value`` (a descriptor's 4 bytes for arrays of objects).
 
-        ``flags``: ``abi.NOEXIST`` creates only, ``abi.EXIST`` replaces only. A
-        per-CPU map also takes one plain value, which every CPU gets.
+        ``flags``: ``abi.NOEXIST`` creates only, ``abi.EXIST`` replaces only, ``abi.F_LOCK``
+        takes the value's bpf_spin_lock meanwhile (5.1). A per-CPU map also takes one
+        plain value, which every CPU gets.
         """
         self._check(key)
-        if len(value) != self._width:
-            if not self.percpu or len(value) != self.value_size:
-                raise MapError(f"{self}: a value has {self._width} bytes, got {len(value)}", EINVAL)
-            stride = value.ljust(self.value_size + 7 & ~7, b"\0")
-            value = stride * (self._width // len(stride))
+        value = self.whole(value)
         try:
             kernel.map_update(self.fd, key, value, flags, str(self))
         except MapError as error:
@@ -170,6 +202,20 @@ class Map:
             if not reason:
                 raise
             raise MapError(f"{self}: {reason}", error.errno, str(error)) from None
+
+    def whole(self, value: bytes) -> bytes:
+        """``value`` as the kernel exchanges it: for a per-CPU map the same for every CPU, unless it is a block."""
+        if len(value) == self._width:
+            return value
+        if not self.percpu or len(value) != self.value_size:
+            raise MapError(f"{self}: a value has {self._width} bytes, got {len(value)}", EINVAL)
+        stride = value.ljust(self.value_size + 7 & ~7, b"\0")
+        return stride * (self._width // len(stride))
+
+    @property
+    def width(self) -> int:
+        """Bytes of a value as the kernel exchanges it: of all CPUs for a per-CPU map."""
+        return self._width
 
     def _update_reason(self, error: int) -> str:
         if error == E2BIG:
@@ -198,7 +244,7 @@ class Map:
 
         Elements added meanwhile may or may not be seen.
         """
-        step = self._batch(None) if self.type in _BATCHED else None
+        step = self.read_batch(None) if self.type in _BATCHED else None
         if step is None:
             for key in self._walk():
                 value = self.lookup(key)
@@ -207,12 +253,16 @@ class Map:
         while step is not None:
             keys, values, position = step
             yield from zip(keys, values)
-            step = self._batch(position) if position is not None else None
+            step = self.read_batch(position) if position is not None else None
 
-    def _batch(self, position: bytearray | None) -> tuple[list[bytes], list[bytes], bytearray | None] | None:
+    def batch_count(self) -> int:
+        """How many elements to ask for at once: more gain nothing, and take memory."""
+        return max(1, min(self.max_entries, _BATCH_BYTES // (self.key_size + self._width)))
+
+    def read_batch(self, position: bytearray | None) -> tuple[list[bytes], list[bytes], bytearray | None] | None:
         """Many elements by one call: ``(keys, values, next position or None)``; None if this kernel cannot."""
         key_size, width = self.key_size, self._width
-        count = max(1, min(self.max_entries, _BATCH_BYTES // (key_size + width)))
+        count = self.batch_count()
         # The position is a bucket number or an array's index: 4 bytes, or a key for other types.
         following = bytearray(max(key_size, 8))
         while True:
@@ -236,16 +286,18 @@ class Map:
 
         The next key is asked for before the caller may delete this one. When
         somebody else deletes it, the kernel starts over: hence the set of keys that
-        were given, and a bound for a map whose elements come and go faster than we walk.
+        were given. Where elements come and go faster than we walk, the walk ends when
+        it has met as many known keys in a row as there are.
         """
         seen: set[bytes] = set()
         what = str(self)
+        known = 0
         key = kernel.map_get_next_key(self.fd, None, self.key_size, what)
-        for _ in range(4 * self.max_entries + 16):
-            if key is None:
-                return
+        while key is not None and known <= len(seen):
             following = kernel.map_get_next_key(self.fd, key, self.key_size, what)
+            known += 1
             if key not in seen:
+                known = 0
                 seen.add(key)
                 yield key
             key = following
@@ -257,6 +309,44 @@ class Map:
     def id(self) -> int:
         """The kernel's id of the map."""
         return int.from_bytes(kernel.obj_get_info(self.fd, 8, str(self))[4:8], sys.byteorder)
+
+    # --- what other modules do, imported on use ---------------------------------
+
+    def typed(self, key: Any = None, value: Any = None) -> TypedMap:
+        """This map with keys and values of these types, see ``pybpf.maps.codec``; None leaves bytes."""
+        from pybpf.maps.typed import TypedMap
+
+        return TypedMap(self, key, value)
+
+    def info(self) -> MapInfo:
+        """Everything that the kernel tells of the map. Raises SyscallError."""
+        from pybpf.maps.info import MapInfo
+
+        return MapInfo(self.fd, str(self))
+
+    def pin(self, path: str) -> None:
+        """Give the map a name in a bpf file system, under which it outlives us. Raises SyscallError."""
+        from pybpf.commands import obj_pin
+
+        obj_pin(path, self.fd, str(self))
+
+    def update_batch(self, items: Iterable[tuple[bytes, bytes]], flags: int = 0) -> int:
+        """Set many elements, with as few system calls as this kernel can; returns how many."""
+        from pybpf.maps.batch import update
+
+        return update(self, items, flags)
+
+    def delete_batch(self, keys: Iterable[bytes]) -> int:
+        """Remove many elements, likewise; returns how many of them there were."""
+        from pybpf.maps.batch import delete
+
+        return delete(self, keys)
+
+    def take_all(self) -> Iterator[tuple[bytes, bytes]]:
+        """Look up and delete everything, element by element of what comes; new ones may be among it."""
+        from pybpf.maps.batch import take
+
+        return take(self)
 
     def close(self) -> None:
         """Close the descriptor; programs that use the map keep it alive."""
