@@ -119,15 +119,15 @@ def short_name(btf: Btf, id: int) -> str:
     return name or f"[{id}]"
 
 
+def spelled(btf: Btf, id: int) -> str:
+    """Like short_name(), with the keyword of a forward declaration: what stands at the end of a declaration."""
+    if btf.kind(id) == KIND_FWD:
+        return f"{'union' if btf.kflag(id) else 'struct'} {btf.name(id)}"
+    return short_name(btf, id)
+
+
 def plain(btf: Btf, id: int, name: str = "") -> str:
     """One line of C: ``name`` with type ``id``; without a name, what a FUNC, VAR or TYPEDEF declares itself."""
-
-    def spell(base: int, depth: int) -> str:
-        kind = btf.kind(base)
-        if kind == KIND_FWD:
-            return f"{'union' if btf.kflag(base) else 'struct'} {btf.name(base)}"
-        return short_name(btf, base)
-
     if btf.kind(id) in (KIND_FUNC, KIND_VAR, KIND_TYPEDEF) and not name:
         name, id = btf.name(id), btf.type(id)
-    return Declarator(btf, spell).declare(id, name)
+    return Declarator(btf, lambda base, _: spelled(btf, base)).declare(id, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from btf.errors import BtfNotFound
+from btf.errors import BtfError, BtfNotFound
 from btf.files import close_table, open_table
 
 TYPE_CHECKING = False
@@ -54,6 +54,11 @@ def _write(pieces: Iterable[bytes]) -> int:
     return count
 
 
+def _btf_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--btf", default=KERNEL, metavar="FILE", help=f"{_FILE} (default: the running kernel's)")
+    parser.add_argument("--base", metavar="FILE", help="BTF that FILE stands on")
+
+
 # --- dump ---
 
 
@@ -85,8 +90,7 @@ def _dump(options: Namespace) -> int:
 def _find_options(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="a name, in which * stands for any text")
     parser.add_argument("--members", action="store_true", help="members of structs and parameters of functions too")
-    parser.add_argument("--btf", default=KERNEL, metavar="FILE", help=f"{_FILE} (default: the running kernel's)")
-    parser.add_argument("--base", metavar="FILE", help="BTF that FILE stands on")
+    _btf_options(parser)
 
 
 def _find(options: Namespace) -> int:
@@ -105,7 +109,57 @@ def _find(options: Namespace) -> int:
     return 0
 
 
+# --- show ---
+
+
+def _show_options(parser: ArgumentParser) -> None:
+    parser.add_argument("types", nargs="+", metavar="TYPE", help="a name, or 'struct NAME', 'union NAME', 'enum NAME'")
+    _btf_options(parser)
+    parser.add_argument("--cacheline", type=int, default=64, metavar="BYTES", help="size of a cache line (default: 64)")
+
+
+def _show(options: Namespace) -> int:
+    from btf.layout import lookup, show
+
+    if options.cacheline < 1:
+        raise BtfError(f"a cache line of {options.cacheline} bytes: give its size, such as 64")
+    table = _open(options.btf, options.base)
+    try:
+        for name in options.types:
+            for id in lookup(table, name):
+                _write(f"{line}\n".encode() for line in show(table, id, options.cacheline))
+    finally:
+        close_table(table)
+    return 0
+
+
+# --- diff ---
+
+
+def _diff_options(parser: ArgumentParser) -> None:
+    parser.add_argument("old", metavar="A", help=_FILE)
+    parser.add_argument("new", metavar="B", help="the same, to compare with")
+    parser.add_argument("types", nargs="*", metavar="TYPE", help="names to compare (default: all that either side has)")
+
+
+def _diff(options: Namespace) -> int:
+    from btf.diff import diff
+
+    old = _open(options.old, None)
+    try:
+        new = _open(options.new, None)
+        try:
+            _write(f"{line}\n".encode() for line in diff(old, new, options.types))
+        finally:
+            close_table(new)
+    finally:
+        close_table(old)
+    return 0
+
+
 _COMMANDS: tuple[tuple[str, str, Callable[[ArgumentParser], None], Command], ...] = (
     ("dump", "print all types", _dump_options, _dump),
+    ("show", "show the layout of types: offsets, holes, padding, bit-fields, cache lines", _show_options, _show),
+    ("diff", "tell what moved between two kernels", _diff_options, _diff),
     ("find", "find types, members and enumerators by name", _find_options, _find),
 )
