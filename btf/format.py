@@ -123,10 +123,10 @@ class Header:
         *("layout", "layout_len", "layout_off", "str_len", "str_off", "type_len", "type_off"),
     )
 
-    def __init__(self, data: Buffer) -> None:
-        """Parse and check the header; raises BtfError."""
+    def __init__(self, data: Buffer, total: int = 0) -> None:
+        """Parse and check the header of ``total`` bytes of BTF (0: what ``data`` has); raises BtfError."""
         head = bytes(memoryview(data)[:_HEADER_MAX])
-        total = memoryview(data).nbytes
+        total = total or memoryview(data).nbytes
         if len(head) < _HEADER_MIN:
             raise BtfError(f"not BTF: {len(head)} bytes, a header has {_HEADER_MIN}")
         if head[0:2] == b"\x9f\xeb":

@@ -38,6 +38,7 @@ from btf.format import (
     printable,
 )
 from btf.names import NameIndex
+from btf.source import Sparing, spare_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,15 +86,17 @@ class Btf:
     when the broken type is reached; an id that does not exist BtfNotFound.
     """
 
-    def __init__(self, data: Data, base: Btf | None = None) -> None:
-        self._owner: mmap | None = None
+    def __init__(self, data: Data | Sparing, base: Btf | None = None) -> None:
+        self._owner: mmap | Sparing | None = None
         if isinstance(data, (bytes, bytearray)):
             plain: bytes | bytearray | mmap = data
         elif isinstance(data, memoryview):
             plain = bytes(data)
+        elif isinstance(data, Sparing):
+            plain, self._owner = data.head, data
         else:
             plain = self._owner = data
-        head = Header(plain)
+        head = Header(plain, len(data) if isinstance(data, Sparing) else 0)
         self.base = base
         self.byteorder = head.byteorder
         self.header = head
@@ -101,7 +104,7 @@ class Btf:
             raise BtfError(f"BTF is {head.byteorder}-endian, its base is {base.byteorder}-endian")
         if base is not None and not head.layout:
             head.layout = base.header.layout
-        self._data = plain
+        self._data: bytes | bytearray | mmap | Sparing = data if isinstance(data, Sparing) else plain
         self._str_off = head.str_off
         self._str_end = head.str_off + head.str_len
         self._check_strings()
@@ -149,9 +152,7 @@ class Btf:
     @classmethod
     def open(cls, path: str, base: Btf | None = None) -> Btf:
         """Read a file of raw BTF; ``base`` as for the constructor (modules: /sys/kernel/btf/NAME)."""
-        from btf.source import map_file
-
-        data = map_file(path)
+        data = spare_file(path)
         try:
             return cls(data, base)
         except BtfError as error:

@@ -3,12 +3,105 @@
 from __future__ import annotations
 
 from btf.errors import BtfError, BtfNotFound
+from btf.format import NATIVE, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmap import mmap
+    from typing import Any
 
 _PIECE = 1 << 16
+_PAGE = 4096  # what the kernel gives at once
+_MAX_PAGES = 16
+_LARGE = 1 << 20
+
+
+class Sparing:
+    """A BTF file of which only header and types are in memory, as ``head``; strings are read when asked for.
+
+    A third of a kernel's BTF are strings, of which few are ever looked at. Behaves like the
+    whole file's bytes where ``btf.reader`` uses them. Strings are read by the page, since
+    that is what the kernel gives at once, and the last few pages stay. Raises BtfError.
+    """
+
+    __slots__ = ("_fd", "_pages", "_size", "head")
+
+    def __init__(self, fd: int, head: bytearray, size: int) -> None:
+        self.head = head
+        self._fd = fd  # ours from now on
+        self._size = size
+        self._pages: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return self._size if self._fd >= 0 else 0
+
+    def _page(self, number: int) -> bytes:
+        page = self._pages.get(number)
+        if page is None:
+            page = self._read(number * _PAGE, _PAGE)
+            if len(self._pages) >= _MAX_PAGES:
+                del self._pages[next(iter(self._pages))]
+            self._pages[number] = page
+        return page
+
+    def _read(self, start: int, size: int) -> bytes:
+        import os
+
+        try:
+            return os.pread(self._fd, size, start)
+        except OSError as error:
+            raise BtfError(f"cannot read BTF: {error.strerror}") from None
+
+    def __getitem__(self, at: Any) -> Any:
+        if not isinstance(at, slice):
+            page = self._page(at // _PAGE)
+            if at % _PAGE >= len(page):
+                raise BtfError("BTF ends before its end: the file has become shorter")
+            return page[at % _PAGE]
+        start, stop, step = at.indices(self._size)
+        first, last = start // _PAGE, (stop - 1) // _PAGE
+        if first == last:
+            return self._page(first)[start % _PAGE : stop - first * _PAGE : step]
+        out = bytearray()
+        while start + len(out) < stop:
+            piece = self._read(start + len(out), stop - start - len(out))
+            if not piece:
+                break
+            out += piece
+        return bytes(out[::step] if step != 1 else out)
+
+    def find(self, needle: bytes, start: int, end: int) -> int:
+        """As bytes.find()."""
+        end = min(end, self._size)
+        extra = len(needle) - 1
+        while start + extra < end:
+            stop = min(end, (start // _PAGE + 1) * _PAGE)
+            at: int = self[start : min(end, stop + extra)].find(needle)
+            if at >= 0:
+                return start + at
+            start = stop
+        return -1
+
+    def rfind(self, needle: bytes, start: int, end: int) -> int:
+        """As bytes.rfind(), of one byte."""
+        end = min(end, self._size)
+        while end > start:
+            begin = max(start, (end - 1) // _PAGE * _PAGE)
+            at: int = self[begin:end].rfind(needle)
+            if at >= 0:
+                return begin + at
+            end = begin
+        return -1
+
+    def close(self) -> None:
+        """Let go of the file and of what was read."""
+        import os
+
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._pages = {}
+        self.head = bytearray()
 
 
 def map_file(path: str) -> mmap | bytearray:
@@ -18,6 +111,17 @@ def map_file(path: str) -> mmap | bytearray:
     and then costs no memory; before, mmap() fails with ENODEV and read()
     returns at most a page at a time.
     """
+    data = _get(path, False)
+    assert not isinstance(data, Sparing)
+    return data
+
+
+def spare_file(path: str) -> mmap | bytearray | Sparing:
+    """Like map_file(), but of a large file that cannot be mapped only header and types are read at once."""
+    return _get(path, True)
+
+
+def _get(path: str, sparing: bool) -> mmap | bytearray | Sparing:
     import os
 
     try:
@@ -35,11 +139,23 @@ def map_file(path: str) -> mmap | bytearray:
                 return mmap(fd, size, flags=MAP_PRIVATE, prot=PROT_READ)
             except OSError:
                 pass
+        if sparing and size >= _LARGE:
+            try:
+                head = Header(_read(fd, _PAGE), size)
+            except BtfError as error:
+                raise BtfError(f"{path}: {error}") from None
+            if head.byteorder == NATIVE:
+                os.lseek(fd, 0, os.SEEK_SET)
+                own = fd
+                fd = -1
+                return Sparing(own, _read(own, head.str_off), size)
+            os.lseek(fd, 0, os.SEEK_SET)
         return _read(fd, size)
     except OSError as error:
         raise BtfError(f"cannot read {path}: {error.strerror}") from None
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
 
 def _read(fd: int, size: int) -> bytearray:
