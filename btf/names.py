@@ -82,20 +82,20 @@ class NameIndex:
         return not name or bool(self._own_offsets(name)) or (base is not None and base.string_contains(name))
 
     def find(self, name: str, kinds: Sequence[int], flavours: bool = False) -> list[int]:
-        offsets = self._all_offsets(name, flavours)
+        offsets = self.offsets(name, flavours)
         self._resolve(offsets, kinds)
         found = self._found
         return sorted({id for offset in offsets for kind in kinds for id in found.get((offset, kind), ())})
 
     def prefetch(self, names: Iterable[str], kinds: Sequence[int]) -> None:
-        self._resolve([offset for name in names for offset in self._all_offsets(name, False)], kinds)
+        self._resolve([offset for name in names for offset in self.offsets(name, False)], kinds)
 
     # ---- name -> offsets in the string section ------------------------------------------
 
-    def _all_offsets(self, name: str, flavours: bool) -> list[int]:
+    def offsets(self, name: str, flavours: bool) -> list[int]:
         """Every offset by which a type of this Btf may refer to ``name``, the base's strings included."""
         base = self._btf.base
-        offsets = [] if base is None else base._names._all_offsets(name, flavours)
+        offsets = [] if base is None else base._names.offsets(name, flavours)
         # A name such as nf_conn___init is itself a flavour, and never the essence of one.
         if not flavours or essential_name(name) == name:
             offsets += self._own_offsets(name)

@@ -87,6 +87,7 @@ class Btf:
     """
 
     def __init__(self, data: Data | Sparing, base: Btf | None = None) -> None:
+        self.path = ""  # the file that it was read from, if any
         self._owner: mmap | Sparing | None = None
         if isinstance(data, (bytes, bytearray)):
             plain: bytes | bytearray | mmap = data
@@ -154,7 +155,9 @@ class Btf:
         """Read a file of raw BTF; ``base`` as for the constructor (modules: /sys/kernel/btf/NAME)."""
         data = spare_file(path)
         try:
-            return cls(data, base)
+            btf = cls(data, base)
+            btf.path = path
+            return btf
         except BtfError as error:
             if not isinstance(data, bytearray):
                 data.close()
@@ -474,6 +477,10 @@ class Btf:
         """Like find(), but compares essential names: ``name`` and its flavours ``name___x``."""
         ids = [] if own or self.base is None else self.base.find_flavours(name, kinds)
         return ids + self._names.find(name, kinds, flavours=True)
+
+    def name_offsets(self, name: str) -> list[int]:
+        """String offsets by which a type, here or in BTF that stands on this, may bear ``name`` or a flavour of it."""
+        return self._names.offsets(name, flavours=True)
 
     def find_id(self, name: str, kind: int) -> int:
         """First type of that kind and name; raises BtfNotFound."""

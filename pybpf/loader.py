@@ -13,13 +13,13 @@ from pybpf.maps import Map
 from pybpf.object.spec import KCONFIG, RELOC_DATA
 from pybpf.program import Program, Request
 from pybpf.sections import parse_section
+from pybpf.target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from btf.core import Relocator
     from btf.reader import Btf
     from pybpf.externs import Symbols
     from pybpf.inkernel import Strings
@@ -72,10 +72,7 @@ class Collection:
         self._spec = spec
         self._given = dict(maps or {})
         self._log_level = log_level
-        self._target = btf
-        self._own_target: Btf | None = None
-        self._local: Btf | None = None
-        self._relocator: Relocator | None = None
+        self._target = Target(spec.btf, btf)
         self._code: dict[str, bytes] = {}
         self._object_btf: kernel.Fd | None = None
         self._symbols: dict[str, Symbol] = {}
@@ -105,7 +102,7 @@ class Collection:
             for function in parts:
                 self._relocated(function)
         ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
-        self._close_target()
+        self._target.release()
         if self._object_btf is None and self.btf_error is None:
             self._load_btf()
         if fold:
@@ -128,7 +125,7 @@ class Collection:
         """
         every = [function for parts in functions.values() for function in parts]
         hooks = {name: section for name, section in sections.items() if section.btf is not None}
-        if self._target is not None or linker.externs_of(every) or not self._spec.btf:
+        if self._target.given is not None or linker.externs_of(every) or not self._spec.btf:
             return False
         if not hooks and not any(function.core_relos for function in every):
             return False
@@ -204,7 +201,7 @@ class Collection:
         every = [function for parts in functions.values() for function in parts]
         names = linker.externs_of(every)
         if names:
-            self._resolver = externs.Symbols(self._local_btf, self._kernel_btf)
+            self._resolver = externs.Symbols(self._target.local, self._target.running)
             self._symbols = self._resolver.resolve([spec.externs[name] for name in sorted(names)])
         places = {r.addend for f in every for r in f.relocs if r.kind == RELOC_DATA and r.target == KCONFIG}
         if places and KCONFIG not in self._given:
@@ -243,8 +240,11 @@ class Collection:
             return function.insns
         code = self._code.get(function.name)
         if code is None:
+            from btf.core_patch import relocate
+
             raw = bytearray(function.insns)
-            self._core().relocate(raw, function.core_relos, function.name, self._spec.byteorder)
+            target = self._target
+            relocate(raw, function.core_relos, function.name, self._spec.byteorder, target.resolve, target.describe)
             code = self._code[function.name] = bytes(raw)
         return code
 
@@ -273,33 +273,10 @@ class Collection:
 
     # --- BTF --------------------------------------------------------------------
 
-    def _kernel_btf(self) -> Btf:
-        if self._target is None:
-            from btf.reader import Btf
-
-            self._target = self._own_target = Btf.kernel()
-        return self._target
-
-    def _local_btf(self) -> Btf:
-        if self._local is None:
-            from btf.reader import Btf
-
-            self._local = Btf(self._spec.btf)
-        return self._local
-
-    def _core(self) -> Relocator:
-        if self._relocator is None:
-            if not self._spec.btf:
-                raise ObjectError("object has CO-RE relocations but no .BTF section")
-            from btf.core import Relocator
-
-            self._relocator = Relocator(self._local_btf(), self._kernel_btf())
-        return self._relocator
-
     def _attach_id(self, program: str, section: Section) -> int:
         """The kernel's BTF type id of the hook: a function's, or the typedef of a tracepoint's signature."""
         try:
-            return self._kernel_btf().find_id(*_btf_name(section))
+            return self._target.find_id(*_btf_name(section))
         except BtfNotFound as error:
             prefix, typedef = section.btf or ("", False)
             noun = "tracepoint" if typedef else "LSM hook" if prefix else "function"
@@ -309,22 +286,14 @@ class Collection:
                 str(error),
             ) from None
 
-    def _close_target(self) -> None:
-        """Let go of the kernel's BTF if it was opened here."""
-        if self._own_target is not None:
-            self._own_target.close()
-        self._target = self._own_target = self._relocator = None
-
     def _close_btf(self) -> None:
         """Let go of what only loading needs; the kernel keeps the object's BTF with the programs."""
-        self._close_target()
-        if self._local is not None:
-            self._local.close()
+        self._target.close()
         if self._object_btf is not None:
             self._object_btf.close()
         if self._resolver is not None:
             self._resolver.close()
-        self._local = self._object_btf = self._resolver = None
+        self._object_btf = self._resolver = None
         self._code = {}
         self._folded = {}
 
@@ -340,7 +309,7 @@ class Collection:
             if best is None or not self._spec.btf:
                 return ""
             try:
-                return f"{self._local_btf().string(best[1])}:{best[3] >> 10}"
+                return f"{self._target.local().string(best[1])}:{best[3] >> 10}"
             except BtfError:
                 return ""
 
@@ -351,7 +320,7 @@ class Collection:
             function, index = linked.function_at(slot)
             for at, type_id, access, kind in function.core_relos:
                 if at == index:
-                    return self._core().describe(type_id, access, kind)
+                    return self._target.describe(type_id, access, kind)
             for reloc in function.relocs:
                 if reloc.index == index and reloc.target in self._symbols:
                     return f"kfunc {reloc.target!r}"

@@ -7,6 +7,9 @@ import os
 
 import pytest
 
+# No test reads or leaves answers of this kernel in the user's cache folder.
+os.environ["BFER_CACHE"] = ""
+
 _reason: str | None = None
 
 

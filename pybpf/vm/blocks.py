@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btf.core import POISON_HELPER
+from btf.core_patch import POISON_HELPER
 from pybpf.asm import disasm
 from pybpf.asm.insn import Insn
 from pybpf.asm.opcodes import (
