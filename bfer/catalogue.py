@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bfer.errors import UsageError
+from bfer.kernel_events import TABLE as KERNEL_TABLE
 from bfer.records import (
     COMPAT,
+    HOOKS,
     KIND_BUFFER,
     KIND_CHECKED,
     KIND_OUT,
@@ -108,25 +110,31 @@ class Event:
     """An event that this machine has; ``id`` is Tracee's number for it where it has one.
 
     ``number`` is what its records carry, ``program`` makes them. ``compat`` is the same call made by
-    a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true.
+    a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true. ``hooks`` are the
+    kinds of hook of an event that is no system call, best first.
     """
 
-    __slots__ = ("args", "compat", "id", "is_compat", "name", "number", "program", "sets")
+    __slots__ = ("args", "compat", "hooks", "id", "is_compat", "name", "number", "program", "sets")
 
-    def __init__(self, name: str, id: int, number: int, sets: tuple[str, ...], args: str) -> None:
+    def __init__(
+        self, name: str, id: int, number: int, sets: tuple[str, ...], args: str, hooks: tuple[str, ...] = ()
+    ) -> None:
+        self.hooks = hooks
         self.name = name
         self.id = id
         self.number = number
         self.sets = sets
         self.args = tuple([Arg(text, slot) for slot, text in enumerate(args.split(", ") if args else ())])
         self.compat: Event | None = None
-        self.is_compat = number >= COMPAT
+        self.is_compat = COMPAT <= number < HOOKS
         self.program = self._program()
         if self.is_compat:  # all registers have 32 bits
             for arg in self.args:
                 arg.bits = 32
 
     def _program(self) -> str:
+        if self.hooks:
+            return self.name
         if self.name in _EXECS:
             return "exec"
         if self.name in _ON_ENTRY:
@@ -141,6 +149,10 @@ class Event:
             if arg.name == name:
                 return arg
         return None
+
+    def variants(self) -> list[str]:
+        """The programs of an event that is no system call, best first."""
+        return [self.name, *[f"{self.name}__{kind}" for kind in self.hooks[1:]]]
 
     def both(self) -> list[Event]:
         """The event, and that of 32-bit callers where there is one."""
@@ -163,8 +175,11 @@ class Catalogue:
         if self._all is not None:
             return self._all.get(name)
         native = compat = None
-        for at in _lines_of(name):
-            numbers, args = _split_line(at)
+        for at in _lines_of(KERNEL_TABLE, name):
+            (place, id, hooks), args = _split_line(KERNEL_TABLE, at)
+            return Event(name, int(id), HOOKS + int(place), _sets(KERNEL_TABLE, at), args, tuple(hooks.split(",")))
+        for at in _lines_of(TABLE, name):
+            numbers, args = _split_line(TABLE, at)
             native = native or self._made(name, numbers, self.table, 0, at, args)
             if self._compat is not None:
                 compat = compat or self._made(name, numbers, self._compat, COMPAT, at, args)
@@ -177,8 +192,7 @@ class Catalogue:
             return None
         # A call that x86-64 lacks has no number of Tracee's; ours must not be one of another call.
         id = int(numbers[X86_64]) if numbers[X86_64] != "-" else 1000 + int(numbers[table])
-        header = TABLE.rfind("\n[", 0, at)
-        sets = tuple(TABLE[header + 2 : TABLE.index("]", header)].split())
+        sets = _sets(TABLE, at)
         if name in DEFAULT:
             sets = ("default", *sets)
         return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args)
@@ -192,7 +206,7 @@ class Catalogue:
 
     def is_absent(self, name: str) -> bool:
         """Is this the name of an event that only other machines have?"""
-        return bool(_lines_of(name)) and self.event(name) is None
+        return bool(_lines_of(TABLE, name)) and self.event(name) is None
 
     @property
     def events(self) -> dict[str, Event]:
@@ -222,31 +236,38 @@ class Catalogue:
         return self._sets
 
 
-def _lines_of(name: str) -> list[int]:
-    """Where the lines of a call start."""
+def _lines_of(table: str, name: str) -> list[int]:
+    """Where the lines of an event start."""
     found = []
     if name and name.isidentifier():
-        at = TABLE.find(f"\n{name} ")
+        at = table.find(f"\n{name} ")
         while at >= 0:
             found.append(at + 1)
-            at = TABLE.find(f"\n{name} ", at + 1)
+            at = table.find(f"\n{name} ", at + 1)
     return found
 
 
-def _split_line(at: int) -> tuple[list[str], str]:
-    """Numbers and arguments of the line that starts at ``at``."""
-    head, _, args = TABLE[at : TABLE.index("\n", at)].partition(":")
+def _split_line(table: str, at: int) -> tuple[list[str], str]:
+    """What follows the name, and the arguments, of the line that starts at ``at``."""
+    head, _, args = table[at : table.index("\n", at)].partition(":")
     return head.split()[1:], args.strip()
 
 
+def _sets(table: str, at: int) -> tuple[str, ...]:
+    """What the header above a line says."""
+    header = table.rfind("\n[", 0, at)
+    return tuple(table[header + 2 : table.index("]", header)].split())
+
+
 def _names(start: str = "") -> Iterator[str]:
-    """The names of all calls, or of those that begin so, in the table's order, each once."""
+    """The names of all events, or of those that begin so, in the tables' order, each once."""
     last = ""
-    at = TABLE.find("\n" + start)
-    while at >= 0:
-        end = min(TABLE.find(" ", at), TABLE.find("\n", at + 1))
-        name = TABLE[at + 1 : end]
-        if name and name[0] != "[" and name != last and name.startswith(start):
-            yield name
-            last = name
-        at = TABLE.find("\n" + start, at + 1)
+    for table in (TABLE, KERNEL_TABLE):
+        at = table.find("\n" + start)
+        while 0 <= at < len(table) - 1:
+            end = min(table.find(" ", at), table.find("\n", at + 1))
+            name = table[at + 1 : end]
+            if name and name[0] != "[" and name != last and name.startswith(start):
+                yield name
+                last = name
+            at = table.find("\n" + start, at + 1)

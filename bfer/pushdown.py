@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bfer.catalogue import WRITES
 from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Pattern, passes_by_default
-from bfer.records import CHECK_RESULT, KIND_STRING, PATH_BITS, PATH_KEY_SIZE, SHAPE, SUFFIX_KEY, SUFFIX_SIZE
+from bfer.records import ARGS, CHECK_RESULT, KIND_STRING, PATH_BITS, PATH_KEY_SIZE, SHAPE, SUFFIX_KEY, SUFFIX_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ class Shape:
         self.rule = (0, 0)
         self.above, self.below = -(1 << 63), (1 << 63) - 1
         self.bits = self.masked = self.checked = self.passing = 0
-        self.used = (1 << len(event.args)) - 1
-        self.narrow = sum([1 << arg.slot for arg in event.args if arg.bits == 32])
+        self.used = (1 << min(len(event.args), ARGS)) - 1
+        self.narrow = sum([1 << arg.slot for arg in event.args if arg.bits == 32 and arg.slot < ARGS])
         self.path = next((arg.slot for arg in event.args if arg.memory == KIND_STRING), 0)
         kinds = bytearray(8)
         for arg in event.args:
-            if arg.kind != "envp":  # an address will do
+            if not event.hooks and arg.kind != "envp":  # an address will do
                 kinds[arg.slot] = arg.memory
         self.kinds = bytes(kinds)
 
@@ -48,19 +48,21 @@ class Plan:
     """Everything that the programs need to know, and the filters that they cannot apply.
 
     ``config`` holds the settings that differ from the programs' defaults, by
-    name. ``calls`` (the program) and ``shapes`` are by event number, ``prefixes`` and
+    name. ``hooks`` are the events that are no system calls, ``calls`` (the others' programs) and ``shapes``
+    are by event number, ``prefixes`` and
     ``suffixes`` are bits by path, the trie's exact paths ending in NUL, ``verdicts`` is by
     (event number, slot, value). ``residual`` is by event number.
     """
 
     __slots__ = (
-        *("calls", "comms", "config", "names", "pids", "prefixes", "residual"),
+        *("calls", "comms", "config", "hooks", "names", "pids", "prefixes", "residual"),
         *("shapes", "suffixes", "tree", "uids", "verdicts"),
     )
 
     def __init__(self) -> None:
         self.config: dict[str, int] = {}
         self.calls: dict[int, str] = {}
+        self.hooks: list[Event] = []
         self.names: dict[int, str] = {}
         self.uids: dict[int, bool] = {}
         self.pids: dict[int, bool] = {}
@@ -130,7 +132,10 @@ class _Events:
         for named in policy.events:
             filter = policy.filters.get(named.name)
             for event in named.both():
-                plan.calls[event.number] = event.program
+                if event.hooks:
+                    plan.hooks.append(event)
+                else:
+                    plan.calls[event.number] = event.program
                 plan.names[event.number] = event.name
                 shape = plan.shapes[event.number] = Shape(event)
                 if event.name in policy.writes_only:
@@ -165,7 +170,11 @@ class _Events:
                 if (event.name, name) not in self.paths:
                     self.paths[event.name, name] = self.add_path(choice)
                 shape.rule, choice = self.paths[event.name, name]
-            elif not arg.memory and all(isinstance(item, int) for item in choice.wanted + choice.unwanted):
+            elif (
+                not arg.memory
+                and arg.slot < ARGS
+                and all(isinstance(item, int) for item in choice.wanted + choice.unwanted)
+            ):
                 self.add_values(event, shape, arg, choice)
                 continue
             if choice.wanted or choice.unwanted:

@@ -82,6 +82,9 @@ ARGS = 6
 CALLS = 2 * COMPAT
 """One more than the highest number of a system call."""
 
+HOOKS = CALLS
+"""The number of the first event that is no system call."""
+
 # What the programs know of an event: wanted and unwanted path bits; bounds of the result (exclusive);
 # masks of arguments: used, narrow, checked, passing; the argument of which bits must be set, and the
 # bits; the path's argument; a kind for each argument.
@@ -102,4 +105,4 @@ KIND_OUT = 0x80
 
 # Fields: argument, form, size; the bytes; padding to a multiple of 8.
 FIELD = Struct("=HHI")
-FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE = range(1, 8)
+FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)

@@ -9,7 +9,17 @@ from __future__ import annotations
 from bfer import memory, values
 from bfer.memory import Cut, Pointer
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Pattern
-from bfer.records import BLOCK_START, CALL, DATA_START, PATH_CUT, PATH_UNREADABLE, WHO_SIZE
+from bfer.records import (
+    ARGS,
+    BLOCK_START,
+    CALL,
+    DATA_START,
+    FORM_NUMBER,
+    PATH_CUT,
+    PATH_UNREADABLE,
+    POINTER,
+    WHO_SIZE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +68,7 @@ class Residual:
         event = self._events[number]
         in_memory: list[tuple[Arg, Choice]] = []
         for arg, choice in filter.args.values():
-            if arg.memory:
+            if arg.memory or arg.slot >= ARGS:
                 in_memory.append((arg, choice))
             elif not self._number_passes(arg, choice, args[arg.slot]):
                 return False
@@ -94,6 +104,10 @@ class Residual:
         pieces = memory.fields(data)
         for arg, choice in filters:
             found = pieces.get(arg.slot)
+            if found is not None and found[0][0] == FORM_NUMBER:
+                if not self._number_passes(arg, choice, POINTER.unpack(found[0][1])[0]):
+                    return False
+                continue
             value = None if found is None else memory.value(arg, found, args, self._names)
             if value is None or isinstance(value, Pointer):
                 if choice.wanted:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bfer.loop import Loop
     from bfer.policy import Policy
     from bfer.residual import Residual
+    from bfer.tracer import Tracer
 
 _SMALL_MEMORY = 128 << 20
 
@@ -112,6 +113,7 @@ class _Run:
     def with_loop(self, loop: Loop) -> int:
         command = loop.command
         loop.tracer.start(command.pid if command is not None else 0)
+        self.tell_missing(loop.tracer)
         try:
             if not self.options.quiet:
                 for sink in self.sinks:
@@ -130,6 +132,17 @@ class _Run:
             except OutputClosed as closed:
                 loop.failure = closed
         return _status(loop)
+
+    def tell_missing(self, tracer: Tracer) -> None:
+        """Say which events cannot be had here; the rest is traced."""
+        if tracer.hooks is None:
+            return
+        for hook in tracer.hooks.hooks:
+            if hook.link is None and not self.options.quiet:
+                say(f"event {hook.event.name} is not traced: {hook.tried[-1]}")
+            if self.options.debug:
+                for text in hook.tried:
+                    say(f"debug: {text}")
 
 
 def _status(loop: Loop) -> int:

@@ -21,9 +21,13 @@ from pybpf.ringbuf import RingBuffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bfer.hooks import Hooks
     from bfer.pushdown import Plan
     from btf.reader import Btf
     from pybpf.links import Link
+    from pybpf.maps import Map
     from pybpf.object.spec import ObjectSpec
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
@@ -50,26 +54,51 @@ class Tracer:
         if plan.follows_processes:
             names += ["fork", "exit"]
         self._programs = names
-        self._collection = self._load(buffer_size, btf_path)
+        self.maps: dict[str, Map] = {}
+        self._collection: Collection | None = None
+        self.hooks: Hooks | None = None
+        self._buffer_size = buffer_size
+        self._btf_path = btf_path
         try:
-            self.maps = self._collection.maps
+            self._with_target(self._load)
             self._fill()
             self.ring = RingBuffer(self.maps["events"])
         except BaseException:
-            self._collection.close()
+            self._close_programs()
             raise
 
-    def _load(self, buffer_size: int, btf_path: str) -> Collection:
-        btf: Btf | None = None
-        if btf_path:
-            from btf.reader import Btf
+    def _with_target(self, act: Callable[[Btf | None], None]) -> None:
+        """Call ``act`` with the kernel's BTF from the user's file, or None: then the loader finds it."""
+        if not self._btf_path:
+            act(None)
+            return
+        from btf.reader import Btf
 
-            btf = Btf.open(btf_path)
+        btf = Btf.open(self._btf_path)
         try:
-            return self._load_family(buffer_size, btf)
+            act(btf)
         finally:
-            if btf is not None:
-                btf.close()
+            btf.close()
+
+    def _load(self, btf: Btf | None) -> None:
+        if self._programs:
+            self._collection = self._load_family(self._buffer_size, btf)
+            self.maps.update(self._collection.maps)
+        if self.plan.hooks:
+            self._load_hooks(btf)
+
+    def _load_hooks(self, btf: Btf | None) -> None:
+        from bfer.hooks import Hooks
+
+        self.hooks = Hooks(self.plan.hooks, self.maps, lambda spec: configure(spec, self.plan, self._buffer_size))
+        self.hooks.load(load_object(), btf)
+        if not self.plan.calls and not any(hook.program for hook in self.hooks.hooks):
+            raise self._nothing()
+
+    def _nothing(self) -> Error:
+        assert self.hooks is not None
+        tried = [text for hook in self.hooks.hooks for text in hook.tried]
+        return Error(f"none of the events can be traced here: {tried[-1]}", "\n".join(tried))
 
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
@@ -96,6 +125,7 @@ class Tracer:
         plan, maps = self.plan, self.maps
         for name, slots in (("calls", self._exits), ("enter_calls", self._enters)):
             for number, program in slots.items():
+                assert self._collection is not None
                 fd = self._collection.programs[program + self.family].fd
                 maps[name + self.family].update(_u32(number), _u32(fd))
         for name, numbers in (("uids", plan.uids), ("pids", plan.pids)):
@@ -114,7 +144,7 @@ class Tracer:
 
     def start(self, command_pid: int = 0) -> None:
         """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""
-        programs = self._collection.programs
+        programs = self._collection.programs if self._collection is not None else {}
         if self.plan.follows_processes:
             for name in ("fork", "exit"):
                 self._links.append(attach(programs[name + self.family]))
@@ -124,6 +154,11 @@ class Tracer:
             from bfer.processes import seed
 
             seed(self.maps["tree"], self.plan.tree)
+        if self.hooks is not None:
+            hooks = self.hooks
+            self._with_target(lambda btf: hooks.attach(load_object, btf))
+            if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
+                raise self._nothing()
         for name in self._programs[:2]:
             if name in ("sys_exit", "sys_enter"):
                 self._links.append(attach(programs[name + self.family]))
@@ -133,6 +168,7 @@ class Tracer:
         misses = 0
         for name in ("sys_exit", "sys_enter"):
             if name in self._programs:
+                assert self._collection is not None
                 misses += self._collection.programs[name + self.family].info().recursion_misses
         return misses
 
@@ -141,11 +177,19 @@ class Tracer:
         for link in self._links:
             link.close()
         self._links = []
+        if self.hooks is not None:
+            self.hooks.detach()
 
     def close(self) -> None:
         self.detach()
         self.ring.close()
-        self._collection.close()
+        self._close_programs()
+
+    def _close_programs(self) -> None:
+        if self.hooks is not None:
+            self.hooks.close()
+        if self._collection is not None:
+            self._collection.close()
 
 
 def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
@@ -168,10 +212,12 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
         "tree": _TREE_SIZE if plan.config.get("tree_on") else 0,
         "followed": _TREE_SIZE if plan.config.get("follow") else 0,
         "shapes": max(plan.shapes, default=0) + 1,
+        "lost": max(plan.shapes, default=0) + 1,
         "verdicts": len(plan.verdicts),
     }
     for name, size in sizes.items():
-        spec.maps[name].max_entries = max(size, 1)
+        if name in spec.maps:
+            spec.maps[name].max_entries = max(size, 1)
 
 
 def _slots(plan: Plan) -> tuple[dict[int, str], dict[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-MODULES = ("programs.syscalls", "programs.execs", "programs.processes")
+MODULES = ("programs.syscalls", "programs.execs", "programs.processes", "programs.hooks")
 """The modules that ``python -m pybpf build`` compiles into OBJECT."""
 
 OBJECT = "bfer.bpf.o"

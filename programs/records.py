@@ -21,6 +21,9 @@ COMPAT = 512
 CALLS = 2 * COMPAT
 """One more than the highest number of a system call, compat calls included."""
 
+HOOKS = CALLS
+"""The number of the first event that is no system call."""
+
 ARGS = 6
 """Numbers that a record has room for: a system call has no more arguments."""
 
@@ -37,7 +40,7 @@ KIND_CHECKED = 0x40  # added to words: the next argument says how many bytes the
 KIND_OUT = 0x80  # added: written by the kernel, so it says something only where the call succeeded
 
 # What a field of a record holds (Field.form).
-FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE = range(1, 8)
+FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)
 
 
 class Context(Struct):

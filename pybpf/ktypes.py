@@ -9,7 +9,7 @@ matched), used where kernels or architectures disagree.
 
 from __future__ import annotations
 
-from pybpf.lang import KStruct, Ptr, char, i32, u32, u64
+from pybpf.lang import KStruct, Ptr, char, i32, i64, u16, u32, u64
 
 
 class pt_regs(KStruct):
@@ -163,3 +163,69 @@ class bpf_perf_event_data(KStruct):
 
     sample_period: u64
     addr: u64
+
+
+# --- files -----------------------------------------------------------------------
+
+
+class timespec64(KStruct):
+    tv_sec: i64
+    tv_nsec: i64
+
+
+class super_block(KStruct):
+    s_dev: u32
+
+
+class inode(KStruct):
+    i_mode: u16
+    i_ino: u64
+    i_sb: Ptr[super_block]
+    i_ctime: timespec64  # until 6.5
+
+
+class inode___ctime(KStruct):
+    __i_ctime: timespec64  # 6.6 to 6.10
+
+
+class inode___seconds(KStruct):
+    i_ctime_sec: i64  # since 6.11
+    i_ctime_nsec: u32
+
+
+class qstr(KStruct):
+    len: u32
+    name: Ptr[char]
+
+
+class dentry(KStruct):
+    d_parent: Ptr[dentry]
+    d_name: qstr
+    d_inode: Ptr[inode]
+
+
+class vfsmount(KStruct):
+    mnt_root: Ptr[dentry]
+
+
+class mount(KStruct):
+    mnt_parent: Ptr[mount]
+    mnt_mountpoint: Ptr[dentry]
+    mnt: vfsmount
+
+
+class path(KStruct):
+    mnt: Ptr[vfsmount]
+    dentry: Ptr[dentry]
+
+
+class file(KStruct):
+    f_path: path
+    f_flags: u32
+    f_inode: Ptr[inode]
+
+
+class linux_binprm(KStruct):
+    file: Ptr[file]
+    filename: Ptr[char]
+    interp: Ptr[char]

@@ -9,7 +9,7 @@ leaves most of the work to loops inside of the interpreter.
 from __future__ import annotations
 
 from bfer import memory
-from bfer.records import PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
+from bfer.records import ARGS, FORM_NUMBER, PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class Lines:
         for arg in event.args:
             found = pieces.get(arg.slot)
             if found is None:
-                texts.append(self._number(arg, block.args[arg.slot]))
+                texts.append(self._number(arg, block.args[arg.slot] if arg.slot < ARGS else 0))
+            elif found[0][0] == FORM_NUMBER:
+                texts.append(self._number(arg, POINTER.unpack(found[0][1])[0]))
             else:
                 texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
         return self._joined(texts)

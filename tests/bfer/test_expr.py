@@ -202,7 +202,7 @@ BAD = [
     ("follow=1", "'follow' takes no value: 'follow=1'"),
     ("event=opnat", "unknown event 'opnat': did you mean 'openat'?"),
     ("event=openta", "unknown event 'openta': did you mean 'openat'?"),
-    ("event=security_file_open", "unknown event 'security_file_open': see `bfer list`"),
+    ("event=security_fileopen", "unknown event 'security_fileopen': did you mean 'security_file_open'?"),
     ("event!=foo", "unknown event 'foo': see `bfer list`"),
     ("event=foo*", "no event matches 'foo*': see `bfer list`"),
     ("event=*at", "unknown event '*at': see `bfer list`"),

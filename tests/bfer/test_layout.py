@@ -11,7 +11,7 @@ import programs.records as kernel
 from bfer import expr, values
 from bfer.catalogue import Catalogue
 from bfer.pushdown import Shape, push_down
-from programs import common, execs, processes, syscalls
+from programs import common, execs, hooks, processes, syscalls
 from pybpf.lang.types import field_at
 
 MEMBERS = [
@@ -103,6 +103,10 @@ def test_every_event_has_its_program(machine: str) -> None:
     made.update(plain_enter=execs.plain_enter, exec=execs.exec_exit)
     for named in Catalogue(machine).events.values():
         for event in named.both():
+            if event.hooks:
+                assert getattr(hooks, event.name.upper()) == event.number
+                assert [name for name, _, _ in getattr(hooks, event.name).variants()] == event.variants()
+                continue
             assert made[event.program] is not None
             assert len(event.args) <= user.ARGS
             assert event.number < user.CALLS

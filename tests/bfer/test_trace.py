@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -191,6 +192,17 @@ def test_sigint_ends_well(kernel: FakeKernel, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().out.endswith("Events: 1  Lost: 0\n")
 
 
+def close_when_written_to(reader: int) -> None:
+    """A reader that leaves; not before there is a writer, who would wait for another one."""
+
+    def leave() -> None:
+        select.select([reader], [], [], 30)
+        time.sleep(0.1)
+        os.close(reader)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
 class TestFailingOutputs:
     """Nobody reads, or the disk is full."""
 
@@ -206,7 +218,7 @@ class TestFailingOutputs:
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         kernel.batches = [[record()]]
         kernel.at_end = lambda: None
-        threading.Timer(0.2, os.close, [reader]).start()
+        close_when_written_to(reader)
         # Idle, so that only the hang-up tells.
         assert bfer("event=openat", "-o", f"json:{fifo}") == 0
         assert capfd.readouterr() == ("", "")
@@ -217,7 +229,7 @@ class TestFailingOutputs:
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         kernel.batches = [[record()]] * 5000
         kernel.at_end = lambda: None
-        threading.Timer(0.2, os.close, [reader]).start()
+        close_when_written_to(reader)
         assert bfer("event=openat", "-o", f"json:{fifo}") == 0
 
 
@@ -265,8 +277,8 @@ class TestCommand:
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-        threading.Timer(0.2, os.close, [reader]).start()
-        assert bfer("-o", f"json:{fifo}", "--", "sh", "-c", "sleep 0.5; exit 4") == 4
+        close_when_written_to(reader)
+        assert bfer("-o", f"table:{fifo}", "--", "sh", "-c", "sleep 0.5; exit 4") == 4
 
 
 FAKE_RUN = """
