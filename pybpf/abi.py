@@ -265,6 +265,7 @@ F_XDP_HAS_FRAGS = 1 << 5
 
 # PROG_TEST_RUN flags.
 F_TEST_RUN_ON_CPU = 1 << 0
+F_TEST_XDP_LIVE_FRAMES = 1 << 1
 
 # Values of an instruction's source register in ld_imm64 and call.
 PSEUDO_MAP_FD = 1

@@ -7,7 +7,7 @@ The Linux version in which a command came is in parentheses.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
+from errno import EACCES, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
 from struct import pack_into
 
 from pybpf import abi, attrs, kernel, syscalls
@@ -225,51 +225,6 @@ def prog_assoc_struct_ops(prog_fd: int, map_fd: int, what: str = "program") -> N
     """BPF_PROG_ASSOC_STRUCT_OPS (7.0): the operations that the program's kfuncs refer to. Raises SyscallError."""
     attr = attrs.build("prog_assoc_struct_ops", "flags", map_fd=map_fd, prog_fd=prog_fd)
     kernel.bpf(abi.PROG_ASSOC_STRUCT_OPS, attr, what)
-
-
-def prog_test_run(
-    fd: int,
-    *,
-    data: bytes = b"",
-    data_out: bytearray | None = None,
-    ctx: bytearray | None = None,
-    ctx_out: bytearray | None = None,
-    repeat: int = 0,
-    flags: int = 0,
-    cpu: int = 0,
-    batch_size: int = 0,
-    what: str = "program",
-) -> tuple[int, int, int, int]:
-    """BPF_PROG_TEST_RUN with every field; else as ``kernel.prog_test_run``. Tried again when a signal ends it."""
-    raw = buffer(data)
-    attr = attrs.build(
-        "test",
-        "ctx_out",
-        prog_fd=fd,
-        data_size_in=len(data),
-        data_size_out=len(data_out) if data_out is not None else 0,
-        data_in=raw if data else 0,
-        data_out=data_out if data_out is not None else 0,
-        repeat=repeat,
-        ctx_size_in=len(ctx) if ctx is not None else 0,
-        ctx_size_out=len(ctx_out) if ctx_out is not None else 0,
-        ctx_in=ctx if ctx is not None else 0,
-        ctx_out=ctx_out if ctx_out is not None else 0,
-        flags=flags,
-        cpu=cpu,
-        batch_size=batch_size,
-    )
-    result = syscalls.bpf(abi.PROG_TEST_RUN, attr)
-    while result == -EINTR:
-        result = syscalls.bpf(abi.PROG_TEST_RUN, attr)
-    answers = [attrs.number("test", attr, name) for name in ("retval", "duration", "data_size_out", "ctx_size_out")]
-    if result < 0:
-        hint = ""
-        if result == -ENOSPC:
-            hint = f"the result has {answers[2]} bytes of data and {answers[3]} of context: give more room"
-        raise failure(SyscallError, "BPF_PROG_TEST_RUN", what, -result, hint)
-    retval, duration, data_size, ctx_size = answers
-    return retval, duration, data_size, ctx_size
 
 
 def enable_stats(type: int = STATS_RUN_TIME) -> Fd:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from _warnings import warn
-from errno import EACCES, EAGAIN, EINTR, EINVAL, ENOENT, ENOSYS, EPERM, errorcode
+from errno import EACCES, EAGAIN, EINTR, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM, errorcode
 from struct import error as StructError
 from struct import pack, pack_into, unpack_from
 
@@ -269,8 +269,11 @@ def prog_load(
     core_relos: bytes = b"",
     log_level: int = 0,
     log: bytearray | None = None,
+    log_sizes: list[int] | None = None,
 ) -> int:
     """BPF_PROG_LOAD: a file descriptor, or ``-errno``; the verifier writes into ``log``.
+
+    The room that the log would have taken is appended to ``log_sizes``; 0 before 6.4.
 
     ``insns`` is code in machine byte order; ``func_info`` and ``line_info`` are
     arrays of the kernel's 8- and 16-byte records and need ``btf_fd``; ``fd_array``
@@ -313,12 +316,22 @@ def prog_load(
         attr += pack("=IQ", len(core_relos) // 16, address(descriptors) if fd_array else 0)
     if core_relos:
         attr += pack("=QI", address(relocations), 16)
+    if log_sizes is not None:
+        attr += bytes(144 - len(attr))  # to the end of log_true_size
     result = charged(lambda: syscalls.bpf(abi.PROG_LOAD, attr))
     for _ in range(_LOAD_ATTEMPTS - 1):
         if result != -EAGAIN:
             break
         result = syscalls.bpf(abi.PROG_LOAD, attr)
+    if log_sizes is not None:
+        log_sizes.append(unpack_from("=I", attr, 140)[0])
     return result
+
+
+def prog_load_once(type: int, insns: bytes) -> int:
+    """One BPF_PROG_LOAD with nothing around it, for probes: a file descriptor, or ``-errno``."""
+    code, license = buffer(insns), buffer(b"GPL\0")
+    return syscalls.bpf(abi.PROG_LOAD, bytearray(pack("=IIQQ", type, len(insns) // 8, address(code), address(license))))
 
 
 def btf_load(data: bytes, log: bytearray | None = None) -> Fd:
@@ -340,11 +353,13 @@ def prog_test_run(
     repeat: int = 0,
     flags: int = 0,
     cpu: int = 0,
+    batch_size: int = 0,
     what: str = "program",
 ) -> tuple[int, int, int, int]:
     """BPF_PROG_TEST_RUN: ``(return value, ns per run, bytes in data_out, bytes in ctx_out)``.
 
-    A SYSCALL program's context is updated in ``ctx`` itself. Raises SyscallError.
+    A SYSCALL program's context is updated in ``ctx`` itself. Tried again when a signal
+    ends it. Raises SyscallError, which says how much room was wanting.
     """
     raw = buffer(data)
     attr = bytearray(
@@ -364,19 +379,19 @@ def prog_test_run(
             address(ctx_out) if ctx_out else 0,
         )
     )
-    if flags or cpu:
+    if flags or cpu or batch_size:
         attr += pack("=II", flags, cpu)
+    if batch_size:
+        attr += pack("=I", batch_size)
     result = syscalls.bpf(abi.PROG_TEST_RUN, attr)
     while result == -EINTR:
         result = syscalls.bpf(abi.PROG_TEST_RUN, attr)
+    names = (4, 36, 12, 44)  # return value, duration, bytes of data and of context written
+    retval, duration, data_size, ctx_size = [unpack_from("=I", attr, at)[0] for at in names]
     if result < 0:
-        raise failure(SyscallError, "BPF_PROG_TEST_RUN", what, -result)
-    return (
-        unpack_from("=I", attr, 4)[0],
-        unpack_from("=I", attr, 36)[0],
-        unpack_from("=I", attr, 12)[0],
-        unpack_from("=I", attr, 44)[0],
-    )
+        hint = f"{data_size} bytes of data came out: give more room" if result == -ENOSPC else ""
+        raise failure(SyscallError, "BPF_PROG_TEST_RUN", what, -result, hint)
+    return retval, duration, data_size, ctx_size
 
 
 # --- attaching ----------------------------------------------------------------
@@ -453,6 +468,11 @@ def obj_get_info(fd: int, size: int, what: str = "object") -> bytearray:
     info = bytearray(size)
     bpf(abi.OBJ_GET_INFO_BY_FD, bytearray(pack("=iIQ", fd, size, address(info))), what)
     return info
+
+
+def obj_get_info_into(fd: int, info: bytearray, what: str = "object") -> None:
+    """BPF_OBJ_GET_INFO_BY_FD with addresses and lengths of arrays that the kernel fills in. Raises SyscallError."""
+    bpf(abi.OBJ_GET_INFO_BY_FD, bytearray(pack("=iIQ", fd, len(info), address(info))), what)
 
 
 def _next_id(command: int, start: int) -> int | None:

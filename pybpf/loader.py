@@ -46,6 +46,9 @@ class Collection:
     deleted before the kernel sees it, with the maps that only it uses: True
     always, False never, None if the kernel refuses the programs as they are.
 
+    ``targets`` gives loaded programs whose functions the programs of these names
+    replace (freplace) or trace (fentry, fexit): the section names the function.
+
     ``programs`` and ``maps`` map names to objects. ``btf_error`` tells why the
     object's own BTF was not accepted, None if it was: programs are then loaded
     without function and line information.
@@ -63,6 +66,7 @@ class Collection:
         maps: Mapping[str, Map] | None = None,
         log_level: int = 0,
         fold: bool | None = None,
+        targets: Mapping[str, Program] | None = None,
     ) -> None:
         if spec.byteorder != sys.byteorder:
             raise ObjectError(f"object is {spec.byteorder}-endian, this machine is {sys.byteorder}-endian")
@@ -71,6 +75,7 @@ class Collection:
         self.btf_error: SyscallError | None = None
         self._spec = spec
         self._given = dict(maps or {})
+        self._targets = dict(targets or {})
         self._log_level = log_level
         self._target = Target(spec.btf, btf)
         self._code: dict[str, bytes] = {}
@@ -101,7 +106,8 @@ class Collection:
         for parts in functions.values():
             for function in parts:
                 self._relocated(function)
-        ids = {name: self._attach_id(name, section) for name, section in sections.items() if section.btf is not None}
+        hooks = {name: section for name, section in sections.items() if self._is_hooked(name, section)}
+        ids = {name: self._attach_id(name, section) for name, section in hooks.items()}
         self._target.release()
         if self._object_btf is None and self.btf_error is None:
             self._load_btf()
@@ -124,7 +130,7 @@ class Collection:
         explain better, and can be folded. Externs need the kernel's BTF here anyway.
         """
         every = [function for parts in functions.values() for function in parts]
-        hooks = {name: section for name, section in sections.items() if section.btf is not None}
+        hooks = {name: section for name, section in sections.items() if self._is_hooked(name, section)}
         if self._target.given is not None or linker.externs_of(every) or not self._spec.btf:
             return False
         if not hooks and not any(function.core_relos for function in every):
@@ -164,7 +170,7 @@ class Collection:
         fds = {name: map.fd for name, map in {**self.maps, **self._given}.items()}
         for name, program in linked.items():
             program.bind(fds, self._symbols)
-            self.programs[name] = self._load_program(program, sections[name], ids.get(name, 0), relos[name])
+            self.programs[name] = self._load_program(name, program, sections[name], ids.get(name, 0), relos[name])
 
     def _without_dead_code(self, functions: Functions) -> Functions | None:
         """``functions`` without what is proven dead; None if that is nothing."""
@@ -259,9 +265,17 @@ class Collection:
             raise NotSupported(f"program {linked.name!r} lacks what the kernel needs to relocate it", EINVAL)
         return relos
 
-    def _load_program(self, linked: linker.Linked, section: Section, attach_btf_id: int, core_relos: bytes) -> Program:
+    def _load_program(
+        self, name: str, linked: linker.Linked, section: Section, attach_btf_id: int, core_relos: bytes
+    ) -> Program:
         request = Request(linked.name, section, linked.insns, self._spec.license)
         request.attach_btf_id = attach_btf_id
+        target = self._targets.get(name)
+        if target is not None:
+            from pybpf.proginfo import function_id
+
+            request.attach_prog_fd = target.fd
+            request.attach_btf_id = function_id(target, section.target)
         request.core_relos = core_relos
         if self._resolver is not None and self._resolver.fds:
             request.fd_array = pack(f"={len(self._resolver.fds) + 1}i", 0, *self._resolver.fds)
@@ -272,6 +286,10 @@ class Collection:
         return request.load(self._log_level, self._locator(linked), self._field_namer(linked))
 
     # --- BTF --------------------------------------------------------------------
+
+    def _is_hooked(self, name: str, section: Section) -> bool:
+        """Whether the program's hook is a type of the kernel."""
+        return section.btf is not None and name not in self._targets
 
     def _attach_id(self, program: str, section: Section) -> int:
         """The kernel's BTF type id of the hook: a function's, or the typedef of a tracepoint's signature."""

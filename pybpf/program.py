@@ -40,7 +40,7 @@ class Request:
     """What BPF_PROG_LOAD is asked; see ``kernel.prog_load`` for the fields."""
 
     __slots__ = (
-        *("attach_btf_id", "btf_fd", "core_relos", "fd_array", "func_info"),
+        *("attach_btf_id", "attach_prog_fd", "btf_fd", "core_relos", "fd_array", "func_info"),
         *("insns", "license", "line_info", "name", "section"),
     )
 
@@ -50,13 +50,14 @@ class Request:
         self.insns = insns
         self.license = license
         self.attach_btf_id = 0
+        self.attach_prog_fd = 0
         self.btf_fd = 0
         self.fd_array = b""
         self.core_relos = b""
         self.func_info = b""
         self.line_info = b""
 
-    def attempt(self, log_level: int = 0, log: bytearray | None = None) -> int:
+    def attempt(self, log_level: int = 0, log: bytearray | None = None, log_sizes: list[int] | None = None) -> int:
         """One load: a descriptor or ``-errno``."""
         section = self.section
         return kernel.prog_load(
@@ -67,6 +68,7 @@ class Request:
             flags=section.flags,
             expected_attach_type=section.attach_type,
             attach_btf_id=self.attach_btf_id,
+            attach_prog_fd=self.attach_prog_fd,
             btf_fd=self.btf_fd,
             func_info=self.func_info,
             line_info=self.line_info,
@@ -74,6 +76,7 @@ class Request:
             core_relos=self.core_relos,
             log_level=log_level,
             log=log,
+            log_sizes=log_sizes,
         )
 
     def attempt_with_log(self, log_level: int) -> tuple[int, str]:
@@ -82,11 +85,12 @@ class Request:
         limit = _log_limit()
         while True:
             log = bytearray(size)
-            result = self.attempt(log_level, log)
-            # Since 6.4 the log's length is known too late to help: the first attempt cost a whole verification.
+            sizes: list[int] = []
+            result = self.attempt(log_level, log, sizes)
             if result != -ENOSPC or size >= limit:
                 break
-            size = min(size * 2, limit)
+            # Since 6.4 the kernel says how much it would have written; before, each try costs a verification.
+            size = min(max(size * 2, sizes[0] + 1), limit)
         if result == -ENOSPC and log_level & (abi.LOG_LEVEL1 | abi.LOG_LEVEL2):
             # No room for the trace: statistics alone still come with the verifier's last words.
             log = bytearray(_LOG_START)
@@ -178,36 +182,81 @@ class Program:
         self.attach_btf_id = request.attach_btf_id
         self.log = log
 
+    @classmethod
+    def of(cls, fd: kernel.Fd) -> Program:
+        """The program behind a descriptor, which belongs to the Program from now on. Raises SyscallError."""
+        try:
+            from pybpf.proginfo import section_of
+
+            info = ProgramInfo(kernel.obj_get_info(fd.fd, _PROG_INFO_SIZE, fd.label))
+            return cls(fd, Request(info.name or fd.label, section_of(info.type), b""))
+        except BaseException:
+            fd.close()
+            raise
+
+    @classmethod
+    def by_id(cls, id: int) -> Program:
+        """Open a program that is loaded (4.13). Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
+        return cls.of(kernel.prog_get_fd_by_id(id))
+
+    @classmethod
+    def open_pinned(cls, path: str) -> Program:
+        """Open a program pinned in a bpf file system. Raises SyscallError."""
+        from pybpf.commands import obj_get
+
+        return cls.of(obj_get(path))
+
+    def pin(self, path: str) -> None:
+        """Give the program a name in a bpf file system, under which it stays loaded. Raises SyscallError."""
+        from pybpf.commands import obj_pin
+
+        obj_pin(path, self.fd, f"program {self.name!r}")
+
     @property
     def fd(self) -> int:
         """The file descriptor; -1 once closed."""
         return self._fd.fd
 
     def test_run(
-        self, data: bytes = b"", ctx: bytes = b"", *, repeat: int = 0, cpu: int | None = None, room: int = 256
+        self,
+        data: bytes = b"",
+        ctx: bytes = b"",
+        *,
+        repeat: int = 0,
+        cpu: int | None = None,
+        room: int = 256,
+        ctx_room: int = 0,
+        live_frames: bool = False,
+        batch_size: int = 0,
     ) -> TestRun:
         """Run the program once (or ``repeat`` times) in the kernel, by BPF_PROG_TEST_RUN.
 
         socket, tc and xdp programs take a packet in ``data`` (14 bytes at least)
-        and may return up to ``room`` bytes more; raw_tp programs take the
-        tracepoint's arguments as u64 in ``ctx`` (5.10), on CPU ``cpu`` if given;
+        and may return up to ``room`` bytes more; with ``ctx`` they also start from that
+        __sk_buff or xdp_md (5.4, 5.15), and ``ctx_room`` bytes of it come back. raw_tp programs take
+        the tracepoint's arguments as u64 in ``ctx`` (5.10), on CPU ``cpu`` if given;
         syscall programs a context in ``ctx`` that comes back changed (5.14).
-        Raises SyscallError.
+        ``live_frames`` sends the packets that an xdp program passes or redirects on
+        their way (5.18), ``batch_size`` of them at once. Raises SyscallError.
         """
-        data_out = bytearray(len(data) + room) if data else None
-        ctx_in = bytearray(ctx) if ctx else None
         flags = abi.F_TEST_RUN_ON_CPU if cpu is not None else 0
-        retval, duration, length, _ = kernel.prog_test_run(
+        data_out = bytearray(len(data) + room) if data and not live_frames else None
+        ctx_in = bytearray(ctx) if ctx else None
+        ctx_out = bytearray(ctx_room) if ctx_room else None
+        retval, duration, length, ctx_length = kernel.prog_test_run(
             self.fd,
             data,
             data_out,
             ctx_in,
+            ctx_out,
             repeat=repeat,
-            flags=flags,
+            flags=flags | (abi.F_TEST_XDP_LIVE_FRAMES if live_frames else 0),
             cpu=cpu or 0,
+            batch_size=batch_size,
             what=f"program {self.name!r}",
         )
-        return TestRun(retval, duration, bytes((data_out or b"")[:length]), bytes(ctx_in or b""))
+        context = bytes(ctx_in or b"") if ctx_out is None else bytes(ctx_out[:ctx_length])
+        return TestRun(retval, duration, bytes((data_out or b"")[:length]), context)
 
     def info(self) -> ProgramInfo:
         """Statistics and identity. Raises SyscallError."""

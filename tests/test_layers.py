@@ -26,7 +26,7 @@ LAYERS = (
         *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
         *("pybpf.corecache", "pybpf.target"),
     ),
-    ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.ktypes", "pybpf.vm"),
+    ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.proginfo", "pybpf.ktypes", "pybpf.vm"),
     ("pybpf.links",),
     ("pybpf",),
     ("programs",),

@@ -45,7 +45,7 @@ OPERATIONS = {
     abi.OBJ_GET: (lambda: commands.obj_get("/x"), SyscallError, ()),
     abi.PROG_ATTACH: (lambda: commands.prog_attach(3, 4, 5), LinkError, ()),
     abi.PROG_DETACH: (lambda: commands.prog_detach(3, 4, 5), LinkError, ()),
-    abi.PROG_TEST_RUN: (lambda: commands.prog_test_run(3), SyscallError, (errno.EINTR,)),
+    abi.PROG_TEST_RUN: (lambda: kernel.prog_test_run(3), SyscallError, (errno.EINTR,)),
     abi.PROG_GET_NEXT_ID: (lambda: kernel.prog_get_next_id(0), SyscallError, (errno.ENOENT,)),
     abi.MAP_GET_NEXT_ID: (lambda: kernel.map_get_next_id(0), SyscallError, (errno.ENOENT,)),
     abi.PROG_GET_FD_BY_ID: (lambda: kernel.prog_get_fd_by_id(1), SyscallError, ()),
@@ -197,7 +197,7 @@ def test_the_answer_to_a_query_that_needs_more_room():
     kernel.set_syscall_hook(query)
     try:
         assert commands.prog_query(3, 4) == (ids, 0)
-        with pytest.raises(SyscallError, match="the result has 99 bytes of data"):
-            commands.prog_test_run(3, data=bytes(14), data_out=bytearray(14))
+        with pytest.raises(SyscallError, match="99 bytes of data came out"):
+            kernel.prog_test_run(3, bytes(14), bytearray(14))
     finally:
         kernel.set_syscall_hook(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybpf import privilege
+from pybpf import abi, kernel, privilege
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ class System:
         }
         monkeypatch.setattr(privilege, "_read", lambda path: self.files.get(path, ""))
         monkeypatch.setattr("os.geteuid", lambda: uid)
-        monkeypatch.setattr(privilege, "kernel_version", lambda: files.get("version", (6, 1)))
+        monkeypatch.setattr(privilege, "charges_memlock", lambda: files.get("version", (6, 1)) < (5, 11))
         monkeypatch.setattr(privilege, "_memlock", lambda: files.get("memlock", "64 KiB (hard limit 64 KiB)"))
 
 
@@ -112,3 +113,30 @@ def test_memlock_is_raised_as_far_as_allowed(monkeypatch):
 def test_kernel_version(monkeypatch, release, version):
     monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "host", release, "#1", "x86_64")))
     assert privilege.kernel_version() == version
+
+
+@pytest.mark.parametrize(
+    ("result", "version", "charges"),
+    [
+        (-errno.EINVAL, (4, 18), True),
+        (-errno.EINVAL, (6, 1), True),
+        (-errno.EPERM, (5, 10), True),
+        (-errno.EPERM, (6, 1), False),
+        (None, (4, 18), False),
+    ],
+)
+def test_locked_memory_is_found_out_by_a_helper(monkeypatch, result, version, charges):
+    """The helper came with what replaced the limit; where nothing can be loaded the version tells."""
+    calls = []
+
+    def hook(name, command, attr):
+        calls.append(command)
+        return os.open("/dev/null", os.O_RDONLY) if result is None else result
+
+    monkeypatch.setattr(privilege, "kernel_version", lambda: version)
+    kernel.set_syscall_hook(hook)
+    try:
+        assert privilege.charges_memlock() is charges
+    finally:
+        kernel.set_syscall_hook(None)
+    assert calls == [abi.PROG_LOAD]
