@@ -6,7 +6,7 @@ from array import array
 from struct import pack
 
 from btf.errors import BtfError
-from btf.format import MAGIC, VERSION, native_words
+from btf.format import KIND_MAX, KIND_SHIFT, MAGIC, VERSION, Lengths, native_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,17 @@ def pack_records(records: Iterable[Sequence[int]], byteorder: str) -> bytes:
             del words[:]
     packed += native_words(words.tobytes(), byteorder)
     return bytes(packed)
+
+
+def kind_layout(byteorder: str) -> bytes:
+    """The layout section that describes all kinds known here: for each, bytes once and for each entry, and flags."""
+    lengths = Lengths([])
+    mark = "<" if byteorder == "little" else ">"
+    entries = [pack(f"{mark}BBH", 0, 0, 0)]
+    for kind in range(1, KIND_MAX + 1):
+        once, one = lengths[kind << KIND_SHIFT], lengths[kind << KIND_SHIFT | 1]
+        entries.append(pack(f"{mark}BBH", 4 * (once - 3), 4 * (one - once), 0))
+    return b"".join(entries)
 
 
 def write(table: Table, byteorder: str = "") -> bytes:

@@ -7,7 +7,7 @@ from errno import EINVAL, ENOENT, EPERM
 from struct import pack
 
 from btf.errors import BtfError, BtfNotFound
-from pybpf import abi, kernel, linker
+from pybpf import abi, kernel, linker, loadbtf
 from pybpf.errors import LoadError, NotSupported, ObjectError, SyscallError
 from pybpf.maps import Map
 from pybpf.object.spec import KCONFIG, RELOC_DATA
@@ -222,7 +222,7 @@ class Collection:
         if not self._spec.btf:
             return
         try:
-            self._object_btf = kernel.btf_load(self._spec.btf)
+            self._object_btf = loadbtf.load(self._spec.btf)
         except SyscallError as error:
             # Old kernels know fewer kinds. BTF is a description; programs run without.
             self.btf_error = error

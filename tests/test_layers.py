@@ -24,7 +24,7 @@ LAYERS = (
     (
         *("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier"),
         *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
-        *("pybpf.corecache", "pybpf.target"),
+        *("pybpf.corecache", "pybpf.target", "pybpf.loadbtf"),
     ),
     ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.proginfo", "pybpf.ktypes", "pybpf.vm"),
     ("pybpf.links",),

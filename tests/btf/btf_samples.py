@@ -17,7 +17,7 @@ from tests.guests.matrix import cache
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 BPFTOOL = shutil.which("bpftool") or shutil.which("/usr/sbin/bpftool")
-# (bytes once, bytes for each entry) past the header of a type, by kind: what Linux 7.1 writes into the layout section.
+# (bytes once, bytes for each entry) past the header of a type, by kind (include/uapi/linux/btf.h).
 KIND_SIZES = (
     *((0, 0), (4, 0), (0, 0), (12, 0), (0, 12), (0, 12), (0, 8), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0)),
     *((0, 0), (0, 8), (4, 0), (0, 12), (0, 0), (4, 0), (0, 0), (0, 12)),
