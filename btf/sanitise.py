@@ -89,9 +89,9 @@ class _Sanitiser:
         if LAYOUT in self._lacks:
             self._changed = self._changed or head.layout_len > 0 or head.extended
         else:
-            layout = bytes(table._data[head.layout_off : head.layout_off + head.layout_len])
+            layout = table.layout
         if not self._changed:
-            return bytes(table._data)
+            return table.data
         return blob(pack_records(records, table.byteorder), self._strings, table.byteorder, layout, head.flags)
 
     def _name(self, name: str) -> int:

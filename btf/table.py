@@ -161,6 +161,17 @@ class Table(Btf):
             at = end
 
     @property
+    def data(self) -> bytes:
+        """This blob itself."""
+        return bytes(self._data[:])
+
+    @property
+    def layout(self) -> bytes:
+        """This blob's own layout section; empty if it has none."""
+        head = self.header
+        return bytes(self._data[head.layout_off : head.layout_off + head.layout_len])
+
+    @property
     def strings(self) -> bytes:
         """This blob's own string section."""
         return bytes(self._data[self._str_off : self._str_end])

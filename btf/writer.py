@@ -65,7 +65,7 @@ def write(table: Table, byteorder: str = "") -> bytes:
     if head.extended:
         raise BtfError(f"BTF header has {head.length} bytes, more than is understood here: it cannot be rewritten")
     order = byteorder or table.byteorder
-    layout = bytearray(table._data[head.layout_off : head.layout_off + head.layout_len])
+    layout = bytearray(table.layout)
     if order != table.byteorder:
         # Entries are {u8 info size, u8 entry size, u16 flags}.
         layout[2::4], layout[3::4] = layout[3::4], layout[2::4]

@@ -194,7 +194,7 @@ def test_kernel_takes_objects_of_clang(tmp_path: Path) -> None:
     subprocess.run([tool("clang-19"), "-target", "bpf", "-g", "-c", str(source), "-o", str(path)], check=True)
     table = open_table(str(path))
     data = read_object(path.read_bytes()).btf
-    assert len(data) == len(table._data)  # type: ignore[arg-type]
+    assert len(data) == len(table.data)
     loadbtf.load(write(Table(data))).close()
     loadbtf.load(sanitise(data, ())).close()
 
