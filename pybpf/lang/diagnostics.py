@@ -25,7 +25,10 @@ class SourceFile:
 
     def column(self, number: int, byte_offset: int) -> int:
         """1-based column in characters of a byte offset as the parser gives it."""
-        return len(self.line(number).encode()[:byte_offset].decode(errors="replace")) + 1
+        text = self.line(number)
+        if text.isascii():
+            return min(byte_offset, len(text)) + 1
+        return len(text.encode()[:byte_offset].decode(errors="replace")) + 1
 
     def loc(self, node: ast.AST) -> Loc:
         """Where ``node`` starts, for line information."""

@@ -56,7 +56,7 @@ from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.cfg import Liveness, loop_depths, uses
 from pybpf.lang.fold import MASK64, fits_s32, signed
-from pybpf.lang.ir import Core, Function, Imm, Ins, Loc, Slot
+from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
 from pybpf.lang.mir import FIRST_VIRTUAL, FRAME_ADDRESS, MOVE, MOVE32_IMM, MOVE_IMM, MBlock, MFunction, MIns
 from pybpf.lang.values import only_definitions
 from pybpf.lang.widths import bounded
@@ -139,6 +139,8 @@ def _word_keys(func: Function) -> set[Slot]:
                 assert ins.dst is not None
                 if holders.setdefault(ins.dst, ins.ref) is not ins.ref or ins.off:
                     refused |= {ins.ref, holders[ins.dst]}
+    if stored <= refused:
+        return set()
     for block in func.blocks:
         for ins in block.ins:
             if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[:1] and ins.args[0] not in holders:
@@ -176,6 +178,7 @@ class _Lowering:
         self.only = only_definitions(func)
         self.ins: list[MIns] = []
         self.loc: Loc | None = None
+        self.live: Liveness | None = None
         self.after = 0  # what is live after the current instruction
         self.block_name = ""
 
@@ -183,30 +186,15 @@ class _Lowering:
         func = self.func
         depths = loop_depths(func.blocks)
         twins = {block: MBlock(block.name, depths[block]) for block in func.blocks}
-        live = Liveness(func)
-        bits = live.bits
         in_registers = self._core_in_registers()
         for block in func.blocks:
             twin = twins[block]
             self.ins = twin.ins
             self.block_name = block.name
-            afters = []
-            alive = live.at_end[block]
-            for ins in reversed(block.ins):
-                afters.append(alive)
-                dst, a, b = ins.dst, ins.a, ins.b
-                if dst is not None:
-                    alive &= ~bits[dst]
-                if type(a) is int:
-                    alive |= bits[a]
-                if type(b) is int:
-                    alive |= bits[b]
-                for arg in ins.args:
-                    if type(arg) is int:
-                        alive |= bits[arg]
-            for ins, after in zip(block.ins, reversed(afters)):
+            afters = self._afters(block)
+            for index, ins in enumerate(block.ins):
                 self.loc = ins.loc
-                self.after = after
+                self.after = afters[index] if afters else 0
                 if ins.op == ir.CORE and ins.dst in self.only and ins.dst not in in_registers:
                     continue  # every reader has it as its immediate
                 self._one(ins, twin)
@@ -218,6 +206,28 @@ class _Lowering:
             self.out.blocks.append(twin)
         self._classify()
         return self.out
+
+    def _afters(self, block: Block) -> list[int]:
+        """What is live behind each instruction, if _dies() will be asked of one of the block; else nothing."""
+        if not any(ins.op in _COMMUTES and type(ins.b) is int for ins in block.ins):
+            return []
+        if self.live is None:
+            self.live = Liveness(self.func)
+        bits, alive = self.live.bits, self.live.at_end[block]
+        afters = []
+        for ins in reversed(block.ins):
+            afters.append(alive)
+            dst, a, b = ins.dst, ins.a, ins.b
+            if dst is not None:
+                alive &= ~bits[dst]
+            if type(a) is int:
+                alive |= bits[a]
+            if type(b) is int:
+                alive |= bits[b]
+            for arg in ins.args:
+                if type(arg) is int:
+                    alive |= bits[arg]
+        return afters[::-1]
 
     # --- small helpers ---
 

@@ -121,18 +121,20 @@ class _Writer:
         self.asm = Assembler()
         self.refs: list[tuple[int, object, int]] = []
         self.lines: list[tuple[int, Loc]] = []
+        self.loc: Loc | None = None  # the last of these
 
     def line(self, loc: Loc | None) -> None:
         """The next instruction comes from ``loc``."""
-        if loc is None:
+        last = self.loc
+        if loc is None or loc is last:
             return
-        if self.lines:
-            last = self.lines[-1][1]
-            if last is loc or (last.line, last.col, last.path) == (loc.line, loc.col, loc.path):
+        if last is not None:
+            if (last.line, last.col, last.path) == (loc.line, loc.col, loc.path):
                 return
             if self.lines[-1][0] == len(self.asm):
                 self.lines.pop()
         self.lines.append((len(self.asm), loc))
+        self.loc = loc
 
     def write(self, ins: MIns) -> None:
         """Append one instruction."""

@@ -225,12 +225,14 @@ class _Colouring:
         del self.low[register]
         self.stack.append(register)
         self.on_stack |= 1 << register
+        degree = self.degree
         for other in _bits(self._neighbours(register) >> FIRST_VIRTUAL << FIRST_VIRTUAL):
-            self._lower_degree(other)
+            degree[other] -= 1
+            if degree[other] == COLOURS - 1:
+                self._leave_high(other)
 
-    def _lower_degree(self, register: int) -> None:
-        self.degree[register] -= 1
-        if self.degree[register] != COLOURS - 1 or register not in self.high:
+    def _leave_high(self, register: int) -> None:
+        if register not in self.high:
             return
         self._enable(register)
         for other in _bits(self._neighbours(register) >> FIRST_VIRTUAL << FIRST_VIRTUAL):
@@ -307,16 +309,20 @@ class _Colouring:
         self.costs[keep] += self.costs[drop]
         if drop not in self.never:
             self.never.discard(keep)
+        # Neighbours of both lose one; of the others, those of drop become those of keep.
+        adjacent, degree = self.adjacent, self.degree
+        both = neighbours & adjacent[keep]
+        fresh = neighbours ^ both
+        adjacent[keep] |= fresh
+        if keep >= FIRST_VIRTUAL:
+            degree[keep] += bin(fresh).count("1")
         keep_bit = 1 << keep
-        for other in _bits(neighbours):
-            if self.adjacent[keep] >> other & 1:
-                if other >= FIRST_VIRTUAL:
-                    self._lower_degree(other)
-                continue
-            self.adjacent[keep] |= 1 << other
-            self.adjacent[other] |= keep_bit
-            if keep >= FIRST_VIRTUAL:
-                self.degree[keep] += 1
+        for other in _bits(fresh):
+            adjacent[other] |= keep_bit
+        for other in _bits(both >> FIRST_VIRTUAL << FIRST_VIRTUAL):
+            degree[other] -= 1
+            if degree[other] == COLOURS - 1:
+                self._leave_high(other)
         if keep >= FIRST_VIRTUAL and self.degree[keep] >= COLOURS and keep in self.frozen:
             del self.frozen[keep]
             self.high[keep] = None

@@ -1,4 +1,4 @@
-"""From a function object to its syntax tree: every file is parsed once, functions are found by line.
+"""From a function object to its syntax tree: every file is read once, functions are found by line.
 
 ``inspect.getsource`` is not used: it guesses where a function ends and differs
 between Python versions. The parser's own positions do not.
@@ -46,11 +46,68 @@ class Routine:
         return vars(builtins)[name]
 
 
+class _File:
+    """One source file, whose functions are parsed as they are asked for."""
+
+    __slots__ = ("_all", "_lines", "_text", "path", "source")
+
+    def __init__(self, path: str, module: str) -> None:
+        self.path = path
+        self._text = _read(path, module)
+        self.source = SourceFile(path, _label(path, module), self._text)
+        self._lines = self._text.split("\n")
+        self._all: dict[tuple[int, str], ast.FunctionDef] | None = None
+
+    def find(self, line: int, name: str) -> ast.FunctionDef | None:
+        """The function whose first line, that of a decorator if it has any, is ``line``."""
+        if self._all is None:
+            node = self._alone(line, name)
+            if node is not None:
+                return node
+            self._all = self._parse_all()
+        return self._all.get((line, name))
+
+    def _alone(self, line: int, name: str) -> ast.FunctionDef | None:
+        """The same by parsing only the lines of an unindented function: most of a file is none of ours.
+
+        It is taken to end before the next unindented line. Where that lies inside
+        brackets or a string, this is no whole function, and the answer is None.
+        """
+        lines, end = self._lines, line - 1
+        while end < len(lines) and lines[end].startswith("@"):
+            end += 1
+        if end >= len(lines) or not lines[end].startswith("def "):
+            return None
+        end += 1
+        while end < len(lines) and lines[end][:1] in ("", " ", "\t", "#"):
+            end += 1
+        try:
+            body = ast.parse("\n" * (line - 1) + "\n".join(lines[line - 1 : end]) + "\n", self.path).body
+        except (SyntaxError, ValueError):
+            return None
+        node = body[0] if len(body) == 1 else None
+        return node if isinstance(node, ast.FunctionDef) and node.name == name else None
+
+    def _parse_all(self) -> dict[tuple[int, str], ast.FunctionDef]:
+        try:
+            tree = ast.parse(self._text, self.path)
+        except SyntaxError as error:
+            raise CompileError(f"{self.path}:{error.lineno}:{error.offset}: {error.msg}") from None
+        functions: dict[tuple[int, str], ast.FunctionDef] = {}
+        for node in _functions(tree):
+            # Code objects start at the first decorator.
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if (first, node.name) in functions:
+                raise error_at(self.source, node, f"two functions {node.name!r} start on one line")
+            functions[first, node.name] = node
+        return functions
+
+
 class Sources:
-    """The parsed files of one compilation."""
+    """The files of one compilation."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[SourceFile, dict[tuple[int, str], ast.FunctionDef]]] = {}
+        self._files: dict[str, _File] = {}
         self._routines: dict[FunctionType, Routine] = {}
 
     def declaration(self, function: FunctionType) -> Routine:
@@ -62,34 +119,18 @@ class Sources:
         found = self._routines.get(function)
         if found is None:
             code = function.__code__
-            source, functions = self._file(code.co_filename, function.__module__)
-            node = functions.get((code.co_firstlineno, code.co_name))
+            path = code.co_filename
+            file = self._files.get(path)
+            if file is None:
+                file = self._files[path] = _File(path, function.__module__)
+            node = file.find(code.co_firstlineno, code.co_name)
             if node is None:
                 raise CompileError(
-                    f"{code.co_filename}:{code.co_firstlineno}:1: function {code.co_name!r} is not at this line: "
+                    f"{path}:{code.co_firstlineno}:1: function {code.co_name!r} is not at this line: "
                     "the file changed since it was imported, or this is not a plain 'def'"
                 )
-            check_body(source, node, head_only=declared)
-            found = self._routines[function] = Routine(function, node, source)
-        return found
-
-    def _file(self, path: str, module: str) -> tuple[SourceFile, dict[tuple[int, str], ast.FunctionDef]]:
-        found = self._files.get(path)
-        if found is None:
-            text = _read(path, module)
-            source = SourceFile(path, _label(path, module), text)
-            try:
-                tree = ast.parse(text, path)
-            except SyntaxError as error:
-                raise CompileError(f"{path}:{error.lineno}:{error.offset}: {error.msg}") from None
-            functions = {}
-            for node in _functions(tree):
-                # Code objects start at the first decorator.
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                if (first, node.name) in functions:
-                    raise error_at(source, node, f"two functions {node.name!r} start on one line")
-                functions[first, node.name] = node
-            found = self._files[path] = (source, functions)
+            check_body(file.source, node, head_only=declared)
+            found = self._routines[function] = Routine(function, node, file.source)
         return found
 
 

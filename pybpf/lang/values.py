@@ -392,7 +392,7 @@ def hoist_constants(func: Function) -> bool:
     """
     changed = False
     preds = predecessors(func)
-    live = Liveness(func)
+    live: Liveness | None = None
     for block in func.blocks:
         last = block.ins[-1]
         if last.op != ir.BRANCH:
@@ -405,6 +405,8 @@ def hoist_constants(func: Function) -> bool:
             ins = side.ins[0]
             if ins.op != ir.CONST or ins.dst is None or not fits_s32(ins.imm):
                 continue
+            if live is None:
+                live = Liveness(func)
             if ins.dst in uses(last) or live.at_start[other] >> ins.dst & 1:
                 continue
             block.ins.insert(-1, side.ins.pop(0))

@@ -15,6 +15,7 @@ from pybpf.lang.ir import Block, Function, Imm, Ins
 _BINARY = frozenset((
     ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
 ))  # fmt: skip
+_NARROW = _BINARY | {ir.BSWAP, ir.MOV, ir.ZEXT, ir.SEXT}
 # Of these by a register of unknown value Linux 5.10 keeps no bounds (adjust_scalar_min_max_vals in
 # kernel/bpf/verifier.c); newer ones follow OR and XOR, then MUL, but not shifts. Of the others it never does.
 _FORGOTTEN = frozenset((ir.MUL, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
@@ -28,7 +29,7 @@ class Widths:
         self.true = _solve(func, False)
         self.proved = self.true
         self.sensitive: set[int] = set()
-        if any(_is_forgotten(ins) for block in func.blocks for ins in block.ins):
+        if any(ins.op in _NARROW and _is_forgotten(ins) for block in func.blocks for ins in block.ins):
             self.proved = _solve(func, True)
             self.sensitive = bounded(func)
 
@@ -71,14 +72,15 @@ def _solve(func: Function, forgetting: bool) -> list[int]:
         changed = False
         for block in func.blocks:
             for ins in block.ins:
-                if ins.dst is None:
+                dst = ins.dst
+                if dst is None or widths[dst] == 64:
                     continue
                 width = _width(ins, widths)
                 if forgetting and _is_forgotten(ins):
                     width = ins.size * 8 if ins.op != ir.BSWAP else 64
-                if width > widths[ins.dst]:
+                if width > widths[dst]:
                     # What still grows after some turns grows around a loop.
-                    widths[ins.dst] = width if turn < 4 else 64
+                    widths[dst] = width if turn < 4 else 64
                     changed = True
         if not changed or not loops:
             break
@@ -103,6 +105,8 @@ def _width(ins: Ins, widths: list[int]) -> int:
         return (ins.imm & MASK64).bit_length()
     if op == ir.LOAD:
         return 64 if ins.imm else ins.size * 8
+    if op not in _NARROW:
+        return 64
     if op == ir.BSWAP:
         return ins.size * 8
     a = widths[ins.a] if type(ins.a) is int else 64
@@ -112,7 +116,7 @@ def _width(ins: Ins, widths: list[int]) -> int:
         return min(a, ins.size * 8)
     if op == ir.SEXT:
         return a if a < ins.size * 8 else 64
-    limit = ins.size * 8 if op in _BINARY else 64
+    limit = ins.size * 8
     if isinstance(ins.b, Imm):
         value = ins.b.value & (1 << limit) - 1
         b = value.bit_length()
