@@ -171,8 +171,16 @@ class Liveness:
         reads: dict[Block, int] = {}
         passed: dict[Block, int] = {}  # what a block leaves alone
         bits = self.bits = [1 << vreg for vreg in range(len(func.vregs))]
-        for block in func.blocks:
-            read = written = 0
+        loops = False
+        # From the end, so that where blocks are in reverse post-order only loops need another turn.
+        for block in reversed(func.blocks):
+            last = block.ins[-1]
+            out = read = written = 0
+            for target in (last.then, last.els):
+                if target in at_start:
+                    out |= at_start[target]
+                elif target is not None:
+                    loops = True
             for ins in reversed(block.ins):
                 dst, a, b = ins.dst, ins.a, ins.b
                 if dst is not None:
@@ -186,23 +194,20 @@ class Liveness:
                     for arg in ins.args:
                         if type(arg) is int:
                             read |= bits[arg]
-            reads[block] = at_start[block] = read
-            passed[block] = ~written
-            at_end[block] = 0
-        order = [(block, successors(block)) for block in postorder(func.blocks[0]) if block in reads]
-        changed = True
-        while changed:
-            changed = False
-            for block, targets in order:
+            reads[block], passed[block], at_end[block] = read, ~written, out
+            at_start[block] = read | out & ~written
+        while loops:
+            loops = False
+            for block in reversed(func.blocks):
                 out = 0
-                for target in targets:
+                for target in successors(block):
                     out |= at_start[target]
                 if out != at_end[block]:
                     at_end[block] = out
                     start = reads[block] | out & passed[block]
                     if start != at_start[block]:
                         at_start[block] = start
-                        changed = True
+                        loops = True
 
 
 def loop_depths(blocks: list[Block]) -> dict[Block, int]:

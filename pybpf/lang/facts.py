@@ -18,9 +18,10 @@ Facts = dict[int, int]
 
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 _BINARY = frozenset((ir.SUB, ir.DIV, ir.MOD, ir.LSH, ir.RSH, ir.ARSH)) | _COMMUTES
-# Whose results may be known, and of these, those that may be folded to a constant.
+# What may be folded to a constant.
 _FOLDED = _BINARY | {ir.MOV, ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP}
-_TELLING = _FOLDED | {ir.CONST, ir.FRAME, ir.MAP, ir.DATA, ir.FUNC}
+# What may be known not to be zero without knowing anything of the operand that comes first.
+_NONZERO = frozenset((ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.OR))
 _THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
 
 
@@ -35,8 +36,8 @@ def propagate(func: Function) -> bool:
             continue
         facts = dict(facts)
         for index, ins in enumerate(block.ins):
-            # Without facts only a branch may turn out to be decided: r == r.
-            if facts or ins.op == ir.BRANCH:
+            # Where no operand is known only a branch may turn out to be decided: r == r.
+            if ins.a in facts or ins.b in facts or ins.args or ins.op == ir.BRANCH:
                 new = _rewrite(ins, facts, func)
                 if new is not ins:
                     changed |= new.op == ir.JUMP
@@ -138,7 +139,11 @@ def _apply(ins: Ins, facts: Facts, func: Function) -> None:
     dst = ins.dst
     if dst is None:
         return
-    fact = _result(ins, facts, func) if ins.op in _TELLING else None
+    op = ins.op
+    if op == ir.CONST:
+        facts[dst] = ins.imm & MASK64
+        return
+    fact = _result(ins, facts, func) if op in _NONZERO or (op in _FOLDED and ins.a in facts) else None
     if fact is not None:
         facts[dst] = fact
     elif dst in facts:
