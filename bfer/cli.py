@@ -15,6 +15,7 @@ _OPTIONS = {
     "--btf": ("", "FILE", "btf"),
     "--quiet": ("-q", None, "quiet"),
     "--debug": ("", None, "debug"),
+    "--explain": ("", None, "explain"),
     "--list": ("-l", None, "list"),
     "--help": ("-h", None, "help"),
     "--version": ("", None, "version"),
@@ -31,7 +32,7 @@ class Options:
 
     __slots__ = (
         *("action", "btf", "buffer", "command", "debug", "duration"),
-        *("expressions", "help", "list", "outputs", "quiet", "version"),
+        *("explain", "expressions", "help", "list", "outputs", "quiet", "version"),
     )
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Options:
         self.duration: float | None = None
         self.buffer = 0
         self.btf = ""
-        self.quiet = self.debug = self.list = self.help = self.version = False
+        self.quiet = self.debug = self.explain = self.list = self.help = self.version = False
 
 
 def parse(words: list[str]) -> Options:

@@ -24,6 +24,7 @@ options:
       --btf FILE          the kernel's BTF, where /sys/kernel/btf/vmlinux is missing
   -q, --quiet             no header, no summary, no notes
       --debug             tell more about what goes wrong
+      --explain           tell which hooks were tried, and what came of it
   -l, --list              list the events of this machine and their arguments
   -h, --help              show this text
       --version           show the version

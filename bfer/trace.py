@@ -114,6 +114,11 @@ class _Run:
         command = loop.command
         loop.tracer.start(command.pid if command is not None else 0)
         self.tell_missing(loop.tracer)
+        if self.options.explain:
+            from bfer.explain import table
+
+            for line in table(loop.tracer):
+                say(line)
         try:
             if not self.options.quiet:
                 for sink in self.sinks:

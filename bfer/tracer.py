@@ -46,7 +46,8 @@ class Tracer:
         """Load everything and fill the maps; nothing runs yet. Raises Error."""
         self.plan = plan
         self.family = ""
-        self._links: list[Link] = []
+        self.links: list[Link] = []
+        self.refused: list[tuple[str, str, str]] = []  # programs, hooks, why: what was tried in vain
         self._enters, self._exits = _slots(plan)
         names = ["sys_exit"] if self._exits else []
         names += ["sys_enter"] if self._enters else []
@@ -113,6 +114,7 @@ class Tracer:
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
                     raise
+                self.refused.append((" ".join(names[:2]), family.lstrip("_") or "tp_btf", str(error)))
                 if failure is None or _progress(error) > _progress(failure):
                     failure = error
                 continue
@@ -147,7 +149,7 @@ class Tracer:
         programs = self._collection.programs if self._collection is not None else {}
         if self.plan.follows_processes:
             for name in ("fork", "exit"):
-                self._links.append(attach(programs[name + self.family]))
+                self.links.append(attach(programs[name + self.family]))
         if command_pid:
             self.maps["tree"].update(_u32(command_pid), _u32(1))
         elif self.plan.tree:
@@ -161,7 +163,7 @@ class Tracer:
                 raise self._nothing()
         for name in self._programs[:2]:
             if name in ("sys_exit", "sys_enter"):
-                self._links.append(attach(programs[name + self.family]))
+                self.links.append(attach(programs[name + self.family]))
 
     def missed(self) -> int:
         """System calls that the kernel did not show us because the program was running on that CPU already."""
@@ -174,9 +176,9 @@ class Tracer:
 
     def detach(self) -> None:
         """No program runs any more, but what is in the buffer can still be read."""
-        for link in self._links:
+        for link in self.links:
             link.close()
-        self._links = []
+        self.links = []
         if self.hooks is not None:
             self.hooks.detach()
 

@@ -275,7 +275,7 @@ class Binary:
         if len(values) > 1:
             places = ", ".join(f"{self.file_offset(value):#x}" for value in sorted(values))
             raise LinkError(
-                f"{self.path}: there are {len(values)} functions {name!r}: give one's offset: {places}", EINVAL
+                f"{self.path}: there are {len(values)} functions {name!r}: give the offset of one: {places}", EINVAL
             )
         if self.machine == _EM_ARM and best.value & 1:
             raise LinkError(f"{self.path}: {name!r} is Thumb code, where the kernel cannot place uprobes", EINVAL)

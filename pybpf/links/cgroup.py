@@ -10,6 +10,7 @@ from pybpf import abi, cgroups, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
 from pybpf.links.base import Link, described, first, ordered
+from pybpf.links.janitor import Janitor
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False
@@ -37,23 +38,35 @@ def open_cgroup(path: str, what: str) -> kernel.Fd:
 
 
 class CgroupAttachment(Link):
-    """A program attached to a control group the old way: it stays until this detaches it, or the group is removed."""
+    """A program attached to a control group the old way; another process takes it off if this one is killed."""
 
-    __slots__ = ("_program", "_type")
+    __slots__ = ("_janitor", "_program", "_type")
 
-    def __init__(self, name: str, group: kernel.Fd, program: kernel.Fd, attach_type: int) -> None:
+    def __init__(self, name: str, group: kernel.Fd, program: kernel.Fd, attach_type: int, flags: int) -> None:
         super().__init__(name, group, program, mechanism="attach", bpf_link=False)
         self._program = program
         self._type = attach_type
+        # First, so that there is no moment in which nobody would take it off.
+        self._janitor = Janitor(self._detach, (group.fd, program.fd))
+        try:
+            commands.prog_attach(group.fd, program.fd, attach_type, flags=flags, what=name)
+        except BaseException:
+            self._janitor.dismiss()
+            raise
+
+    def _detach(self) -> None:
+        try:
+            commands.prog_detach(self.fd, self._program.fd, self._type, what=self.name)
+        except LinkError as error:
+            if error.errno != ENOENT:  # somebody else has done it
+                raise
 
     def close(self) -> None:
         if self.fd >= 0:
             try:
-                commands.prog_detach(self.fd, self._program.fd, self._type, what=self.name)
-            except LinkError as error:
-                if error.errno != ENOENT:  # somebody else has done it
-                    raise
+                self._detach()
             finally:
+                self._janitor.dismiss()
                 super().close()
 
 
@@ -98,12 +111,11 @@ def _attach(program: Program, path: str, attach_type: int, flags: int, what: str
     target = kernel.Fd(-1, what)
     try:
         target = open_cgroup(path, what)
-        commands.prog_attach(target.fd, own.fd, attach_type, flags=flags or abi.F_ALLOW_MULTI, what=what)
+        return CgroupAttachment(what, target, own, attach_type, flags or abi.F_ALLOW_MULTI)
     except BaseException:
         own.close()
         target.close()
         raise
-    return CgroupAttachment(what, target, own, attach_type)
 
 
 def _explain(what: str, path: str, error: SyscallError) -> str:

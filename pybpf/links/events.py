@@ -96,7 +96,7 @@ class Device:
     def __init__(self, name: str) -> None:
         """Raises LinkError if there is no such source."""
         folder = f"{_DEVICES}/{name}"
-        self.type = int(_read(f"{folder}/type", f"this kernel has no {name} events (CONFIG_{name.upper()}_EVENTS)"))
+        self.type = int(_read(f"{folder}/type", f"this kernel has no {name}s (CONFIG_{name.upper()}_EVENTS)"))
         self.retprobe = 1 << _low_bit(_read(f"{folder}/format/retprobe", f"{name} events have no return probes"))
         try:
             self.reference = _low_bit(_read(f"{folder}/format/ref_ctr_offset", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EINTR, EINVAL
+from errno import E2BIG, EAGAIN, EINTR, EINVAL
 from struct import pack
 
 from pybpf import abi, commands, kernel
@@ -107,7 +107,8 @@ def attach_iter(
                 program.fd, 0, abi.TRACE_ITER, 0, "iter", what, iter_info=raw if info else 0, iter_info_len=len(info)
             )
         except LinkError as error:
-            if error.errno == EINVAL and info:
+            # E2BIG: the kernel knows less of a target than was said.
+            if error.errno in (EINVAL, E2BIG) and info:
                 reason = "this iterator takes no such target, or this kernel is older than 6.1"
             elif error.errno == EINVAL:
                 reason = "the iterator may need a target (map=, cgroup=)"

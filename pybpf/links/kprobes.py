@@ -11,9 +11,10 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
 from pybpf.links import probe_events
-from pybpf.links.base import Link, described, first, group, ordered
+from pybpf.links.base import UNSUPPORTED, Link, described, first, group, ordered
 from pybpf.links.events import Device, attach_event
 from pybpf.links.names import split_offset
+from pybpf.sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # What a system call's function is called (arch/*/include/asm/syscall_wrapper.h).
 _WRAPPERS = {"x86_64": "__x64_", "aarch64": "__arm64_", "s390x": "__s390x_", "riscv64": "__riscv_", "i686": "__ia32_"}
 
+_EVERYWHERE = "vfs_read"
 # What may be the function's fault.
 _PLACE_ERRORS = (ENOENT, ESRCH, EINVAL, EILSEQ, EADDRNOTAVAIL)
 
@@ -140,13 +142,25 @@ def attach_kprobe_multi(
             ],
         )
 
+    def multi() -> Link:
+        try:
+            return _multi(program, names, addresses, returns, session, cookies, what)
+        except LinkError as error:
+            if error.errno not in UNSUPPORTED or _takes_multi(program, session):
+                raise
+            raise LinkError(f"{what}: this kernel has no {kind} (Linux {since}, CONFIG_FPROBE)", EOPNOTSUPP) from None
+
+    since = "6.10" if session else "5.18"
     ways: dict[str, Callable[[], Link]] = {
-        "kprobe.multi": partial(_multi, program, names, addresses, returns, session, cookies, what),
+        "kprobe.multi": multi,
         "pmu": partial(one_by_one, "pmu"),
         "tracefs": partial(one_by_one, "tracefs"),
     }
     if session:
         order = [mechanism for mechanism in order if mechanism == "kprobe.multi"]
+    elif not parse_section(program.section).attach_type:
+        # Loaded as a plain kprobe, which the kernel keeps apart.
+        order = [mechanism for mechanism in order if mechanism != "kprobe.multi"]
     explain = partial(_explain, what, places[0] if len(places) == 1 else "", 0)
     return first(what, ordered(ways, order, what), explain)
 
@@ -181,6 +195,15 @@ def _multi(
     return Link(what, fd, mechanism="kprobe.multi")
 
 
+def _takes_multi(program: Program, session: bool) -> bool:
+    """Whether the kernel has such links, found out with a function that every kernel has and lets be traced."""
+    try:
+        _multi(program, [_EVERYWHERE], [], False, session, [], "probe").close()
+    except LinkError as error:
+        return error.errno not in UNSUPPORTED
+    return True
+
+
 def _matching(pattern: str, what: str) -> list[str]:
     if not {"*", "?", "["} & set(pattern):
         return [pattern]
@@ -213,8 +236,8 @@ def attach_ksyscall(program: Program, name: str, **options: Any) -> Link:
 
 def _explain(what: str, function: str | int, offset: int, error: SyscallError) -> str:
     """One line for what the kernel said, after a look at what it knows of the function."""
-    if error.errno in (EOPNOTSUPP, abi.ENOTSUPP) or (error.errno == ENOENT and "CONFIG_" in str(error)):
-        return f"{what}: this kernel is built without kprobes (CONFIG_KPROBE_EVENTS; kprobe.multi: CONFIG_FPROBE)"
+    if "this kernel has no " in str(error):
+        return str(error) if what in str(error) else f"{what}: {error}"
     if error.errno == EBUSY:
         return f"{what}: the place is taken by a probe of another kind"
     if not isinstance(function, str) or not function or error.errno not in _PLACE_ERRORS:

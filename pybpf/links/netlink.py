@@ -126,9 +126,8 @@ def pyroute2(what: str) -> Any:
     try:
         from pyroute2 import IPRoute
     except ImportError as error:
-        raise LinkError(
-            f"{what}: this way of attaching needs the Python package pyroute2: pip install pyroute2", ENOENT, str(error)
-        ) from None
+        remedy = "pip install pyroute2" if error.name == "pyroute2" else f"which this Python cannot import: {error}"
+        raise LinkError(f"{what}: this way of attaching needs the package pyroute2: {remedy}", ENOENT) from None
     return IPRoute()
 
 

@@ -52,6 +52,7 @@ def attach_tracing(program: Program, section: Section, *, cookie: int = 0) -> Li
     older kernel attaches it there and never runs it.
     """
     what = described(program, section.name)
+    mechanism = "raw tracepoint" if section.kind == "tp_btf" else "trampoline"
     if section.kind == "lsm":
         check_lsm(what)
     try:
@@ -60,9 +61,9 @@ def attach_tracing(program: Program, section: Section, *, cookie: int = 0) -> Li
 
             # Target 0: the hook that it was loaded for.
             fd = commands.link_create(program.fd, 0, section.attach_type, 0, "tracing", what, cookie=cookie)
-            return Link(what, fd, mechanism="trampoline")
+            return Link(what, fd, mechanism=mechanism)
         # BPF_LINK_CREATE does the same, but only since 5.19.
-        return Link(what, kernel.raw_tracepoint_open("", program.fd, what), mechanism="trampoline")
+        return Link(what, kernel.raw_tracepoint_open("", program.fd, what), mechanism=mechanism)
     except LinkError as error:
         line = _reason(section, error, cookie)
         if not line:

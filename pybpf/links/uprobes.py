@@ -11,10 +11,11 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import libraries, probe_events
 from pybpf.links import order as orders
-from pybpf.links.base import Link, described, first, group, ordered
+from pybpf.links.base import UNSUPPORTED, Link, described, first, group, ordered
 from pybpf.links.binary import Binary
 from pybpf.links.events import Device, attach_event
 from pybpf.links.names import number, split_offset
+from pybpf.sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,14 +181,36 @@ def at_places(
     def one_by_one(mechanism: str) -> Link:
         return group(what, [partial(_one, program, path, place, pid, returns, what, (mechanism,)) for place in places])
 
+    def multi() -> Link:
+        try:
+            return _multi(program, path, places, pid, returns, session, what)
+        except LinkError as error:
+            if error.errno not in UNSUPPORTED or _takes_multi(program, session):
+                raise
+            since = "6.13" if session else "6.6"
+            line = f"{what}: this kernel has no uprobe.{'session' if session else 'multi'} (Linux {since})"
+            raise LinkError(line, EOPNOTSUPP, str(error)) from None
+
     ways: dict[str, Callable[[], Link]] = {
-        "uprobe.multi": partial(_multi, program, path, places, pid, returns, session, what),
+        "uprobe.multi": multi,
         "pmu": partial(one_by_one, "pmu"),
         "tracefs": partial(one_by_one, "tracefs"),
     }
     if session:
         order = [mechanism for mechanism in order if mechanism == "uprobe.multi"]
+    elif not parse_section(program.section).attach_type:
+        # Loaded as a plain uprobe, which the kernel keeps apart.
+        order = [mechanism for mechanism in order if mechanism != "uprobe.multi"]
     return first(what, ordered(ways, order, what), partial(_explain, what, path, places[0], pid))
+
+
+def _takes_multi(program: Program, session: bool) -> bool:
+    """Whether the kernel has such links: one that has them looks at the path, which is no file's (EBADF)."""
+    try:
+        _multi(program, "/", [Place(1)], -1, False, session, "probe").close()
+    except LinkError as error:
+        return error.errno not in UNSUPPORTED
+    return True
 
 
 def _multi(
@@ -219,8 +242,8 @@ def _multi(
 
 
 def _explain(what: str, path: str, place: Place, pid: int, error: SyscallError) -> str:
-    if error.errno == ENOENT and "CONFIG_" in str(error):
-        return f"{what}: this kernel is built without uprobes (CONFIG_UPROBE_EVENTS)"
+    if "this kernel has no " in str(error):
+        return str(error) if what in str(error) else f"{what}: {error}"
     if error.errno == ESRCH:
         return f"{what}: there is no process {pid}"
     if error.errno in (EINVAL, EIO, ENOENT, EOPNOTSUPP, abi.ENOTSUPP):

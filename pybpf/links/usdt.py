@@ -143,7 +143,7 @@ def attach_usdt(
     *,
     pid: int = -1,
     cookies: Sequence[int] = (),
-    order: Sequence[str] | None = None,
+    order: Sequence[str] = orders.UPROBE_MULTI,
 ) -> Link:
     """Run a program at every place of a file's probe ``provider:name``, in process ``pid`` (-1: all).
 
@@ -151,9 +151,6 @@ def attach_usdt(
     prepares its arguments. ``cookies`` has one number for each place, in the
     order of ``probes()``, or one for all. Raises LinkError.
     """
-    from pybpf import abi
-    from pybpf.sections import parse_section
-
     what = described(program, f"usdt {binary}:{provider}:{name}")
     path = libraries.find(binary, pid)
     every = probes(path)
@@ -170,9 +167,6 @@ def attach_usdt(
     places: dict[int, Place] = {}
     for probe, cookie in zip(found, cookies or [0] * len(found)):
         places.setdefault(probe.offset, Place(probe.offset, probe.semaphore, cookie))
-    if order is None:
-        multi = parse_section(program.section).attach_type == abi.TRACE_UPROBE_MULTI
-        order = orders.UPROBE_MULTI if multi else orders.UPROBE
     return at_places(program, path, list(places.values()), pid, False, what, order)
 
 

@@ -44,6 +44,7 @@ def fields(*words: str) -> dict[str, object]:
         ("-q", {"action": "trace", "quiet": True}),
         ("-qojson", {"action": "trace", "quiet": True, "outputs": ["json"]}),
         ("trace --debug --btf /x", {"action": "trace", "debug": True, "btf": "/x"}),
+        ("trace --explain", {"action": "trace", "explain": True}),
         ("-- ls -l", {"action": "trace", "command": ["ls", "-l"]}),
         ("trace a -- ls -- -q", {"action": "trace", "expressions": ["a"], "command": ["ls", "--", "-q"]}),
         ("list", {"action": "list"}),
