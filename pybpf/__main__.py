@@ -21,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from btf.errors import Error
 
     options = _parser().parse_args(argv)
+    if sys.stdin is None or sys.stdout is None:
+        # Closed by the caller (``>&-``): the next file that is opened would take its number.
+        print("pybpf: standard input and output must be open; /dev/null will do", file=sys.stderr)
+        return 1
     try:
         status: int = options.run(options)
         return status
@@ -50,7 +54,7 @@ def _parser() -> ArgumentParser:
     build.add_argument("-o", "--output", metavar="OUT.o", help="object file to write")
     build.set_defaults(run=_build)
     info = commands.add_parser("info", help="list what an eBPF object holds")
-    info.add_argument("object", metavar="OBJECT", help="ELF object made by pybpf or clang")
+    info.add_argument("object", metavar="OBJECT", help="ELF object made by pybpf or clang; - is standard input")
     info.set_defaults(run=_info)
     asm = commands.add_parser("asm", help="assemble text into machine code or an object")
     asm.add_argument("file", metavar="FILE", help="assembly text; - is standard input")
@@ -171,10 +175,10 @@ def _write(path: str, data: bytes) -> None:
         with open(partial, "wb") as file:
             file.write(data)
         os.replace(partial, path)
-    except OSError:
+    except OSError as error:
         if os.path.exists(partial):
             os.unlink(partial)
-        raise
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 # --- info ---
@@ -187,14 +191,15 @@ def _read(data: bytes) -> ObjectSpec:
 
 
 def _info(options: Namespace) -> int:
+    from pybpf.asmtool import read_input
     from pybpf.errors import ObjectError
 
-    with open(options.object, "rb") as file:
-        data = file.read()
+    data = read_input(options.object)
     try:
         spec = _read(data)
     except ObjectError as error:
-        raise ObjectError(f"{options.object}: {error}", error.details) from error
+        name = "<stdin>" if options.object == "-" else options.object
+        raise ObjectError(f"{name}: {error}", error.details) from error
     print(f"{spec.byteorder}-endian, license {spec.license or '(none)'}, BTF {len(spec.btf)} bytes")
     for program in spec.programs.values():
         relos = f", {len(program.core_relos)} CO-RE relocations" if program.core_relos else ""

@@ -26,7 +26,8 @@ _RESERVED = ("license", "version", "maps")  # what loaders read from these is no
 _STATIC, _GLOBAL = 0, 1  # linkage of BTF functions
 
 
-def _read(path: str) -> bytes:
+def read_input(path: str) -> bytes:
+    """The bytes of a file that a command line names; ``-`` is standard input. Raises OSError."""
     if path == "-":
         return sys.stdin.buffer.read()
     with open(path, "rb") as file:
@@ -39,7 +40,7 @@ def _read(path: str) -> bytes:
 def run_asm(options: Namespace) -> int:
     """Assemble a file. Returns the exit status."""
     name = "<stdin>" if options.file == "-" else options.file
-    data = _read(options.file)
+    data = read_input(options.file)
     try:
         program = data.decode()
     except UnicodeDecodeError as error:
@@ -180,7 +181,7 @@ def _check_jumps(parsed: source.Source, code: source.Code, name: str, start: int
 
 def run_disasm(options: Namespace) -> int:
     """Print an object or bare code as text. Returns the exit status."""
-    data = _read(options.file)
+    data = read_input(options.file)
     name = "<stdin>" if options.file == "-" else options.file
     try:
         if data[:4] == b"\x7fELF":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -135,3 +136,39 @@ def test_errors(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             main(words)
         assert stop.value.code == 2
+
+
+def run(command: str, **given: object) -> subprocess.CompletedProcess[bytes]:
+    """A shell's view: ``command`` with ``pybpf`` in it."""
+    line = command.replace("pybpf", f"{sys.executable} -m pybpf", 1)
+    return subprocess.run(line, shell=True, capture_output=True, check=False, timeout=60, **given)  # type: ignore[call-overload, no-any-return]
+
+
+def test_info_of_standard_input() -> None:
+    done = run("pybpf info -", input=sample_object())
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"little-endian")
+    assert run("pybpf info -", input=b"").stderr.startswith(b"pybpf: <stdin>: not an ELF file")
+
+
+@pytest.mark.parametrize(
+    "command", ["pybpf info - >&-", "pybpf disasm - >&-", "pybpf asm - <&-", "pybpf info - >/dev/full"]
+)
+def test_streams_that_are_closed_or_full(command: str) -> None:
+    done = run(command, **({} if "<&-" in command else {"input": sample_object()}))
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"pybpf: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_build_into_what_is_no_file(
+    compiler: list[tuple[list[str], str]], tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = os.path.join(str(tmp_path), "missing", "x.o")
+    for number, (output, reason) in enumerate(
+        ((str(tmp_path), "Is a directory"), (nowhere, "No such file or directory"))
+    ):
+        source = write(tmp_path, f"goes_nowhere_{number}_dsl.py", "")
+        assert main(["build", source, "-o", output]) == 1
+        assert capsys.readouterr().err == f"pybpf: {output}: {reason}\n"
+    assert not [name for name in os.listdir(os.path.dirname(str(tmp_path))) if name.endswith(".tmp")]
