@@ -453,8 +453,6 @@ def _rebuild(function: ProgramSpec, code: bytes, flow: _Flow) -> ProgramSpec:
     result.func_info = [(places[index], type_id) for index, type_id in function.func_info]
     # A record speaks for all instructions up to the next: it lives on if any of them does.
     lines = sorted(function.line_info)
-    for number, line in enumerate(lines):
-        end = lines[number + 1][0] if number + 1 < len(lines) else count
-        if places[line[0]] < places[end]:
-            result.line_info.append((places[line[0]], *line[1:]))
+    ends = [*[line[0] for line in lines[1:]], count]
+    result.line_info = [(places[line[0]], *line[1:]) for line, end in zip(lines, ends) if places[line[0]] < places[end]]
     return result

@@ -7,7 +7,11 @@ loader turns them into kernel objects.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from pybpf.errors import ObjectError
+
+_LINE = Struct("=i3I")
 
 # Relocation kinds of ProgramSpec.relocs.
 RELOC_MAP = "map"  # ld_imm64 of a map's file descriptor
@@ -49,7 +53,7 @@ class ProgramSpec:
     from the program's start.
     """
 
-    __slots__ = ("core_relos", "func_info", "insns", "line_info", "name", "relocs", "section")
+    __slots__ = ("_lines", "core_relos", "func_info", "insns", "name", "relocs", "section")
 
     def __init__(self, name: str, section: str, insns: bytes) -> None:
         self.name = name
@@ -58,7 +62,16 @@ class ProgramSpec:
         self.relocs: list[Reloc] = []
         self.core_relos: list[tuple[int, int, str, int]] = []
         self.func_info: list[tuple[int, int]] = []
-        self.line_info: list[tuple[int, int, int, int]] = []
+        self._lines = b""
+
+    @property
+    def line_info(self) -> list[tuple[int, int, int, int]]:
+        """The records of the source lines, made anew each time: packed, thousands of them take little memory."""
+        return list(_LINE.iter_unpack(self._lines))
+
+    @line_info.setter
+    def line_info(self, records: list[tuple[int, int, int, int]]) -> None:
+        self._lines = b"".join([_LINE.pack(*record) for record in records])
 
 
 class MapSpec:
