@@ -64,8 +64,13 @@ class TypeTable:
         make = self.builder.union if type.union else self.builder.struct
         return make("", type.size, [self._member(field) for field in type.fields])
 
-    def enum(self, name: str, value: str) -> int:
+    WIDE = 1 << 32
+    """What a 64-bit value nominally is, so that the instruction has room for what it really is."""
+
+    def enum(self, name: str, value: str, wide: bool = False) -> int:
         """An enum with one value, for asking the running kernel what it is."""
+        if wide:
+            return self.builder.enum64(name, 8, [(value, self.WIDE)])
         return self.builder.enum(name, 4, [(value, 0)])
 
     def map_definition(self, map: Map) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from types import FunctionType
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.btfgen import TypeTable
+from pybpf.lang.contexts import global_context
 from pybpf.lang.externs import Extern, Kfunc
 from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Function
@@ -16,7 +17,7 @@ from pybpf.lang.lower_function import Lowering
 from pybpf.lang.maps import Map, ProgArray
 from pybpf.lang.source import Routine, Sources
 from pybpf.lang.surface import PROGRAMS, Inline, Kind, Program, Subprog
-from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32
+from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32, u64
 
 _STATIC, _GLOBAL = 0, 1
 
@@ -131,8 +132,11 @@ class Compilation:
                     raise lowering.error(
                         param, f"parameter {param.arg!r} of a subprogram needs a type (ctx, the first, does not)"
                     )
-                if subprog.verified_alone:
-                    raise lowering.error(param, "a global subprogram cannot take the context: pass what it needs")
+                if subprog.verified_alone and global_context(section) is None:
+                    raise lowering.error(
+                        param,
+                        f"a global subprogram of {kind.name} programs cannot take the context: pass its parts",
+                    )
                 params.append((param.arg, None))
                 continue
             type = lowering.type_expr(param.annotation)
@@ -150,7 +154,10 @@ class Compilation:
             raise lowering.error(node.returns, f"a subprogram returns a number, not {result}")
         func.nparams = len(params)
         found = self._subprogs[subprog, kind] = (name, params, result)
-        self.declare(name, params, result, _GLOBAL if subprog.verified_alone else _STATIC)
+        if subprog.verified_alone:
+            self.declare(name, [(arg, _as_verified(type, section)) for arg, type in params], result, _GLOBAL)
+        else:
+            self.declare(name, params, result, _STATIC)
         lowering.subprogram(params, result, subprog.verified_alone)
         self.functions.append(func)
         return found
@@ -267,3 +274,17 @@ class Compilation:
         layout = ktypes.task_struct.layout
         assert isinstance(layout, StructType)
         return layout
+
+
+def _as_verified(type: Type | None, section: str) -> Type | None:
+    """How BTF must describe a global subprogram's parameter, which is all that the verifier knows of it.
+
+    None is the context, a pointer to which is known by the name of what it points to.
+    Plain addresses of kernel memory are numbers.
+    """
+    if type is None:
+        context = global_context(section)
+        return None if context is None else PtrType(context)
+    if isinstance(type, PtrType) and isinstance(type.target, StructType) and type.target.kernel:
+        return u64
+    return type

@@ -115,3 +115,28 @@ def known_context(section: str) -> StructType | None:
             return _SYS_EXIT
     name = cgroup_context("".join(parts[1:2])) if parts[0] == "cgroup" else _OF_SECTION.get(parts[0])
     return CONTEXTS[name] if name else None
+
+
+# Contexts besides those above, by the names that the verifier knows (bpf_ctx_convert in kernel/bpf/btf.c).
+_NAMED = {
+    "raw_tp": "bpf_raw_tracepoint_args",
+    "raw_tracepoint": "bpf_raw_tracepoint_args",
+    "perf_event": "bpf_perf_event_data",
+    "kprobe": "pt_regs",
+    "kretprobe": "pt_regs",
+    "uprobe": "pt_regs",
+    "uretprobe": "pt_regs",
+}
+
+
+def global_context(section: str) -> StructType | None:
+    """The structure by which a global subprogram's parameter is known to be the context; None if there is none."""
+    first = section.lstrip("?").split("/")[0]
+    if first in ("tracepoint", "tp"):
+        return None
+    known = known_context(section)
+    if known is not None or first not in _NAMED:
+        return known
+    layout = StructType(_NAMED[first])
+    layout.finish()
+    return layout

@@ -7,7 +7,7 @@ import ast
 from pybpf.lang import ir
 from pybpf.lang.contexts import DATA
 from pybpf.lang.ir import Core, Imm
-from pybpf.lang.lower_places import FIELD_EXISTS, READ_HELPER
+from pybpf.lang.lower_places import FIELD_EXISTS
 from pybpf.lang.lower_text import Texts
 from pybpf.lang.operand import (
     CTX,
@@ -240,7 +240,7 @@ class Contexts(Texts):
         if place.space not in PROBED or isinstance(place.type, BitsType):
             return Group([Const(True), self.load(place, part)])
         slot = self.take(8, node)
-        failed = self.call(READ_HELPER[place.space], self.slot_address(slot), Imm(place.type.size), self.address(place))
+        failed = self.call(self.reader(place.space), self.slot_address(slot), Imm(place.type.size), self.address(place))
         copy = self.load(Place(place.type, MEM, slot, 0, 8), node)
         if isinstance(copy, Pointer):
             copy = Pointer(copy.target, place.space, copy.reg)

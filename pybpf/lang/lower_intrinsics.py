@@ -18,7 +18,21 @@ from pybpf.lang.lower_places import (
     TYPE_SIZE,
 )
 from pybpf.lang.maps import ProgArray
-from pybpf.lang.operand import BTF, CTX, KERN, MEM, RODATA, Const, Int, Place, Pointer, Value, Void, int_constant
+from pybpf.lang.operand import (
+    BTF,
+    CTX,
+    KERN,
+    MEM,
+    RODATA,
+    USER,
+    Const,
+    Int,
+    Place,
+    Pointer,
+    Value,
+    Void,
+    int_constant,
+)
 from pybpf.lang.surface import Intrinsic
 from pybpf.lang.types import (
     ArrayType,
@@ -38,7 +52,7 @@ from pybpf.lang.types import (
 TAIL_CALL, PID_TGID, UID_GID, COMM, CURRENT_TASK, CURRENT_TASK_BTF = 12, 14, 15, 16, 35, 158
 # Intrinsics that are called as the helper that does the work.
 _HELPERS_BEHIND = ("find_vma", "loop", "timer_set_callback", "tail_call")
-READ_USER, READ_KERNEL, READ_USER_STR, READ_KERNEL_STR = 112, 113, 114, 115
+READ_USER_STR, READ_KERNEL_STR = 114, 115
 
 
 class Intrinsics(Calls):
@@ -135,11 +149,11 @@ class Intrinsics(Calls):
 
     def do_read_user(self, node: ast.Call) -> Value:
         """Read user memory."""
-        return self._read(node, READ_USER, "read_user()", True)
+        return self._read(node, self.reader(USER), "read_user()", True)
 
     def do_read_kernel(self, node: ast.Call) -> Value:
         """Read kernel memory at any address."""
-        return self._read(node, READ_KERNEL, "read_kernel()", True)
+        return self._read(node, self.reader(KERN), "read_kernel()", True)
 
     def do_read_user_str(self, node: ast.Call) -> Value:
         """Read a string in user memory."""
@@ -243,11 +257,16 @@ class Intrinsics(Calls):
         """A value of an enum in the running kernel."""
         return Int(i64, self.core(self._enum_core(node, ENUMVAL_VALUE, "kenum()"), 0))
 
+    def do_kenum64(self, node: ast.Call) -> Value:
+        """The same of an enum whose values have 64 bits."""
+        core = self._enum_core(node, ENUMVAL_VALUE, "kenum64()", True)
+        return Int(u64, self.core(core, self.unit.types.WIDE))
+
     def do_kenum_exists(self, node: ast.Call) -> Value:
         """Whether the running kernel's enum has that value."""
         return Int(bool_, self.core(self._enum_core(node, ENUMVAL_EXISTS, "kenum_exists()"), 1))
 
-    def _enum_core(self, node: ast.Call, kind: int, what: str) -> Core:
+    def _enum_core(self, node: ast.Call, kind: int, what: str, wide: bool = False) -> Core:
         args = self.arguments(node, ("enum", "value"), 2, what)
         names = []
         for part in (args["enum"], args["value"]):
@@ -255,7 +274,7 @@ class Intrinsics(Calls):
             if not (isinstance(name, Const) and isinstance(name.value, str) and name.value.isidentifier()):
                 raise self.error(part, f"names are written as strings: {what[:-2]}('bpf_func_id', 'BPF_FUNC_loop')")
             names.append(name.value)
-        return Core(kind, self.unit.types.enum(*names), "0")
+        return Core(kind, self.unit.types.enum(names[0], names[1], wide), "0")
 
     def do_has(self, node: ast.Call) -> Value:
         """Whether the running kernel has a helper."""

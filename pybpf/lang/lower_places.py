@@ -44,7 +44,7 @@ from pybpf.lang.types import (
 FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64 = 0, 1, 2, 4, 5
 TYPE_EXISTS, TYPE_SIZE, ENUMVAL_EXISTS, ENUMVAL_VALUE = 8, 9, 10, 11
 
-READ_HELPER = {KERN: 113, USER: 112}  # probe_read_kernel, probe_read_user
+_PROBE_READ_USER, _PROBE_READ_KERNEL, _COPY_FROM_USER = 112, 113, 148
 
 _UNSIGNED = {1: u8, 2: u16, 4: u32, 8: u64}
 _NATIVE = {"char": u8, "be16": u16, "be32": u32, "be64": u64}
@@ -258,10 +258,16 @@ class Places(Emitter):
         core = self.offset_core(place, tail)
         self.emit(ir.LOAD, dst=dst, a=place.reg, off=place.off + extra, size=size, imm=int(signed), ref=core)
 
+    def reader(self, space: str) -> int:
+        """The helper that reads from a space. A program that may sleep waits for a page that is not there (5.10)."""
+        if space == KERN:
+            return _PROBE_READ_KERNEL
+        return _COPY_FROM_USER if self.kind.sleepable else _PROBE_READ_USER
+
     def _probe(self, place: Place, size: int, signed: bool, kind: str, node: ast.AST) -> int:
         """Read kernel memory through the helper; what cannot be read is 0."""
         slot = self.take(size, node)
-        self.call(READ_HELPER[place.space], self.slot_address(slot), Imm(size), self.address(place))
+        self.call(self.reader(place.space), self.slot_address(slot), Imm(size), self.address(place))
         dst = self.func.vreg(kind)
         self.emit(ir.LOAD, dst=dst, a=slot, size=size, imm=int(signed and size < 8))
         self.give(slot)
@@ -307,7 +313,7 @@ class Places(Emitter):
         if place.space in PROBED:
             slot = self.take(8, node)
             self.store_bytes(Place(u64, MEM, slot, 0, 8), bytes(8), node)
-            self.call(READ_HELPER[place.space], self.slot_address(slot), width, self.address(start))
+            self.call(self.reader(place.space), self.slot_address(slot), width, self.address(start))
             raw = self.scalar()
             self.emit(ir.LOAD, dst=raw, a=slot)
             self.give(slot)
@@ -442,7 +448,7 @@ class Places(Emitter):
         """Copy ``size`` bytes between places, reading in the way of the source's space."""
         self.writable(to, node)
         if source.space in PROBED:
-            self.call(READ_HELPER[source.space], self.address(to), Imm(size), self.address(source))
+            self.call(self.reader(source.space), self.address(to), Imm(size), self.address(source))
             return
         if source.space == BTF:
             self._copy_typed(to, source, size, node)

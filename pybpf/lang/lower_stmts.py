@@ -166,13 +166,13 @@ class Statements(Contexts):
             var = self.frame.vars[target.id] = Var(target.id, place)
             self.frame.slots.append((slot, var))
         else:
-            place = self._scratch(layout, target.id, node)
+            place = self.scratch(layout, target.id, node)
             var = self.frame.vars[target.id] = Var(target.id, place)
         self.construct(layout, node, place)
         self.flow[var] = False
         return True
 
-    def _scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
+    def scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
         """Memory for a local Struct that does not fit the stack: the value of a per-CPU map made for it.
 
         The entry always exists, but the verifier wants to see that tested. A

@@ -9,8 +9,9 @@ from pybpf.lang.ir import Block, Imm
 from pybpf.lang.lower_expr import is_text
 from pybpf.lang.lower_intrinsics import Intrinsics
 from pybpf.lang.lower_places import chunks
+from pybpf.lang.maps import LpmTrie
 from pybpf.lang.operand import BTF, MEM, PROBED, RODATA, Const, Place, Pointer, Value, int_constant
-from pybpf.lang.types import ArrayType, char
+from pybpf.lang.types import ArrayType, StructType, char, u8, u32
 
 
 class Texts(Intrinsics):
@@ -73,11 +74,14 @@ class Texts(Intrinsics):
         return self._truth(node)
 
     def test_startswith(self, node: ast.Call, then: Block, els: Block) -> None:
-        """``startswith(place, text)``, ``text`` being a constant or a setting of ``char[N]``, which ends at its NUL."""
+        """``startswith(place, text)``: with a constant, a setting of ``char[N]`` (up to its NUL), or any in a trie."""
         args = self.arguments(node, ("place", "text"), 2, "startswith()")
         place = self._text_place(args["place"], "startswith()")
         text = self.expr(args["text"])
         assert isinstance(place.type, ArrayType)
+        if isinstance(text, Const) and isinstance(text.value, LpmTrie):
+            self._starts_with_any(place, text.value, node, then, els)
+            return
         if is_text(text) and isinstance(text, Place) and text.space in (MEM, RODATA):
             self._starts_with_setting(place, text, args["place"], then, els)
             return
@@ -117,6 +121,33 @@ class Texts(Intrinsics):
             last = self.scalar()
             self.emit(ir.LOAD, dst=last, a=text.reg, off=text.off + count, size=1)
             self.branch("eq", last, Imm(0), then, els)
+
+    def _starts_with_any(self, place: Place, trie: LpmTrie, node: ast.Call, then: Block, els: Block) -> None:
+        """Whether some entry of the trie, whose key is a u32 (bits) and a text, is a prefix of the place."""
+        layout = trie.key
+        assert isinstance(layout, StructType)
+        assert isinstance(place.type, ArrayType)
+        fields = layout.fields
+        text = fields[1].type if len(fields) == 2 else None
+        if not isinstance(text, ArrayType) or text.element not in (char, u8):
+            raise self.error(node.args[1], f"the key of {trie.name} is not a u32 and a char[N], but {layout}")
+        if self.fits(layout.size):
+            key = Place(layout, MEM, self.take_temporary(layout.size, node), 0, 8)
+        else:
+            key = self.scratch(layout, "prefix", node)
+        count = min(place.type.count, text.count)
+        bits = Place(u32, MEM, key.reg, key.off, 8)
+        to = Place(char[text.count], MEM, key.reg, key.off + fields[1].offset, 4)
+        self.store(bits, Const(count * 8), node)
+        self.copy_bytes(to, place, count, node)
+        if text.count > count:
+            self.store_bytes(to, bytes(text.count - count), node, count)
+        found = self.lookup(trie, key, node)
+        self.branch("ne", self.pointer_reg(found), Imm(0), then, els)
+
+    def scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
+        """Memory that does not fit the stack."""
+        raise NotImplementedError
 
     # --- endswith
 

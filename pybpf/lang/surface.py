@@ -24,15 +24,17 @@ class Kind:
     the function then declares after ``ctx``. ``space`` is the pointer space of
     those (``btf``: typed by the verifier, direct loads; ``kern``: plain addresses,
     probe reads; ``user``: addresses of the process). ``typed_task`` chooses between helper 158 and 35 for
-    current_task(). ``writable`` says that the context may be written.
+    current_task(). ``writable`` says that the context may be written, ``sleepable``
+    that the program may wait for a page of the process's memory.
     """
 
-    __slots__ = ("arguments", "name", "prefixes", "space", "typed_task", "writable")
+    __slots__ = ("arguments", "name", "prefixes", "sleepable", "space", "typed_task", "writable")
 
     def __init__(
         self, prefixes: tuple[str, ...], space: str, arguments: bool, typed_task: bool, writable: bool = False
     ) -> None:
         self.name = prefixes[0]
+        self.sleepable = self.name == "syscall" or self.name.endswith(".s")
         self.prefixes = prefixes
         self.space = space
         self.arguments = arguments
@@ -350,6 +352,7 @@ INTRINSICS = {
         ("find_vma", "find_vma(task, address, fn, args...): fn(task, vma, args...) for the memory area there (5.17)."),
         ("has", "has(helper): whether the running kernel has that helper function."),
         ("kenum", "kenum('enum_name', 'VALUE'): what that value is in the running kernel (32 bits)."),
+        ("kenum64", "kenum64('enum_name', 'VALUE'): the same of an enum of 64-bit values (6.0)."),
         ("kenum_exists", "kenum_exists('enum_name', 'VALUE'): whether the running kernel's enum has it."),
         ("loop", "loop(n, fn, args...): fn(i, args...) for i from 0, until it gives a true value; the passes made."),
         ("offsetof", "offsetof(T, 'field'): its offset in bytes."),
@@ -362,7 +365,10 @@ INTRINSICS = {
         ("read_user", "read_user(to, address, size=sizeof(to)): result of the helper; or read_user(u64, address)."),
         ("read_user_str", "read_user_str(to, address, size=sizeof(to)): bytes with the NUL, or negative."),
         ("sizeof", "sizeof(T) or sizeof(place): its size in bytes."),
-        ("startswith", "startswith(place, text): whether a string starts with that constant or setting."),
+        (
+            "startswith",
+            "startswith(place, text): whether a string starts with that constant or setting, or any in a trie.",
+        ),
         ("tail_call", "tail_call(ctx, programs, index): go on with that program; comes back only if there is none."),
         ("timer_set_callback", "timer_set_callback(v.timer, m, fn): fn(key, value) when the time is up (5.15)."),
         ("tid", "tid(): the current thread's number (kernel: pid)."),

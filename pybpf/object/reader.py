@@ -275,7 +275,8 @@ class _Reader:
                 continue
             target = section.info
             if target in self.data or (target and target == self.maps_index):
-                raise ObjectError(f"section {self.elf.sections[target].name!r} holds pointers: not supported")
+                what = "says what maps hold at the start" if target == self.maps_index else "holds pointers"
+                raise ObjectError(f"section {self.elf.sections[target].name!r} {what}: not supported")
             if target not in self.code:
                 continue  # debug sections and .BTF: their placeholders are right as they stand
             if section.type == elf.SHT_RELA:

@@ -273,7 +273,7 @@ REFUSED = [
         EMPTY
         + """struct { __uint(type, 3); __uint(max_entries, 1); __uint(key_size, 4); __array(values, int(void *)); }
         jumps SEC(".maps") = { .values = { [0] = &f } };""",
-        r"map 'jumps', field 'values'",
+        r"section '.maps' says what maps hold at the start",
     ),
     (
         EMPTY
@@ -281,7 +281,7 @@ REFUSED = [
         struct in in SEC(".maps");
         struct { __uint(type, 12); __uint(max_entries, 1); __type(key, u32); __array(values, struct in); }
         outer SEC(".maps") = { .values = { [0] = &in } };""",
-        r"map 'outer', field 'values'",
+        r"section '.maps' says what maps hold at the start",
     ),
     (
         """u64 x = 1; u64 *p = &x;
