@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "Program"]
 
+_ENUM_VALUES = (10, 11)  # BPF_CORE_ENUMVAL_EXISTS, BPF_CORE_ENUMVAL_VALUE
+
 
 class Collection:
     """Some programs of an object, loaded, with the maps that they use.
@@ -139,7 +141,7 @@ class Collection:
 
         if not inkernel.relocates():
             return False
-        found = inkernel.find_ids([_btf_name(section) for section in hooks.values()])
+        found = inkernel.find_ids([*(_btf_name(section) for section in hooks.values()), *self._enums(every)])
         if found is None:
             return False
         self._load_btf()
@@ -154,6 +156,21 @@ class Collection:
         finally:
             self._strings = None
         return True
+
+    def _enums(self, functions: list[ProgramSpec]) -> list[tuple[str, int]]:
+        """Name and kind of the enums whose values code asks for, the kernel's own ``bpf_`` ones of 32 bits apart.
+
+        Unlike libbpf and btf.core, the kernel takes 32-bit and 64-bit enums for different
+        things: values of one that is of the other kind in the object would seem to be absent.
+        """
+        from btf.format import KIND_ENUM, essential_name
+
+        found = []
+        for id in sorted({type_id for f in functions for _, type_id, _, kind in f.core_relos if kind in _ENUM_VALUES}):
+            name, kind = essential_name(self._local_btf().name(id)), self._local_btf().kind(id)
+            if kind != KIND_ENUM or not name.startswith("bpf_"):
+                found.append((name, kind))
+        return found
 
     def _make(self, functions: Functions, sections: Mapping[str, Section], ids: Mapping[str, int]) -> None:
         """Create the maps and load the programs."""

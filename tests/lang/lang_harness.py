@@ -174,7 +174,7 @@ class World:
         self.write(to, data if data is not None else bytes(size))
         return 0 if data is not None else -14
 
-    helper_112 = helper_113 = _probe
+    helper_112 = helper_113 = helper_148 = _probe
 
     def _probe_str(self, to, size, address):
         for start, data in self.readable.items():
