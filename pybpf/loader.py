@@ -167,7 +167,8 @@ class Collection:
 
         found = []
         for id in sorted({type_id for f in functions for _, type_id, _, kind in f.core_relos if kind in _ENUM_VALUES}):
-            name, kind = essential_name(self._local_btf().name(id)), self._local_btf().kind(id)
+            local = self._target.local()
+            name, kind = essential_name(local.name(id)), local.kind(id)
             if kind != KIND_ENUM or not name.startswith("bpf_"):
                 found.append((name, kind))
         return found

@@ -351,7 +351,7 @@ class Calls(Maps):
         if helper.result == "object":
             return Pointer(u8, CTX, register, 0, True, 8)
         if helper.result == "mem":
-            return Pointer(u8, MEM, register, 0, True)
+            return Pointer(u8, MEM, register, 0, True, 8)
         if helper.result == "task":
             return Pointer(self.unit.task_struct, BTF, register)
         # Helpers return 64 bits (BPF_CALL_x): negative errors come sign-extended.

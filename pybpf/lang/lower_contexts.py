@@ -148,7 +148,8 @@ class Contexts(Texts):
         self.move(out, Imm(0))
         self.goto(done)
         self.start(done)
-        return Pointer(target, MEM, out, 0, True)
+        # A packet is where it is: only the stack wants accesses aligned on the machines that have eBPF's JIT.
+        return Pointer(target, MEM, out, 0, True, 8)
 
     def _bound(self, context: Pointer, name: str) -> int:
         field = find_field(context.target, name)

@@ -22,6 +22,8 @@ class Lowering(Loops):
         params = [*node.args.posonlyargs, *node.args.args]
         if not params:
             raise self.error(node, f"program {node.name} takes the context as its first parameter")
+        if node.args.defaults:
+            raise self.error(node.args.defaults[0], "a program has no default arguments: the kernel gives them")
         self._begin(node)
         context = self.pointer()
         self.emit(ir.PARAM, dst=context, imm=0)

@@ -141,6 +141,8 @@ class Intrinsics(Calls):
         to = self._destination(args["place"])
         if not isinstance(to.type, Scalar) or to.type.size < 4 or to.type.big or to.space != MEM:
             raise self.error(args["place"], f"atomic_add() works on numbers of 4 or 8 bytes in memory, not {to.type}")
+        if to.align < to.type.size or to.off % to.type.size:
+            raise self.error(args["place"], "atomic_add() wants an aligned number, which one of a packed Struct is not")
         change = self.number(self.expr(args["n"]), args["n"])
         self.emit(ir.ATOMIC, a=to.reg, b=self.reg(self.operand(change)), off=to.off, size=to.type.size)
         return Void()

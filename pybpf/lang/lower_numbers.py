@@ -297,7 +297,11 @@ class Numbers(Places):
             left, right, a, b = right, left, b, a
             signed_cond, cond, _, _ = COMPARISONS[swapped]
         if op in (ast.Eq, ast.NotEq):
-            if b is None and {sign_of(left), sign_of(right)} == {SIGNED, UNSIGNED}:
+            if {sign_of(left), sign_of(right)} == {SIGNED, UNSIGNED}:
+                if b is not None and b < 0:
+                    raise self.error(
+                        node, f"comparison of {b} with a u64, which is never negative: write i64(x) or u64({b})"
+                    )
                 raise self.error(node, f"comparison of {self._mixed(left, right)}")
         else:
             if b == 0 and sign_of(left) == UNSIGNED and cond in ("lt", "ge"):

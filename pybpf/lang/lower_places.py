@@ -110,7 +110,7 @@ class Places(Emitter):
                 raise self.error(node.slice, "a kernel structure cannot be indexed with a negative number")
             nominal = start.off + number * start.type.size
             return Place(start.type, start.space, start.reg, nominal, 1, start.root, (number,))
-        return Place(start.type, start.space, start.reg, start.off + number * start.type.size, start.type.align)
+        return Place(start.type, start.space, start.reg, start.off + number * start.type.size, start.align)
 
     def _array_element(self, place: Place, type: ArrayType, index: Value, node: ast.Subscript) -> Place:
         number = int_constant(index)
@@ -134,7 +134,7 @@ class Places(Emitter):
         if start.root is None and start.space in (MEM, RODATA):
             scaled = self._scaled(index, element.size)
             base = self.alu(ir.ADD, self.base(start.reg), scaled, ir.POINTER)
-            return Place(element, start.space, base, start.off, element.align)
+            return Place(element, start.space, base, start.off, min(start.align, element.size & -element.size))
         # The verifier checks offsets into typed pointers; one that is computed makes a plain address of it.
         address = self.address(start)
         if isinstance(element, StructType) and element.kernel:
@@ -224,6 +224,8 @@ class Places(Emitter):
             shown = native(want)
         if place.space in PROBED:
             dst = self._probe(place, type.size, shown.signed, ir.SCALAR, node)
+        elif _is_apart(place, type.size):
+            dst = self._load_parts(place, type.size, shown.signed)
         else:
             dst = self.scalar()
             self._direct(dst, place, type.size, shown.signed and type.size < 8)
@@ -248,9 +250,35 @@ class Places(Emitter):
             return Pointer(type.target, CTX, socket, 0, True, 8)
         if place.space in PROBED:
             return Pointer(type.target, place.space, self._probe(place, type.size, False, ir.SCALAR, node))
+        if _is_apart(place, type.size):
+            return Pointer(type.target, KERN, self._load_parts(place, type.size, False))
         dst = self.pointer() if typed else self.scalar()
         self._direct(dst, place, type.size, False)
         return Pointer(type.target, BTF if typed else KERN, dst)
+
+    def _load_parts(self, place: Place, size: int, signed: bool) -> int:
+        """Read a number of which the alignment is not known, as in a packed structure: in parts that are aligned."""
+        at = whole = 0
+        for width in chunks(size, place.off, place.align):
+            part = self.scalar()
+            self.emit(ir.LOAD, dst=part, a=place.reg, off=place.off + at, size=width)
+            whole = self.alu(ir.OR, whole, self.alu(ir.LSH, part, Imm(8 * at))) if at else part
+            at += width
+        if signed and size < 8:
+            whole = self.alu(ir.ARSH, self.alu(ir.LSH, whole, Imm(64 - size * 8)), Imm(64 - size * 8))
+        return whole
+
+    def _store_whole(self, place: Place, size: int, value: int | Imm) -> None:
+        """Write ``size`` bytes, in parts where their alignment is not known."""
+        at = 0
+        for width in chunks(size, place.off, place.align) if _is_apart(place, size) else (size,):
+            part = value
+            if isinstance(value, Imm):
+                part = Imm(_signed(value.value >> 8 * at, width))
+            elif at:
+                part = self.alu(ir.RSH, value, Imm(8 * at))
+            self.emit(ir.STORE, a=place.reg, b=part, off=place.off + at, size=width)
+            at += width
 
     def _direct(
         self, dst: int, place: Place, size: int, signed: bool, extra: int = 0, tail: tuple[int, ...] = ()
@@ -283,8 +311,11 @@ class Places(Emitter):
             shown = next(kind for kind in (u8, u16, u32) if type.width <= kind.size * 8)
         if place.root is None:
             off, size, bit = _access(place, type)
+            where = Place(type, place.space, place.reg, off, place.align)
             if place.space in PROBED:
-                dst = self._probe(Place(type, place.space, place.reg, off, 1), size, False, ir.SCALAR, node)
+                dst = self._probe(where, size, False, ir.SCALAR, node)
+            elif _is_apart(where, size):
+                dst = self._load_parts(where, size, False)
             else:
                 dst = self.scalar()
                 self.emit(ir.LOAD, dst=dst, a=place.reg, off=off, size=size)
@@ -345,13 +376,17 @@ class Places(Emitter):
             assert isinstance(value, Int)
             cut = self.alu(ir.AND, value.op, Imm(_signed(mask, 8))) if type.width < 64 else self.reg(value.op)
             new = self.alu(ir.LSH, cut, Imm(bit)) if bit else cut
+        where = Place(type, place.space, place.reg, off, place.align)
         if type.width == size * 8:
-            self.emit(ir.STORE, a=place.reg, b=new, off=off, size=size)
+            self._store_whole(where, size, new)
             return
-        old = self.scalar()
-        self.emit(ir.LOAD, dst=old, a=place.reg, off=off, size=size)
+        if _is_apart(where, size):
+            old = self._load_parts(where, size, False)
+        else:
+            old = self.scalar()
+            self.emit(ir.LOAD, dst=old, a=place.reg, off=off, size=size)
         kept = self.alu(ir.AND, old, Imm(_signed(~(mask << bit), 8)))
-        self.emit(ir.STORE, a=place.reg, b=self.alu(ir.OR, kept, new), off=off, size=size)
+        self._store_whole(where, size, self.alu(ir.OR, kept, new))
 
     # --- stores
 
@@ -377,7 +412,7 @@ class Places(Emitter):
             pointer = self.rvalue(value, node)
             if not isinstance(pointer, Pointer) or pointer.target != type.target:
                 raise self.error(node, f"{self.describe(value)} cannot be stored as {type}")
-            self.emit(ir.STORE, a=place.reg, b=self.pointer_reg(pointer), off=place.off)
+            self._store_whole(place, type.size, self.pointer_reg(pointer))
         elif isinstance(value, Const) and isinstance(value.value, (bytes, str)):
             self.store_bytes(place, self.text_for(type, value.value, node), node)
         elif isinstance(value, Place) and value.type == type:
@@ -393,7 +428,7 @@ class Places(Emitter):
                 raise self.error(node, f"{number} does not fit {type}")
             if type.big:
                 number = int.from_bytes((number & (1 << bits) - 1).to_bytes(type.size, "big"), "little")
-            self.emit(ir.STORE, a=place.reg, b=Imm(_signed(number, type.size)), off=place.off, size=type.size)
+            self._store_whole(place, type.size, Imm(_signed(number, type.size)))
             return
         assert isinstance(value, Int)
         op = self.reg(self.convert(value, type).op if type is bool_ else value.op)
@@ -401,7 +436,7 @@ class Places(Emitter):
             swapped = self.scalar()
             self.emit(ir.BSWAP, dst=swapped, a=op, size=type.size, imm=1)
             op = swapped
-        self.emit(ir.STORE, a=place.reg, b=op, off=place.off, size=type.size)
+        self._store_whole(place, type.size, op)
 
     def text_for(self, type: Type, text: bytes | str, node: ast.AST) -> bytes:
         """A string constant as ``char[N]`` holds it, NUL-padded."""
@@ -540,14 +575,27 @@ def chunks(size: int, off: int, align: int, other_off: int | None = None, other_
     return out
 
 
+def _is_apart(place: Place, size: int) -> bool:
+    """Whether an access must be made in parts: its alignment is not known, and the stack wants it (verifier.c)."""
+    return place.space in (MEM, RODATA) and (
+        size > place.align or bool(place.off & (size - 1)) or bool(size & size - 1)
+    )
+
+
 def _access(place: Place, type: BitsType) -> tuple[int, int, int]:
-    """Offset and size of the narrowest aligned access that holds a bit-field, and the bit where it starts there."""
+    """Offset and size of the narrowest aligned access that holds a bit-field, and the bit where it starts there.
+
+    In a packed structure there may be none: then just the bytes that it is in.
+    """
     at = place.off * 8 + place.bit
     for size in (1, 2, 4, 8):
         bits = size * 8
         if at % bits + type.width <= bits:
             return at // bits * size, size, at % bits
-    raise CompileError(f"{type} lies across two words: give it a place of its own")
+    size = -(-(place.bit + type.width) // 8)
+    if size > 8:
+        raise CompileError(f"{type} lies across two words: give it a place of its own")
+    return place.off, size, place.bit
 
 
 def _signed(value: int, size: int) -> int:

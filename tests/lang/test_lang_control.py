@@ -244,7 +244,6 @@ def test_wrong_uses(tmp_path, body, line, col, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@subprog(global_=True)\ndef g(ctx) -> u32:\n    return 1\n", "a global subprogram cannot take the context"),
         ("m = StackTrace(4, depth=200)\n", "a depth of 200 is not in 1..127"),
     ],
 )
