@@ -106,7 +106,7 @@ def _open_how(data: bytes, args: Sequence[int]) -> object:
 
 
 _CLONE_ARGS = (
-    *("flags:clone", "pidfd:ptr", "child_tid:ptr", "parent_tid:ptr", "exit_signal:signal", "stack:ptr"),
+    *("flags:clone3", "pidfd:ptr", "child_tid:ptr", "parent_tid:ptr", "exit_signal:signal", "stack:ptr"),
     *("stack_size", "tls:ptr"),
 )
 

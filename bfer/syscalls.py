@@ -56,16 +56,16 @@ lstat 6 107 - 107 107: const char* pathname, struct stat* statbuf
 access 21 33 - 33 33: const char* pathname, int mode:access
 chmod 90 15 - 15 15: const char* pathname, mode_t mode
 fchmod 91 94 52 94 94: int fd:fd, mode_t mode
-chown 92 182 - 182 212: const char* pathname, uid_t owner:id, gid_t group:id
-fchown 93 95 55 95 207: int fd:fd, uid_t owner:id, gid_t group:id
-lchown 94 16 - 16 198: const char* pathname, uid_t owner:id, gid_t group:id
+chown 92 182 - 182 212: const char* pathname, uid_t owner, gid_t group
+fchown 93 95 55 95 207: int fd:fd, uid_t owner, gid_t group
+lchown 94 16 - 16 198: const char* pathname, uid_t owner, gid_t group
 umask 95 60 166 60 60: mode_t mask
 utime 132 30 - - 30: const char* filename, const struct utimbuf* times
 utimes 235 271 - 269 313: const char* filename, struct timeval* times
 utimensat 280 320 88 348 315: int dirfd:dirfd, const char* pathname, struct timespec* times, int flags:at
 futimesat 261 299 - 326 292: int dirfd:dirfd, const char* pathname, struct timeval* times
 newfstatat 262 - 79 - 293: int dirfd:dirfd, const char* pathname, struct stat* statbuf, int flags:at
-fchownat 260 298 54 325 291: int dirfd:dirfd, const char* pathname, uid_t owner:id, gid_t group:id, int flags:at
+fchownat 260 298 54 325 291: int dirfd:dirfd, const char* pathname, uid_t owner, gid_t group, int flags:at
 fchmodat 268 306 53 333 299: int dirfd:dirfd, const char* pathname, mode_t mode
 fchmodat2 452 452 452 452 452: int dirfd:dirfd, const char* pathname, mode_t mode, unsigned int flags:at
 faccessat 269 307 48 334 300: int dirfd:dirfd, const char* pathname, int mode:access
@@ -102,7 +102,7 @@ mkdirat 258 296 34 323 289: int dirfd:dirfd, const char* pathname, mode_t mode
 ioctl 16 54 29 54 54: int fd:fd, unsigned long request:ioctl, unsigned long arg:ptr
 dup 32 41 23 41 41: int oldfd:fd
 dup2 33 63 - 63 63: int oldfd:fd, int newfd:fd
-fcntl 72 55 25 55 55: int fd:fd, int cmd:fcntl, unsigned long arg:fcntl_arg
+fcntl 72 55 25 55 55: int fd:fd, int cmd:fcntl, unsigned long arg
 flock 73 143 32 143 143: int fd:fd, int operation:flock
 dup3 292 330 24 358 326: int oldfd:fd, int newfd:fd, int flags:open_only
 [fs fs_link_ops]
@@ -192,7 +192,7 @@ bind 49 361 200 282 361: int sockfd:fd, struct sockaddr* addr:sockaddr, int addr
 listen 50 363 201 284 363: int sockfd:fd, int backlog
 getsockname 51 367 204 286 367: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen
 getpeername 52 368 205 287 368: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen
-socketpair 53 360 199 288 360: int domain:af, int type:sock_type, int protocol:unix_protocol, int[2] sv:pair
+socketpair 53 360 199 288 360: int domain:af, int type:sock_type, int protocol, int[2] sv:pair
 setsockopt 54 366 208 294 366: int sockfd:fd, int level:sol, int optname:sockopt, const void* optval, int optlen
 getsockopt 55 365 209 295 365: int sockfd:fd, int level:sol, int optname:sockopt, void* optval, int* optlen
 accept4 288 364 242 366 364: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen, int flags:sock_flags
@@ -251,25 +251,25 @@ mseal 462 462 462 462 462: unsigned long start:ptr, size_t len, unsigned long fl
 getpid 39 20 172 20 20:
 getuid 102 24 174 24 199:
 getgid 104 47 176 47 200:
-setuid 105 23 146 23 213: uid_t uid:id
-setgid 106 46 144 46 214: gid_t gid:id
+setuid 105 23 146 23 213: uid_t uid
+setgid 106 46 144 46 214: gid_t gid
 geteuid 107 49 175 49 201:
 getegid 108 50 177 50 202:
 setpgid 109 57 154 57 57: pid_t pid, pid_t pgid
 getppid 110 64 173 64 64:
 getpgrp 111 65 - 65 65:
 setsid 112 66 157 66 66:
-setreuid 113 70 145 70 203: uid_t ruid:id, uid_t euid:id
-setregid 114 71 143 71 204: gid_t rgid:id, gid_t egid:id
+setreuid 113 70 145 70 203: uid_t ruid, uid_t euid
+setregid 114 71 143 71 204: gid_t rgid, gid_t egid
 getgroups 115 80 158 80 205: int size, gid_t* list
 setgroups 116 81 159 81 206: int size, gid_t* list
-setresuid 117 164 147 164 208: uid_t ruid:id, uid_t euid:id, uid_t suid:id
+setresuid 117 164 147 164 208: uid_t ruid, uid_t euid, uid_t suid
 getresuid 118 165 148 165 209: uid_t* ruid, uid_t* euid, uid_t* suid
-setresgid 119 170 149 170 210: gid_t rgid:id, gid_t egid:id, gid_t sgid:id
+setresgid 119 170 149 170 210: gid_t rgid, gid_t egid, gid_t sgid
 getresgid 120 171 150 171 211: gid_t* rgid, gid_t* egid, gid_t* sgid
 getpgid 121 132 155 132 132: pid_t pid
-setfsuid 122 138 151 138 215: uid_t fsuid:id
-setfsgid 123 139 152 139 216: gid_t fsgid:id
+setfsuid 122 138 151 138 215: uid_t fsuid
+setfsgid 123 139 152 139 216: gid_t fsgid
 getsid 124 147 156 147 147: pid_t pid
 gettid 186 224 178 224 236:
 [proc proc_sched]
@@ -369,7 +369,7 @@ pipe2 293 331 59 359 325: int[2] pipefd:pair, int flags:open_only
 [ipc ipc_shm memory]
 shmget 29 395 194 307 395: key_t key:key, size_t size, int shmflg:shmget
 shmat 30 397 196 305 397: int shmid, const void* shmaddr, int shmflg:shmat
-shmctl 31 396 195 308 396: int shmid, int cmd:ipc_cmd, struct shmid_ds* buf
+shmctl 31 396 195 308 396: int shmid, int cmd:shmctl_cmd, struct shmid_ds* buf
 shmdt 67 398 197 306 398: const void* shmaddr
 [ipc ipc_sem]
 semget 64 393 190 299 393: key_t key:key, int nsems, int semflg:ipcget
@@ -380,7 +380,7 @@ semtimedop 220 - 192 312 392: int semid, struct sembuf* sops, size_t nsops, cons
 msgget 68 399 186 303 399: key_t key:key, int msgflg:ipcget
 msgsnd 69 400 189 301 400: int msqid, struct msgbuf* msgp, size_t msgsz, int msgflg:msgflg
 msgrcv 70 401 188 302 401: int msqid, struct msgbuf* msgp, size_t msgsz, long msgtyp, int msgflg:msgflg
-msgctl 71 402 187 304 402: int msqid, int cmd:ipc_cmd, struct msqid_ds* buf
+msgctl 71 402 187 304 402: int msqid, int cmd:msgctl_cmd, struct msqid_ds* buf
 mq_open 240 277 180 274 271: const char* name, int oflag:open, mode_t mode, struct mq_attr* attr
 mq_unlink 241 278 181 275 272: const char* name
 mq_timedsend 242 279 182 276 273: mqd_t mqdes, const char* msg_ptr:ptr, size_t msg_len, unsigned int msg_prio, const struct timespec* abs_timeout
@@ -475,26 +475,26 @@ stat64 - 195 - 195 -: const char* pathname, struct stat64* statbuf
 lstat64 - 196 - 196 -: const char* pathname, struct stat64* statbuf
 fstat64 - 197 - 197 -: int fd:fd, struct stat64* statbuf
 fstatat64 - 300 - 327 -: int dirfd:dirfd, const char* pathname, struct stat64* statbuf, int flags:at
-lchown32 - 198 - 198 -: const char* pathname, uid_t owner:id, gid_t group:id
+lchown32 - 198 - 198 -: const char* pathname, uid_t owner, gid_t group
 getuid32 - 199 - 199 -:
 getgid32 - 200 - 200 -:
 geteuid32 - 201 - 201 -:
 getegid32 - 202 - 202 -:
-setreuid32 - 203 - 203 -: uid_t ruid:id, uid_t euid:id
-setregid32 - 204 - 204 -: gid_t rgid:id, gid_t egid:id
+setreuid32 - 203 - 203 -: uid_t ruid, uid_t euid
+setregid32 - 204 - 204 -: gid_t rgid, gid_t egid
 getgroups32 - 205 - 205 -: int size, gid_t* list
 setgroups32 - 206 - 206 -: int size, gid_t* list
-fchown32 - 207 - 207 -: int fd:fd, uid_t owner:id, gid_t group:id
-setresuid32 - 208 - 208 -: uid_t ruid:id, uid_t euid:id, uid_t suid:id
+fchown32 - 207 - 207 -: int fd:fd, uid_t owner, gid_t group
+setresuid32 - 208 - 208 -: uid_t ruid, uid_t euid, uid_t suid
 getresuid32 - 209 - 209 -: uid_t* ruid, uid_t* euid, uid_t* suid
-setresgid32 - 210 - 210 -: gid_t rgid:id, gid_t egid:id, gid_t sgid:id
+setresgid32 - 210 - 210 -: gid_t rgid, gid_t egid, gid_t sgid
 getresgid32 - 211 - 211 -: gid_t* rgid, gid_t* egid, gid_t* sgid
-chown32 - 212 - 212 -: const char* pathname, uid_t owner:id, gid_t group:id
-setuid32 - 213 - 213 -: uid_t uid:id
-setgid32 - 214 - 214 -: gid_t gid:id
-setfsuid32 - 215 - 215 -: uid_t fsuid:id
-setfsgid32 - 216 - 216 -: gid_t fsgid:id
-fcntl64 - 221 - 221 -: int fd:fd, int cmd:fcntl, unsigned long arg:fcntl_arg
+chown32 - 212 - 212 -: const char* pathname, uid_t owner, gid_t group
+setuid32 - 213 - 213 -: uid_t uid
+setgid32 - 214 - 214 -: gid_t gid
+setfsuid32 - 215 - 215 -: uid_t fsuid
+setfsgid32 - 216 - 216 -: gid_t fsgid
+fcntl64 - 221 - 221 -: int fd:fd, int cmd:fcntl, unsigned long arg
 sendfile64 - 239 - 239 -: int out_fd:fd, int in_fd:fd, loff_t* offset, size_t count
 statfs64 - 268 - 266 265: const char* path, size_t sz, struct statfs64* buf
 fstatfs64 - 269 - 267 266: int fd:fd, size_t sz, struct statfs64* buf

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bfer.catalogue import Arg
     from bfer.names import Names
 
 AT_FDCWD = -100
+SOL_SOCKET = 1
+_LEVEL = 1  # the argument of setsockopt and getsockopt that says whose options they are
 
 
 def number(arg: Arg, raw: int) -> int:
@@ -16,19 +20,24 @@ def number(arg: Arg, raw: int) -> int:
     return value - (1 << arg.bits) if arg.signed and value >> arg.bits - 1 else value
 
 
-def named(arg: Arg, raw: int, names: Names) -> str | None:
-    """The value of ``arg`` by name: flags, modes, addresses; None for a plain number."""
+def named(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str | None:
+    """The value of ``arg`` by name: flags, modes, addresses; None for a plain number.
+
+    ``args`` are all numbers of the call, where they decide what this one means.
+    """
     if arg.kind == "ptr" or arg.type.endswith("*"):
         value = raw & ((1 << arg.bits) - 1)
         return f"{value:#x}" if value else "NULL"
     if not arg.kind:
         return None
+    if arg.kind == "sockopt" and args and args[_LEVEL] & 0xFFFFFFFF != SOL_SOCKET:
+        return None
     return names.text(arg.kind, raw & ((1 << arg.bits) - 1))
 
 
-def text(arg: Arg, raw: int, names: Names) -> str:
+def text(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str:
     """The value of ``arg`` for people."""
-    name = named(arg, raw, names)
+    name = named(arg, raw, names, args)
     return str(number(arg, raw)) if name is None else name
 
 

@@ -16,19 +16,41 @@ FLAGS, CHOICE, OCTAL, HEX, CUSTOM = range(5)
 
 # The module that knows a kind, and the only one to be asked.
 _MODULES = {
-    "bfer.names.files": ("open", "open_arm", "unlinkat", "resolve", "mode"),
-    "bfer.names.net": ("af",),
+    "bfer.names.files": (
+        "open open_arm open_only open_only_arm mode inode_mode unlinkat resolve whence rwf fallocate at "
+        "at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
+        "fanotify_mark fanotify_mask epoll_ctl epoll_create io_uring_enter io_uring_register sync_file_range "
+        "mount umount fadvise splice open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap "
+        "flock fcntl ioctl"
+    ),
+    "bfer.names.memory": (
+        "mmap mempolicy prot msync mremap madvise mlockall mlock2 membarrier membarrier_flags pkey_access "
+        "memfd_secret shadow_stack mbind get_mempolicy userfaultfd"
+    ),
+    "bfer.names.processes": (
+        "signal clone clone3 sched personality unshare setns wait idtype prio ioprio_who rlimit rusage ptrace "
+        "prctl arch_prctl kcmp seccomp seccomp_flags pidfd_open pidfd_signal landlock_create landlock_rule "
+        "sigmask signalfd eventfd"
+    ),
+    "bfer.names.ipc": "ipcget shmget futex futex2 shmctl_cmd msgctl_cmd semctl key shmat msgflg",
+    "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
+    "bfer.names.system": (
+        "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr bpf"
+    ),
+    "bfer.names.net": "af sock_type msg shutdown sock_flags ipproto sol sockopt",
 }
-_ARM_OPEN = ("aarch64", "arm64", "armv8l")
+# Kinds that arm and arm64 have tables of their own for, named so with the suffix ``_arm``.
+_ARM_KINDS = ("open", "open_only")
+_ARM = ("aarch64", "arm64", "armv8l")
 
 
 class Names:
     """The names of one machine's kernel (``machine`` as uname says it)."""
 
-    __slots__ = ("_kinds", "_open")
+    __slots__ = ("_arm", "_kinds")
 
     def __init__(self, machine: str) -> None:
-        self._open = "open_arm" if machine in _ARM_OPEN or machine.startswith("arm") else "open"
+        self._arm = machine in _ARM or machine.startswith("arm")
         self._kinds: dict[str, Kind | None] = {}
 
     def kind(self, name: str) -> Kind | None:
@@ -36,7 +58,7 @@ class Names:
         try:
             return self._kinds[name]
         except KeyError:
-            found = self._kinds[name] = _find(self._open if name == "open" else name)
+            found = self._kinds[name] = _find(f"{name}_arm" if self._arm and name in _ARM_KINDS else name)
             return found
 
     def text(self, kind: str, value: int) -> str | None:
@@ -72,7 +94,7 @@ class Kind:
         if self._custom is not None:
             return self._custom(value)
         for name, number in self._table:
-            if number == value:
+            if value in (number, number + (1 << 32)):
                 return name
         return f"{value:#x}" if value > 9 else str(value)
 
@@ -105,6 +127,6 @@ def flags(value: int, table: Sequence[tuple[str, int]]) -> str:
 
 def _find(name: str) -> Kind | None:
     for module, kinds in _MODULES.items():
-        if name in kinds:
+        if name in kinds.split():
             return __import__(module, fromlist=["KINDS"]).KINDS[name]  # type: ignore[no-any-return]
     return None

@@ -74,7 +74,7 @@ class Json(Lines):
                 before.append(f'{{"name":"{arg.name}","type":"{type}","value":')
                 args = after
             else:
-                args.append(self._number(arg, block.args[arg.slot]))
+                args.append(self._number(arg, block.args[arg.slot], block.args))
         head = self._call(block, event) + ",".join(before)
         tail = "".join(["}", *("," + text for text in after), "]}\n"])
         if block.status == PATH_UNREADABLE:
@@ -83,7 +83,7 @@ class Json(Lines):
         return f'{head}"', f'"{cut}{tail}'
 
     def _all_numbers(self, block: Block, event: Event) -> str:
-        args = ",".join([self._number(arg, raw) for arg, raw in zip(event.args, block.args)])
+        args = ",".join([self._number(arg, raw, block.args) for arg, raw in zip(event.args, block.args)])
         return f"{self._call(block, event)}{args}]}}\n"
 
     def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
@@ -92,9 +92,9 @@ class Json(Lines):
     def _joined(self, args: list[str]) -> bytes:
         return ",".join(args).encode()
 
-    def _number(self, arg: Arg, raw: int) -> str:
+    def _number(self, arg: Arg, raw: int, args: Sequence[int]) -> str:
         if self._texts:
-            name = values.named(arg, raw, self._names)
+            name = values.named(arg, raw, self._names, args)
             if name is not None:
                 text = self._pointer(raw) if name == "NULL" else f'"{name}"'
                 return f'{{"name":"{arg.name}","type":"string","value":{text}}}'

@@ -96,9 +96,9 @@ class Lines:
         for arg in event.args:
             found = pieces.get(arg.slot)
             if found is None:
-                texts.append(self._number(arg, block.args[arg.slot] if arg.slot < ARGS else 0))
+                texts.append(self._number(arg, block.args[arg.slot] if arg.slot < ARGS else 0, block.args))
             elif found[0][0] == FORM_NUMBER:
-                texts.append(self._number(arg, POINTER.unpack(found[0][1])[0]))
+                texts.append(self._number(arg, POINTER.unpack(found[0][1])[0], block.args))
             else:
                 texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
         return self._joined(texts)
@@ -135,7 +135,7 @@ class Lines:
         """What, before and after all of the arguments."""
         raise NotImplementedError
 
-    def _number(self, arg: Arg, raw: int) -> str:
+    def _number(self, arg: Arg, raw: int, args: Sequence[int]) -> str:
         """An argument that is a number, with its name."""
         raise NotImplementedError
 

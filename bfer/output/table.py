@@ -74,7 +74,7 @@ class Table(Lines):
                 before += f"{arg.name}: "
                 seen = True
                 continue
-            text = self._number(arg, block.args[arg.slot])
+            text = self._number(arg, block.args[arg.slot], block.args)
             if seen:
                 after += f", {text}"
             else:
@@ -83,7 +83,7 @@ class Table(Lines):
         return before, f"{cut}{after}\n"
 
     def _all_numbers(self, block: Block, event: Event) -> str:
-        args = ", ".join([self._number(arg, raw) for arg, raw in zip(event.args, block.args)])
+        args = ", ".join([self._number(arg, raw, block.args) for arg, raw in zip(event.args, block.args)])
         return f"{self._call(block, event)}{args}".rstrip(" ") + "\n"
 
     def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
@@ -92,8 +92,8 @@ class Table(Lines):
     def _joined(self, args: list[str]) -> bytes:
         return ", ".join(args).encode()
 
-    def _number(self, arg: Arg, raw: int) -> str:
-        return f"{arg.name}: {values.text(arg, raw, self._names)}"
+    def _number(self, arg: Arg, raw: int, args: Sequence[int]) -> str:
+        return f"{arg.name}: {values.text(arg, raw, self._names, args)}"
 
     def _memory(self, arg: Arg, value: object) -> str:
         return f"{arg.name}: {self.value(value)}"

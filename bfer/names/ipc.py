@@ -1,0 +1,112 @@
+"""System V IPC and message queues."""
+
+from __future__ import annotations
+
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+
+_GET = (("IPC_CREAT", 0o1000), ("IPC_EXCL", 0o2000), ("IPC_NOWAIT", 0o4000))
+_SHMGET = (("IPC_CREAT", 0o1000), ("IPC_EXCL", 0o2000), ("SHM_HUGETLB", 0o4000), ("SHM_NORESERVE", 0o10000))
+
+
+def _with_mode(table: tuple[tuple[str, int], ...]) -> Kind:
+    def text(value: int) -> str:
+        mode = f"{value & 0o777:#o}".replace("0o", "0") if value & 0o777 else "000"
+        return f"{flags(value & ~0o777, table)}|{mode}" if value & ~0o777 else mode
+
+    return Kind(CUSTOM, table, text)
+
+
+# include/uapi/linux/futex.h
+_FUTEX = (
+    *("WAIT", "WAKE", "FD", "REQUEUE", "CMP_REQUEUE", "WAKE_OP", "LOCK_PI", "UNLOCK_PI", "TRYLOCK_PI", "WAIT_BITSET"),
+    *("WAKE_BITSET", "WAIT_REQUEUE_PI", "CMP_REQUEUE_PI", "LOCK_PI2"),
+)
+
+
+def _futex(value: int) -> str:
+    operation = value & 0x7F
+    name = f"FUTEX_{_FUTEX[operation]}" if operation < len(_FUTEX) else f"{operation:#x}"
+    if value & 0x80:
+        name += "_PRIVATE"
+    return f"{name}|FUTEX_CLOCK_REALTIME" if value & 0x100 else name
+
+
+def _futex2(value: int) -> str:
+    size = ("FUTEX2_SIZE_U8", "FUTEX2_SIZE_U16", "FUTEX2_SIZE_U32", "FUTEX2_SIZE_U64")[value & 3]
+    rest = value & ~3
+    return f"{size}|{flags(rest, (('FUTEX2_NUMA', 4), ('FUTEX2_MPOL', 8), ('FUTEX2_PRIVATE', 128)))}" if rest else size
+
+
+KINDS = {
+    "ipcget": _with_mode(_GET),
+    "shmget": _with_mode(_SHMGET),
+    "futex": Kind(CUSTOM, tuple([(f"FUTEX_{name}", number) for number, name in enumerate(_FUTEX)]), _futex),
+    "futex2": Kind(CUSTOM, (), _futex2),
+    "shmctl_cmd": Kind(
+        CHOICE,
+        (
+            ("IPC_RMID", 0),
+            ("IPC_SET", 1),
+            ("IPC_STAT", 2),
+            ("IPC_INFO", 3),
+            ("SHM_LOCK", 11),
+            ("SHM_UNLOCK", 12),
+            ("SHM_STAT", 13),
+            ("SHM_INFO", 14),
+            ("SHM_STAT_ANY", 15),
+        ),
+    ),
+    "msgctl_cmd": Kind(
+        CHOICE,
+        (
+            ("IPC_RMID", 0),
+            ("IPC_SET", 1),
+            ("IPC_STAT", 2),
+            ("IPC_INFO", 3),
+            ("MSG_STAT", 11),
+            ("MSG_INFO", 12),
+            ("MSG_STAT_ANY", 13),
+        ),
+    ),
+    "semctl": Kind(
+        CHOICE,
+        (
+            ("IPC_RMID", 0),
+            ("IPC_SET", 1),
+            ("IPC_STAT", 2),
+            ("IPC_INFO", 3),
+            ("GETPID", 11),
+            ("GETVAL", 12),
+            ("GETALL", 13),
+            ("GETNCNT", 14),
+            ("GETZCNT", 15),
+            ("SETVAL", 16),
+            ("SETALL", 17),
+            ("SEM_STAT", 18),
+            ("SEM_INFO", 19),
+            ("SEM_STAT_ANY", 20),
+        ),
+    ),
+    "key": Kind(
+        CHOICE,
+        (("IPC_PRIVATE", 0),),
+    ),
+    "shmat": Kind(
+        FLAGS,
+        (
+            ("SHM_RDONLY", 0x1000),
+            ("SHM_RND", 0x2000),
+            ("SHM_REMAP", 0x4000),
+            ("SHM_EXEC", 0x8000),
+        ),
+    ),
+    "msgflg": Kind(
+        FLAGS,
+        (
+            ("IPC_NOWAIT", 0x800),
+            ("MSG_NOERROR", 0x1000),
+            ("MSG_EXCEPT", 0x2000),
+            ("MSG_COPY", 0x4000),
+        ),
+    ),
+}

@@ -1,0 +1,204 @@
+"""Names of flags, modes and commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bfer import names, values
+from bfer.catalogue import Catalogue
+from bfer.names import CHOICE, FLAGS, Names
+
+NAMES = Names("x86_64")
+PLAIN = ("ptr", "fd", "dirfd")
+
+_OWN = ("O_LARGEFILE", "__O_TMPFILE")  # the C library means something else
+
+HEADERS = (
+    *(
+        "fcntl.h",
+        "linux/fcntl.h",
+        "linux/mount.h",
+        "linux/falloc.h",
+    ),
+    *(
+        "linux/fanotify.h",
+        "linux/stat.h",
+        "linux/xattr.h",
+        "linux/io_uring.h",
+    ),
+    *(
+        "linux/openat2.h",
+        "linux/close_range.h",
+        "linux/eventpoll.h",
+        "linux/fs.h",
+    ),
+    *(
+        "linux/memfd.h",
+        "linux/inotify.h",
+        "linux/swap.h",
+        "asm/ioctls.h",
+    ),
+    *(
+        "linux/mman.h",
+        "linux/membarrier.h",
+        "linux/mempolicy.h",
+        "linux/sched.h",
+    ),
+    *(
+        "linux/prctl.h",
+        "linux/ptrace.h",
+        "linux/seccomp.h",
+        "linux/personality.h",
+    ),
+    *(
+        "linux/wait.h",
+        "linux/landlock.h",
+        "linux/futex.h",
+        "linux/ipc.h",
+    ),
+    *(
+        "linux/shm.h",
+        "linux/sem.h",
+        "linux/msg.h",
+        "linux/keyctl.h",
+    ),
+    *(
+        "linux/module.h",
+        "linux/reboot.h",
+        "linux/kexec.h",
+        "linux/perf_event.h",
+    ),
+    *(
+        "linux/random.h",
+        "linux/time.h",
+        "linux/bpf.h",
+        "sys/socket.h",
+    ),
+    *(
+        "netinet/in.h",
+        "sys/timerfd.h",
+        "sys/eventfd.h",
+        "sys/signalfd.h",
+    ),
+    *(
+        "sys/epoll.h",
+        "sys/mman.h",
+        "signal.h",
+        "sys/resource.h",
+    ),
+    *(
+        "sys/inotify.h",
+        "sys/file.h",
+        "sys/splice.h",
+        "asm/prctl.h",
+    ),
+    *(
+        "linux/capability.h",
+        "unistd.h",
+    ),
+)
+
+
+def all_kinds() -> dict[str, object]:
+    found = {}
+    for text in names._MODULES.values():
+        for kind in text.split():
+            found[kind] = NAMES.kind(kind) if not kind.endswith("_arm") else Names("aarch64").kind(kind[:-4])
+    return found
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "armv7l", "s390x", "riscv64"])
+def test_every_kind_of_argument_is_known(machine: str) -> None:
+    known = Names(machine)
+    for named in Catalogue(machine).events.values():
+        for event in named.both():
+            for arg in event.args:
+                if arg.kind and not arg.memory and arg.kind not in PLAIN:
+                    assert known.kind(arg.kind) is not None, (event.name, arg.name, arg.kind)
+
+
+def test_every_kind_is_used_and_texts_can_be_read_back() -> None:
+    used = {arg.kind for m in ("x86_64", "aarch64") for e in Catalogue(m).events.values() for arg in e.args}
+    used |= {kind.kind for e in Catalogue("x86_64").events.values() if e.compat for kind in e.compat.args}
+    for name, kind in all_kinds().items():
+        assert name in used | {"resolve", "clone3"} or name.endswith("_arm"), name
+        assert kind is not None
+        for text, value in kind._table:
+            back = kind.parse(kind.text(value & 0xFFFFFFFFFFFFFFFF if value >= 0 else value))
+            assert back in (value, None) or (back or 0) & value == value, (name, text)
+
+
+def test_values_are_those_of_the_headers(tmp_path: Path) -> None:
+    """Every name that the machine's own headers define has their value."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    if os.uname().machine != "x86_64":
+        pytest.skip("the tables of x86-64 are compared")
+    rows = {}
+    for name, kind in all_kinds().items():
+        if not name.endswith("_arm"):
+            rows.update(dict.fromkeys(kind._table, name))
+    existing = []
+    for header in HEADERS:  # one at a time: some exclude each other
+        source = tmp_path / "one.c"
+        lines = ["#define _GNU_SOURCE", f"#include <{header}>", "#include <stdio.h>", "int main(void) {"]
+        for text, _ in rows:
+            lines += [f"#ifdef {text}", f'printf("{text} %lld\\n", (long long)({text}));', "#endif"]
+        source.write_text("\n".join([*lines, "}"]))
+        program = tmp_path / "one"
+        done = subprocess.run([compiler, "-w", "-o", program, source], capture_output=True, check=False)
+        if done.returncode == 0:
+            output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+            existing += [line.split() for line in output.splitlines()]
+    assert len({name for name, _ in existing}) > 400
+    stated: dict[str, set[int]] = {}
+    for text, value in rows:
+        stated.setdefault(text, set()).add(value & 0xFFFFFFFF)
+    different = [(n, v) for n, v in existing if int(v) & 0xFFFFFFFF not in stated[n] and n not in _OWN]
+    assert not different, different
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("open", 0o1101, "O_WRONLY|O_CREAT|O_TRUNC"),
+        ("open_only", 0o2000000, "O_CLOEXEC"),
+        ("inode_mode", 0o100644, "S_IFREG|0644"),
+        ("mmap", 0x22, "MAP_PRIVATE|MAP_ANONYMOUS"),
+        ("prot", 0, "PROT_NONE"),
+        ("clone", 0x1200011, "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD"),
+        ("signal", 9, "SIGKILL"),
+        ("signal", 34, "SIGRT_2"),
+        ("futex", 0x189, "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME"),
+        ("sock_type", 0o2000001, "SOCK_STREAM|SOCK_CLOEXEC"),
+        ("sched", 0x40000001, "SCHED_FIFO|SCHED_RESET_ON_FORK"),
+        ("ipcget", 0o1600, "IPC_CREAT|0600"),
+        ("mempolicy", 0x8002, "MPOL_BIND|MPOL_F_STATIC_NODES"),
+        ("personality", 0xFFFFFFFF, "0xffffffff"),
+        ("personality", 0x40000, "PER_LINUX|ADDR_NO_RANDOMIZE"),
+        ("keyring", 0xFFFFFFFD, "KEY_SPEC_SESSION_KEYRING"),
+        ("rusage", 0xFFFFFFFF, "RUSAGE_CHILDREN"),
+        ("whence", 99, "0x63"),
+        ("hex", 255, "0xff"),
+        ("access", 0, "F_OK"),
+    ],
+)
+def test_texts(kind: str, value: int, text: str) -> None:
+    assert NAMES.text(kind, value) == text
+
+
+def test_options_of_sockets_are_named_where_they_are_meant() -> None:
+    event = Catalogue("x86_64").events["setsockopt"]
+    option = event.args[2]
+    assert values.named(option, 2, NAMES, (3, 1, 2, 0, 4, 0)) == "SO_REUSEADDR"
+    assert values.named(option, 2, NAMES, (3, 6, 2, 0, 4, 0)) is None
+
+
+def test_styles_are_known() -> None:
+    assert {kind._style for kind in all_kinds().values()} > {FLAGS, CHOICE}
