@@ -61,7 +61,8 @@ def load_family(suffix):
 
     kernel_btf().close()
     every = bfers_object()
-    names = sorted(name for name in every.programs if name.endswith("__raw_tp") == bool(suffix))
+    kind = "raw_tp/" if suffix else "tp_btf/"
+    names = sorted(name for name, program in every.programs.items() if program.section.startswith(kind))
     assert len(names) > 3, names
     try:
         with Collection(every, names, fold=False) as collection:
@@ -72,6 +73,28 @@ def load_family(suffix):
         if suffix or not lacks_task_btf():
             raise
         skip(f"no helper 158 (get_current_task_btf, 5.11): {error}")
+
+
+@check
+def check_programs_of_functions():
+    """bfer's programs for functions of the kernel load, by fentry or else by kprobe."""
+    from pybpf.errors import LoadError
+    from pybpf.loader import Collection
+
+    kernel_btf().close()
+    programs = bfers_object().programs
+    names = [name for name, program in programs.items() if program.section.startswith(("fentry/", "kprobe/"))]
+    assert names, list(programs)
+    taken, refused = set(), {}
+    for name in names:
+        try:
+            Collection(bfers_object([name]), [name]).close()
+            taken.add(name.partition("__")[0])
+        except LoadError as error:
+            refused[name] = str(error)
+    lacking = {name.partition("__")[0] for name in names} - taken
+    if lacking:
+        skip("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
 
 
 def jit():

@@ -51,15 +51,15 @@ def bfer(*arguments, command=None):
     words = [*BFER, *arguments, *(("--", *command) if command else ())]
     done = subprocess.run(words, capture_output=True, check=False)
     errors = done.stderr.decode()
-    skip_without_btf(done.returncode, errors)
+    skip_where_it_cannot_run(done.returncode, errors)
     return done.returncode, done.stdout.decode(), errors
 
 
-def skip_without_btf(status, errors):
-    """A kernel that does not describe itself is refused in one clear line, which is the reason of the skip."""
-    if status == 1 and not os.path.exists("/sys/kernel/btf/vmlinux"):
+def skip_where_it_cannot_run(status, errors):
+    """A kernel without BTF and a big-endian machine are refused in one clear line, which is the reason of the skip."""
+    if status == 1 and (sys.byteorder == "big" or not os.path.exists("/sys/kernel/btf/vmlinux")):
         equal(errors.count("\n"), 1)
-        assert "BTF" in errors, errors
+        assert "big-endian" in errors or "BTF" in errors, errors
         skip(errors.strip())
 
 
@@ -68,7 +68,9 @@ def opened(*expressions, command):
     import json
 
     status, output, errors = bfer("trace", "event=open*", *expressions, "--output", "json", command=command)
-    assert (status, errors) == (0, ""), f"exit status {status}: {errors}"
+    # A system call made while the program ran already, in an interrupt, is counted; it is none of ours.
+    told = [line for line in errors.splitlines() if not line.startswith("bfer: lost ")]
+    assert (status, told) == (0, []), f"exit status {status}: {errors}"
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return [(row["processName"], argument(row, "pathname"), row["returnValue"]) for row in rows]
 
@@ -94,7 +96,7 @@ def check_table():
         process.stdout.close()
         errors.seek(0)
         told = errors.read()
-    skip_without_btf(status, "".join(line for line in told.splitlines(True) if not line.startswith("VmHWM")))
+    skip_where_it_cannot_run(status, "".join(line for line in told.splitlines(True) if not line.startswith("VmHWM")))
     equal((status, told[: 0 if status == 0 else None]), (0, ""))
     rows = [line for line in lines if len(line) == 8 and "pathname: /etc/passwd," in line[7]]
     assert rows, f"no line for /etc/passwd: {lines} {told}"
@@ -185,7 +187,7 @@ def tracer_of(tree):
     head = tracer.stdout.readline()
     if not head:
         errors = tracer.communicate()[1].decode()
-        skip_without_btf(tracer.returncode, errors)
+        skip_where_it_cannot_run(tracer.returncode, errors)
         raise AssertionError(errors)
     assert head.startswith(b"TIME"), head
     made = objects() - before
