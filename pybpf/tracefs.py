@@ -49,11 +49,11 @@ class Field:
     __slots__ = ("dynamic", "name", "offset", "signed", "size", "type")
 
     def __init__(self, declaration: str, offset: int, size: int, signed: bool) -> None:
-        text, _, bounds = declaration.partition("[")
-        words = text.replace("*", "* ").split()
+        words = declaration.replace("*", "* ").split()
         self.dynamic = words[0] in ("__data_loc", "__rel_loc")
-        self.name = words[-1]
-        self.type = " ".join(words[int(self.dynamic) : -1]) + (f"[{bounds}" if bounds else "")
+        # "char comm[16]", but "__data_loc char[] msg".
+        self.name, bracket, bounds = words[-1].partition("[")
+        self.type = " ".join(words[int(self.dynamic) : -1]) + bracket + bounds
         self.offset = offset
         self.size = size
         self.signed = signed

@@ -107,10 +107,9 @@ def _link(program: Program, target: kernel.Fd, attach_type: int, flags: int, wha
 
 def _attach(program: Program, path: str, attach_type: int, flags: int, what: str) -> Link:
     # Detaching needs both again, whatever the caller has closed by then.
+    target = open_cgroup(path, what)
     own = kernel.Fd(os.dup(program.fd), f"program of {what}")
-    target = kernel.Fd(-1, what)
     try:
-        target = open_cgroup(path, what)
         return CgroupAttachment(what, target, own, attach_type, flags or abi.F_ALLOW_MULTI)
     except BaseException:
         own.close()
