@@ -172,7 +172,7 @@ def first(
 ) -> Link:
     """The first mechanism that the kernel takes; it remembers those tried before.
 
-    Trying ends when one is forbidden. A failure of all is one LinkError: what
+    Trying ends when one is forbidden, or cannot be on this machine. A failure of all is one LinkError: what
     ``explain`` says about the most telling of them, else that one; ``details`` has all.
     """
     tried: list[Attempt] = []
@@ -181,7 +181,8 @@ def first(
             link = way()
         except SyscallError as error:
             tried.append(Attempt(mechanism, error))
-            if error.errno in (EPERM, EACCES):
+            # What is forbidden, or beyond this machine's architecture, is so by every mechanism.
+            if error.errno in (EPERM, EACCES, abi.ENOTSUPP):
                 break
             continue
         own = link.attempts if len(link.attempts) > 1 or not tried else (Attempt(mechanism),)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from errno import EBUSY, EINVAL
 from functools import partial
 
-from pybpf import commands, kernel
+from pybpf import abi, commands, kernel
 from pybpf.links import order as orders
 from pybpf.links.base import Link, described, first, ordered
+from pybpf.links.tracing import NO_TRAMPOLINES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def attach_freplace(
 
 
 def _explain(what: str, error: SyscallError) -> str:
+    if error.errno == abi.ENOTSUPP:
+        return f"{what}: {NO_TRAMPOLINES}"
     if error.errno == EBUSY:
         return f"{what}: the function has been replaced already, or its program is in a table of tail calls"
     if error.errno == EINVAL:

@@ -6,6 +6,7 @@ import os
 from errno import EADDRNOTAVAIL, EBUSY, EILSEQ, EINVAL, ENOENT, EOPNOTSUPP, ESRCH
 from functools import partial
 from struct import pack
+from sys import maxsize
 
 from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
@@ -177,7 +178,7 @@ def _multi(
     count = len(names) or len(addresses)
     texts = [kernel.buffer(name.encode() + b"\0") for name in names]
     # An array of pointers (of the machine's size) to names, or one of addresses; kept alive by these names.
-    size = "Q" if os.sysconf("SC_LONG_BIT") == 64 else "I"
+    size = "Q" if maxsize > 1 << 32 else "I"
     values = kernel.buffer(pack(f"={count}{size}", *(map(kernel.address, texts) if names else addresses)))
     extra = kernel.buffer(pack(f"={len(cookies)}Q", *cookies))
     fd = commands.link_create(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pybpf.sections import Section
 
 LSM_LIST = "/sys/kernel/security/lsm"
+NO_TRAMPOLINES = (
+    "this kernel cannot patch its functions for BPF on this machine "
+    "(CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; arm64 from 6.4 on)"
+)
 
 
 def attach_tracepoint(program: Program, category: str, name: str, *, cookie: int = 0) -> Link:
@@ -73,10 +77,7 @@ def attach_tracing(program: Program, section: Section, *, cookie: int = 0) -> Li
 
 def _reason(section: Section, error: SyscallError, cookie: int) -> str:
     if error.errno == abi.ENOTSUPP:
-        return (
-            "this kernel cannot patch its functions for BPF on this machine "
-            "(CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; arm64 from 6.4 on): use kprobe/kretprobe"
-        )
+        return f"{NO_TRAMPOLINES}: use kprobe/kretprobe"
     if error.errno == EBUSY:
         return "the function is being patched by somebody else (livepatch, or another tracer's fmod_ret)"
     if error.errno == E2BIG:

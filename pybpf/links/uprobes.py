@@ -6,6 +6,7 @@ import os
 from errno import EINVAL, EIO, ENOENT, EOPNOTSUPP, ESRCH
 from functools import partial
 from struct import pack
+from sys import maxsize
 
 from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
@@ -218,7 +219,7 @@ def _multi(
 ) -> Link:
     name = kernel.buffer(os.fsencode(path) + b"\0")
     count = len(places)
-    word = "Q" if os.sysconf("SC_LONG_BIT") == 64 else "I"
+    word = "Q" if maxsize > 1 << 32 else "I"
     offsets = kernel.buffer(pack(f"={count}{word}", *(place.offset for place in places)))
     references = kernel.buffer(pack(f"={count}{word}", *(place.reference for place in places)))
     cookies = kernel.buffer(pack(f"={count}Q", *(place.cookie for place in places)))
