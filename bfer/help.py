@@ -21,7 +21,8 @@ options:
       --duration TIME     stop after TIME: 10, 10s, 500ms, 2m, 1h
       --buffer SIZE       buffer between kernel and bfer: 16K to 1G, a power of two
                           (default 1M, 256K where memory is at most 128M)
-      --btf FILE          the kernel's BTF, where /sys/kernel/btf/vmlinux is missing
+      --btf FILE          the kernel's BTF, where /sys/kernel/btf/vmlinux is missing: a file, or a
+                          folder or archive with RELEASE.btf in it
   -q, --quiet             no header, no summary, no notes
       --debug             tell more about what goes wrong
       --explain           tell which hooks were tried, and what came of it

@@ -73,9 +73,9 @@ class Tracer:
         if not self._btf_path:
             act(None)
             return
-        from btf.reader import Btf
+        from btf.releases import open_for
 
-        btf = Btf.open(self._btf_path)
+        btf = open_for(self._btf_path)
         try:
             act(btf)
         finally:

@@ -113,7 +113,7 @@ def _build(options: Namespace) -> int:
     else:
         path, data = compile_programs()
         output = options.output or path
-    _write(output, data)
+    write_file(output, data)
     spec = _read(data)
     slots = sum(len(program.insns) for program in spec.programs.values()) // 8
     entries = sum(program.section != ".text" for program in spec.programs.values())
@@ -168,7 +168,7 @@ def _line_in(path: str, error: Exception) -> int:
     return line
 
 
-def _write(path: str, data: bytes) -> None:
+def write_file(path: str, data: bytes) -> None:
     """Replace ``path`` whole, so that nobody sees half an object."""
     partial = f"{path}.{os.getpid()}.tmp"
     try:

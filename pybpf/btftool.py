@@ -1,10 +1,10 @@
-"""What ``python -m pybpf btf`` does: read, print, compare and search BTF."""
+"""What ``python -m pybpf btf`` does: read, print, compare, search and cut down BTF."""
 
 from __future__ import annotations
 
 import sys
 
-from btf.errors import BtfError, BtfNotFound
+from btf.errors import BtfError, BtfNotFound, Error
 from btf.files import close_table, open_table
 
 TYPE_CHECKING = False
@@ -157,9 +157,72 @@ def _diff(options: Namespace) -> int:
     return 0
 
 
+# --- minimize ---
+
+
+def _minimize_options(parser: ArgumentParser) -> None:
+    parser.usage = "pybpf btf minimize [-h] [--base FILE] FULL -o OUT [OBJECT ...]"
+    parser.add_argument("files", nargs="*", metavar="FULL", help=_FILE)
+    # argparse takes a list of positional arguments in one piece only: those behind OUT belong to -o.
+    parser.add_argument(
+        *("-o", "--output"),
+        required=True,
+        nargs="+",
+        metavar=("OUT", "OBJECT"),
+        help="file to write: raw BTF, for --btf; and eBPF objects that are to be loaded with it (default: bfer's own)",
+    )
+    parser.add_argument("--base", metavar="FILE", help="BTF that FULL stands on")
+    parser.set_defaults(wrong=parser.error)
+
+
+def _minimize(options: Namespace) -> int:
+    from btf.minimize import Minimizer
+    from btf.reader import Btf
+    from pybpf.__main__ import write_file
+    from pybpf.errors import ObjectError
+    from pybpf.object.reader import read_object
+
+    output, *behind = options.output
+    files = [*options.files, *behind]
+    if not files:
+        options.wrong("the full BTF is missing: FULL")
+    table = _open(files[0], options.base)
+    try:
+        keep = Minimizer(table)
+        count = 0
+        for name, data in _objects(files[1:]):
+            try:
+                spec = read_object(data)
+                relos = [relo[1:] for program in spec.programs.values() for relo in program.core_relos]
+                if relos:
+                    with Btf(spec.btf) as local:
+                        keep.add(local, relos)
+            except Error as error:
+                raise ObjectError(f"{name}: {error}", error.details) from None
+            count += len(relos)
+        data = keep.to_bytes()
+    finally:
+        close_table(table)
+    write_file(output, data)
+    print(f"{output}: {len(data)} bytes, for {count} relocations")
+    return 0
+
+
+def _objects(names: list[str]) -> Iterable[tuple[str, bytes]]:
+    if not names:
+        from importlib import import_module
+
+        programs = import_module("programs")
+        yield programs.OBJECT, programs.load_object()
+    for name in names:
+        with open(name, "rb") as file:
+            yield name, file.read()
+
+
 _COMMANDS: tuple[tuple[str, str, Callable[[ArgumentParser], None], Command], ...] = (
     ("dump", "print all types", _dump_options, _dump),
     ("show", "show the layout of types: offsets, holes, padding, bit-fields, cache lines", _show_options, _show),
     ("diff", "tell what moved between two kernels", _diff_options, _diff),
     ("find", "find types, members and enumerators by name", _find_options, _find),
+    ("minimize", "write the few types that objects need on a kernel without BTF", _minimize_options, _minimize),
 )

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_command_and_its_descendants_only(login: str) -> None:
     # The dynamic loader's very first calls, right behind the exec, are there.
     assert "/etc/ld.so.cache" in rows[0][7] or "ld-musl" in got.stdout
     assert summary(got.stdout) == (len(rows), 0)
+
+
+def test_with_btf_from_a_file(login: str, tmp_path: Path) -> None:
+    """Cut down to what the programs need; alone, and found by this kernel's release in a folder and in an archive."""
+    small = tmp_path / f"{os.uname().release}.btf"
+    words = [sys.executable, "-m", "pybpf", "btf", "minimize", "/sys/kernel/btf/vmlinux", "-o", str(small)]
+    made = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, cwd="/", check=False)
+    assert made.returncode == 0, made.stderr
+    assert small.stat().st_size < 8192
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(small, f"somewhere/{small.name}")
+    Path(login).write_text("x")
+    for path in (small, tmp_path, tmp_path / "all.zip"):
+        got = bfer("trace", "event=openat", "--btf", str(path), f"openat.pathname={login}", "--", "cat", login)
+        assert (got.returncode, got.stderr) == (0, "")
+        assert [(row[2], row[5]) for row in events(got.stdout)] == [("cat", "3")]
 
 
 def test_a_command_killed_by_a_signal() -> None:
