@@ -57,7 +57,7 @@ def _closed(limit: int = 0) -> list[bytes]:
     raise MapError("the ring buffer's reader is closed", EBADF)
 
 
-def _make_barrier() -> Callable[[], None]:
+def make_barrier() -> Callable[[], None]:
     """A full memory barrier in plain Python.
 
     CPython offers none, but a lock's release is a store-release and its acquire
@@ -118,7 +118,7 @@ class Reader:
         self._heads = memoryview(data).cast("I")
         self._mask = size - 1
         self._wrap = (1 << 8 * consumer.itemsize) - 1
-        self._barrier = _make_barrier()
+        self._barrier = make_barrier()
         self._unpackers: dict[int, Callable[[mmap, int], tuple[bytes, ...]]] = {}
         # One attribute instead of a test in each call: this is the event path.
         self.read: Callable[..., list[bytes]] = self._read_ordered if ordered else self._read_weak

@@ -22,7 +22,15 @@ LAYERS = (
         *("pybpf.kallsyms", "pybpf.tracefs", "pybpf.cgroups", "pybpf.cpus"),
     ),
     (
-        *("pybpf.object", "pybpf.maps", "pybpf.ringbuf", "pybpf.verifier"),
+        *(
+            "pybpf.object",
+            "pybpf.maps",
+            "pybpf.ringbuf",
+            "pybpf.perfbuf",
+            "pybpf.userring",
+            "pybpf.aio",
+            "pybpf.verifier",
+        ),
         *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
         *("pybpf.corecache", "pybpf.target", "pybpf.loadbtf"),
     ),
