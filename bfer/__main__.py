@@ -31,6 +31,10 @@ def _main(words: list[str]) -> int:
             from bfer import archive
 
             return archive.main(words[1:])
+        if words[:1] == ["doctor"]:
+            from bfer import doctor
+
+            return doctor.main(words[1:])
         status = _act(cli.parse(words))
     except OutputClosed:
         return 0

@@ -88,8 +88,8 @@ def _action(options: Options, word: str) -> None:
     from bfer.suggest import nearest
 
     expression = any(c in word for c in "=<>")
-    hint = f": did you mean `bfer trace {word}`?" if expression else nearest(word, COMMANDS)
-    raise UsageError(f"unknown command {word!r}{hint or ': there are ' + ', '.join(COMMANDS)}")
+    hint = f": did you mean `bfer trace {word}`?" if expression else nearest(word, (*COMMANDS, "doctor"))
+    raise UsageError(f"unknown command {word!r}{hint or ': there are ' + ', '.join((*COMMANDS, 'doctor'))}")
 
 
 def _option(options: Options, word: str, rest: list[str]) -> None:

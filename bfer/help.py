@@ -5,6 +5,7 @@ from __future__ import annotations
 HELP = """\
 usage: bfer trace [OPTION...] [EXPRESSION...] [-- COMMAND ARG...]
        bfer list
+       bfer doctor [--json]            what can be traced on this system and what not, and why
        bfer archive OUT.pyz [--pyc]    all of bfer as one executable file (--pyc: byte
                                        code only, starts faster, this Python version only)
        bfer --help | --version

@@ -44,6 +44,7 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser
 
     from pybpf.btftool import add_commands
+    from pybpf.features import tool as features
 
     parser = ArgumentParser(prog="pybpf", description="eBPF toolkit in pure Python.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -79,6 +80,7 @@ def _parser() -> ArgumentParser:
         )
     btf = commands.add_parser("btf", help="print, compare and search BTF")
     add_commands(btf)
+    features.add_command(commands)
     return parser
 
 

@@ -20,7 +20,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def _status(name: str) -> str:
+def status(name: str) -> str:
     for line in _read("/proc/self/status").split("\n"):
         if line.startswith(name + ":"):
             return line[len(name) + 1 :].strip()
@@ -29,12 +29,20 @@ def _status(name: str) -> str:
 
 def _effective() -> int:
     try:
-        return int(_status("CapEff"), 16)
+        return int(status("CapEff"), 16)
     except ValueError:
         return 0
 
 
-def _in_user_namespace() -> bool:
+def held() -> list[str]:
+    """Names of the effective capabilities that bpf() asks for somewhere."""
+    known = {12: "CAP_NET_ADMIN", _CAP_SYS_ADMIN: "CAP_SYS_ADMIN", _CAP_SYS_RESOURCE: "CAP_SYS_RESOURCE"}
+    known.update({_CAP_PERFMON: "CAP_PERFMON", _CAP_BPF: "CAP_BPF"})
+    bits = _effective()
+    return [name for bit, name in known.items() if _has(bits, bit)]
+
+
+def in_user_namespace() -> bool:
     """True when uid 0 here is not the machine's root: bpf() asks for capabilities of the first namespace."""
     fields = _read("/proc/self/uid_map").split()
     return bool(fields) and fields != ["0", "0", "4294967295"]
@@ -102,24 +110,24 @@ def _has(capabilities: int, bit: int) -> bool:
     return bool(capabilities >> bit & 1)
 
 
-def _facts(capabilities: int, lockdown: str, seccomp: str) -> list[str]:
+def _facts(capabilities: int, locked: str, seccomp: str) -> list[str]:
     held = ((_CAP_BPF, "CAP_BPF"), (_CAP_PERFMON, "CAP_PERFMON"), (_CAP_SYS_ADMIN, "CAP_SYS_ADMIN"))
     names = [name for bit, name in (*held, (_CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE")) if _has(capabilities, bit)]
     unprivileged = _read("/proc/sys/kernel/unprivileged_bpf_disabled") or "unknown"
     return [
         f"effective uid: {os.geteuid()}",
         f"effective capabilities: {capabilities:#x} ({', '.join(names) or 'none that bpf() asks for'})",
-        f"user namespace: {'not the first one' if _in_user_namespace() else 'the first one'}",
+        f"user namespace: {'not the first one' if in_user_namespace() else 'the first one'}",
         f"kernel.unprivileged_bpf_disabled: {unprivileged}",
         f"kernel.perf_event_paranoid: {_read('/proc/sys/kernel/perf_event_paranoid') or 'unknown'}",
-        f"lockdown: {lockdown or 'not reported (securityfs not mounted, or not built in)'}",
+        f"lockdown: {locked or 'not reported (securityfs not mounted, or not built in)'}",
         f"seccomp mode: {seccomp or 'unknown'}",
         f"locked-memory limit: {_memlock()}{', counts on this kernel' if charges_memlock() else ''}",
         f"kernel: {os.uname().release}",
     ]
 
 
-def _lockdown() -> str:
+def lockdown() -> str:
     """The active lockdown mode: the bracketed word, or the empty string."""
     text = _read("/sys/kernel/security/lockdown")
     start, end = text.find("["), text.find("]")
@@ -129,8 +137,8 @@ def _lockdown() -> str:
 def explain(what: str) -> tuple[str, str]:
     """One line that says what to do first about EPERM on ``what``, and the facts behind it."""
     capabilities = _effective()
-    lockdown = _lockdown()
-    seccomp = _status("Seccomp")
+    locked = lockdown()
+    seccomp = status("Seccomp")
     uid = os.geteuid()
     admin = _has(capabilities, _CAP_SYS_ADMIN)
     able = admin or (_has(capabilities, _CAP_BPF) and _has(capabilities, _CAP_PERFMON))
@@ -138,14 +146,14 @@ def explain(what: str) -> tuple[str, str]:
         line = f"bpf() needs root or CAP_BPF+CAP_PERFMON (running as uid {uid} without them): run it with sudo"
     elif not able:
         line = "running as root but without CAP_BPF+CAP_PERFMON: run the container with --privileged or with both added"
-    elif _in_user_namespace():
+    elif in_user_namespace():
         line = "running as root of a user namespace only: run it as root of the machine itself"
     elif charges_memlock() and "unlimited (" not in _memlock():
         line = "the locked-memory limit is used up: run `ulimit -l unlimited` first, or as root with CAP_SYS_RESOURCE"
-    elif lockdown and lockdown != "none":
-        line = f"{what} is forbidden by kernel lockdown ({lockdown}): boot with lockdown=none or do without it"
+    elif locked not in ("", "none"):
+        line = f"{what} is forbidden by kernel lockdown ({locked}): boot with lockdown=none or do without it"
     elif seccomp not in ("", "0"):
         line = f"{what} is forbidden by a seccomp filter: run it outside the sandbox or container"
     else:
         line = f"{what} is forbidden by a security policy (lockdown, LSM or seccomp), in spite of full privileges"
-    return f"not permitted: {line}", "\n".join([what, *_facts(capabilities, lockdown, seccomp)])
+    return f"not permitted: {line}", "\n".join([what, *_facts(capabilities, locked, seccomp)])

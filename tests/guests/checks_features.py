@@ -1,0 +1,106 @@
+"""Every feature that can be probed: a kernel as new as the claim has it, an older one has not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from pybpf.features import probes, tables
+from pybpf.privilege import kernel_version
+from tests.guests.checks import check, equal, figure, in_guest
+
+# Claims that this kernel does not keep, with the reason.
+KNOWN = {
+    # Trampolines of arm64 came with 6.0 to 6.4, of others later still.
+    "aarch64": {"fentry, fexit": (6, 0), "LSM": (6, 0), "tp_btf": (5, 5), "arena": (6, 9), "kprobe.multi": (6, 14)},
+}
+SECURITY = "bpf is not among the active security modules"
+
+
+def verify(group):
+    """Probe a group; complain of what a kernel lacks that should have it, or has that should not."""
+    kernel = kernel_version()
+    late = KNOWN.get(os.uname().machine, {})
+    wrong, there = [], 0
+    for feature in tables.GROUPS[group]():
+        finding = probes.find(feature)
+        there += finding.state == probes.YES
+        expected = max(probes.version(feature.since), late.get(feature.name, (0,))) <= kernel
+        off = probes.options_off(feature.options)
+        if finding.state == probes.YES and not expected:
+            wrong.append(f"{feature.name} is here, before {feature.since}")
+        elif finding.state == probes.NO and expected and not off:
+            if "not among the active security modules" not in finding.reason and "LSM" not in feature.name:
+                wrong.append(f"{feature.name} is missing, since {feature.since}: {finding.reason}")
+        elif finding.state == probes.UNKNOWN and in_guest():
+            wrong.append(f"{feature.name} could not be probed: {finding.reason}")
+    figure(f"features of {group}", there)
+    assert not wrong, "; ".join(wrong)
+
+
+@check
+def check_map_types():
+    verify("map types")
+
+
+@check
+def check_program_types():
+    verify("program types")
+
+
+@check
+def check_hooks():
+    verify("hooks")
+
+
+@check
+def check_code():
+    verify("code")
+
+
+@check
+def check_btf():
+    verify("BTF")
+
+
+@check
+def check_commands():
+    verify("commands")
+
+
+@check
+def check_helpers():
+    """Which helpers a type of program may call, for helpers that have been there all along and for nonsense."""
+    names = probes.helper_names()
+    equal((names[1], names[14]), ("map_lookup_elem", "get_current_pid_tgid"))
+    assert len(names) > 150, len(names)
+    kprobe = probes.helpers("kprobe", names)
+    xdp = probes.helpers("xdp", names)
+    assert {"map_lookup_elem", "get_current_task", "probe_read_kernel", "perf_event_output"} <= set(kprobe)
+    assert {"xdp_adjust_head", "redirect", "csum_diff"} <= set(xdp)
+    assert not {"xdp_adjust_head", "skb_store_bytes"} & set(kprobe)
+    assert "get_stackid" not in xdp
+    equal(probes.helpers("kprobe", {9999: "no such helper"}), [])
+    figure("helpers of kprobe programs", len(kprobe))
+
+
+@check(timeout=60)
+def check_commands_report():
+    """`pybpf features --json` and `bfer doctor --json` as processes of their own."""
+    done = subprocess.run([sys.executable, "-m", "pybpf", "features", "--json"], capture_output=True, check=False)
+    equal((done.returncode, done.stderr), (0, b""))
+    report = json.loads(done.stdout)
+    equal(sorted(report), ["groups", "helpers", "kernel", "refusal"])
+    equal(list(report["groups"]), ["system", *tables.GROUPS])
+    equal(report["kernel"]["release"], os.uname().release)
+    for group in report["groups"].values():
+        for finding in group:
+            equal(sorted(finding), ["name", "reason", "remedy", "since", "state"])
+            assert finding["state"] in ("yes", "no", "unknown")
+            assert finding["state"] == "yes" or finding["reason"], finding
+    done = subprocess.run([sys.executable, "-m", "bfer", "doctor", "--json"], capture_output=True, check=False)
+    report = json.loads(done.stdout)
+    equal((done.returncode, done.stderr, report["works"]), (0, b"", True))
+    equal([finding["state"] for finding in report["groups"]["trace"]][:2], ["yes", "yes"])
