@@ -74,7 +74,7 @@ def code() -> list[Feature]:
         Feature("calls of subprograms", "4.16", _loads(insn(0x85, src=1, imm=1), EXIT, ZERO, EXIT)),
         Feature("bpf_loop", "5.17", partial(_helper, 181)),
         Feature("current task by BTF", "5.11", partial(_helper, 158)),
-        Feature("strings from user memory, sleeping", "5.10", partial(_helper, 148)),
+        Feature("strings from user memory", "5.5", partial(_helper, 114)),
         Feature("dynamic pointers", "5.19", partial(_helper, 201)),
         Feature("CO-RE by the kernel", "5.17", probes.relocates),
     ]

@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
     unknown = [name for name in wanted if name not in types.PROGRAMS]
     if unknown:
         raise ObjectError(f"no program type {unknown[0]!r}: there are {', '.join(types.PROGRAMS)}")
-    report = collect(list(types.PROGRAMS) if options.json and not wanted else wanted)
+    report = collect(wanted)
     if options.json:
         import json
 

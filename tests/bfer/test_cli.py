@@ -76,7 +76,7 @@ def test_options(words: str, expected: dict[str, object]) -> None:
         ("", "nothing to do: try `bfer trace`, or `bfer --help`"),
         ("trase", "unknown command 'trase': did you mean 'trace'?"),
         ("event=open", "unknown command 'event=open': did you mean `bfer trace event=open`?"),
-        ("frobnicate", "unknown command 'frobnicate': there are trace, list, help"),
+        ("frobnicate", "unknown command 'frobnicate': there are trace, list, help, doctor"),
         ("--quite", "unknown option '--quite': did you mean '--quiet'?"),
         ("-x", "unknown option '-x': see `bfer --help`"),
         ("-qx", "unknown option '-x': see `bfer --help`"),
