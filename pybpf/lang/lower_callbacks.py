@@ -126,7 +126,7 @@ class Callbacks(Statements):
             pointer = value
             words.append(self.pointer_reg(value))
             return lambda registers: Pointer(
-                pointer.target, pointer.space, registers[number], 0, pointer.nullable, pointer.align
+                pointer.target, pointer.space, registers[number], 0, pointer.nullable, pointer.steadiness
             )
         if isinstance(value, Place):
             place = value

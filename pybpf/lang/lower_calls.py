@@ -207,7 +207,8 @@ class Calls(Maps):
         if layout.size:
             self.zero(place, layout.size, node)
         for field, value, where in values:
-            self.store(Place(field.type, MEM, place.reg, field.offset, 8, bit=field.bit), value, where)
+            align = 1 if field.packed and isinstance(field.type, BitsType) else 8
+            self.store(Place(field.type, MEM, place.reg, field.offset, align, bit=field.bit), value, where)
         return place
 
     # --- helpers

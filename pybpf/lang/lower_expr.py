@@ -521,7 +521,7 @@ class Expressions(Numbers):
         # A plain address that is 0 reads as 0; only memory faults.
         nullable = nullable and model.space not in PROBED
         dst = self.scalar() if model.space in PROBED else self.pointer()
-        align = min([arm.value.align for arm in arms if isinstance(arm.value, Pointer)])
+        align = min([arm.value.steadiness for arm in arms if isinstance(arm.value, Pointer)])
         return Pointer(model.target, model.space, dst, 0, nullable, align)
 
     def _if_exp(self, node: ast.IfExp) -> Value:

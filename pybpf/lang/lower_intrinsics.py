@@ -6,7 +6,7 @@ import ast
 
 from pybpf.lang import ir
 from pybpf.lang.helpers import Helper
-from pybpf.lang.ir import Block, Core, Imm
+from pybpf.lang.ir import Block, Core, Imm, Slot
 from pybpf.lang.lower_calls import Calls
 from pybpf.lang.lower_places import (
     ENUMVAL_EXISTS,
@@ -311,7 +311,12 @@ class Intrinsics(Calls):
             base = self.untyped(value.reg) if value.space == BTF else self.pointer_reg(value)
             core = self._field_core(self._member(layout, name.value, args["field"]), FIELD_BYTE_OFFSET)
             return Pointer(layout, KERN, self.alu(ir.SUB, base, self.core(core, offset)), 0, False, 1)
-        return Pointer(layout, value.space, value.reg, value.off - offset, False, 1)
+        off = value.off - offset
+        if isinstance(value.reg, Slot) or (value.align >= layout.align and off % layout.align == 0):
+            return Pointer(layout, value.space, value.reg, off, False, value.align)
+        # A member's address says little of its alignment, the structure's own is known.
+        around = self.alu(ir.ADD, value.reg, Imm(off), ir.POINTER)
+        return Pointer(layout, value.space, around, 0, False, layout.align)
 
     def _member(self, layout: StructType, names: str, node: ast.AST) -> Place:
         """A member of a kernel type, for asking about it."""

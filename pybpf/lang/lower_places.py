@@ -89,7 +89,8 @@ class Places(Emitter):
         if place.root is not None:
             path = (*place.path, *field.path)
             return Place(field.type, place.space, place.reg, offset, 1, place.root, path, field.bit)
-        return Place(field.type, place.space, place.reg, offset, place.align, bit=field.bit)
+        align = 1 if field.packed and isinstance(field.type, BitsType) else place.align
+        return Place(field.type, place.space, place.reg, offset, align, bit=field.bit)
 
     def element(self, value: Value, index: Value, node: ast.Subscript) -> Place:
         """``value[index]``: of an array, or counted from where a pointer points."""
@@ -412,7 +413,10 @@ class Places(Emitter):
             pointer = self.rvalue(value, node)
             if not isinstance(pointer, Pointer) or pointer.target != type.target:
                 raise self.error(node, f"{self.describe(value)} cannot be stored as {type}")
-            self._store_whole(place, type.size, self.pointer_reg(pointer))
+            register = self.pointer_reg(pointer)
+            if _is_apart(place, type.size) and self.func.vregs[register] == ir.POINTER:
+                raise self.error(node, "the verifier wants pointers kept at multiples of 8: this place is not at one")
+            self._store_whole(place, type.size, register)
         elif isinstance(value, Const) and isinstance(value.value, (bytes, str)):
             self.store_bytes(place, self.text_for(type, value.value, node), node)
         elif isinstance(value, Place) and value.type == type:
@@ -588,7 +592,7 @@ def _access(place: Place, type: BitsType) -> tuple[int, int, int]:
     In a packed structure there may be none: then just the bytes that it is in.
     """
     at = place.off * 8 + place.bit
-    for size in (1, 2, 4, 8):
+    for size in (1, 2, 4, 8) if place.align >= type.align or place.space not in (MEM, RODATA) else ():
         bits = size * 8
         if at % bits + type.width <= bits:
             return at // bits * size, size, at % bits

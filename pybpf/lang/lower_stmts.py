@@ -115,7 +115,7 @@ class Statements(Contexts):
             register = self.pointer_reg(value)
             dst = self.func.vreg(self.func.vregs[register])
             self.move(dst, register)
-            return Pointer(value.target, value.space, dst, 0, value.nullable, value.align)
+            return Pointer(value.target, value.space, dst, 0, value.nullable, value.steadiness)
         if isinstance(value, Group):
             return Group([self._settled(item) for item in value.items])
         return value
@@ -305,14 +305,13 @@ class Statements(Contexts):
         register = self.pointer_reg(value)
         if var is None:
             dst = self.scalar() if value.space in PROBED else self.pointer()
-            var = self.frame.vars[name] = Var(name, Pointer(value.target, value.space, dst, 0, False, value.align))
+            var = self.frame.vars[name] = Var(name, Pointer(value.target, value.space, dst, 0, False, value.steadiness))
         slot = var.value
         if not isinstance(slot, Pointer) or slot.target != value.target or slot.space != value.space:
             raise self.error(
                 node, f"variable {name!r} is {self._kind_of(var)} already and cannot become {self.describe(value)}"
             )
-        if value.align < slot.align:
-            slot.align = value.align
+        slot.align = min(slot.align, value.steadiness)
         assert isinstance(slot.reg, int)
         self.move(slot.reg, register)
         self.flow[var] = value.nullable
@@ -372,7 +371,7 @@ class Statements(Contexts):
                     raise self.error(
                         node.value, "this variable ends with the function: a pointer to it cannot be returned"
                     )
-                value = Pointer(value.target, value.space, self.pointer_reg(value), 0, value.nullable, value.align)
+                value = Pointer(value.target, value.space, self.pointer_reg(value), 0, value.nullable, value.steadiness)
         self._unwind(0, node)
         if frame.parent is not None:
             arm = self.arm(value, node)

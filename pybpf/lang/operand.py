@@ -67,6 +67,11 @@ class Pointer(Value):
         self.nullable = nullable
         self.align = align or target.align
 
+    @property
+    def steadiness(self) -> int:
+        """What is known of the alignment of the address itself, ``off`` included."""
+        return min(self.align, self.off & -self.off) if self.off else self.align
+
     def describe(self) -> str:
         """For messages."""
         return f"Ptr[{self.target}] to {SPACE_NAMES[self.space]}"

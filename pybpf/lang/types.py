@@ -201,17 +201,21 @@ class Field:
 
     ``path`` leads to it through the structure's members by number (one number,
     unless it is in an anonymous member). A bit-field starts at bit ``bit`` of the
-    byte at ``offset``. ``name`` is empty for an anonymous member.
+    byte at ``offset``; ``packed`` says that its structure may end with its last
+    byte. ``name`` is empty for an anonymous member.
     """
 
-    __slots__ = ("bit", "name", "offset", "path", "type")
+    __slots__ = ("bit", "name", "offset", "packed", "path", "type")
 
-    def __init__(self, name: str, type: Type, offset: int, path: tuple[int, ...], bit: int = 0) -> None:
+    def __init__(
+        self, name: str, type: Type, offset: int, path: tuple[int, ...], bit: int = 0, packed: bool = False
+    ) -> None:
         self.name = name
         self.type = type
         self.offset = offset
         self.path = path
         self.bit = bit
+        self.packed = packed
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.type} @{self.offset}"
@@ -247,14 +251,14 @@ class StructType(Type):
             at = -(-at // (align * 8)) * align * 8
             width = type.size * 8
         number = len(self.fields)
-        field = Field(name, type, at // 8, (number,), at % 8)
+        field = Field(name, type, at // 8, (number,), at % 8, packed)
         if isinstance(type, AnonType):
             field = Field("", type.inner, at // 8, (number,))
             for inner, member in type.inner.by_name.items():
                 if inner in self.by_name:
                     raise CompileError(f"{self.name} has two fields {inner!r}")
                 self.by_name[inner] = Field(
-                    inner, member.type, field.offset + member.offset, (number, *member.path), member.bit
+                    inner, member.type, field.offset + member.offset, (number, *member.path), member.bit, member.packed
                 )
         else:
             self.by_name[name] = field

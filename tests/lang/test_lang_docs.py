@@ -33,6 +33,17 @@ def test_there_are_snippets():
     assert TEXT.count("```") == 2 * len(SNIPPETS) + 2  # one block is an example of an error
 
 
+def test_every_name_of_the_language_is_there():
+    """Helpers and the kernel's constants apart, of which there are hundreds."""
+    import pybpf.lang
+    from pybpf.lang.helpers import HELPERS
+    from pybpf.lang.surface import CONSTANTS
+
+    names = set(pybpf.lang.__all__) - HELPERS.keys() - CONSTANTS.keys() - {"compile_functions", "compile_modules"}
+    assert len(names) > 100
+    assert not [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}\b", TEXT)]
+
+
 @pytest.mark.parametrize("line", [line for line, _ in SNIPPETS])
 def test_snippet_compiles(tmp_path, monkeypatch, line):
     assert object_of_snippet(tmp_path, monkeypatch, line).startswith(b"\x7fELF")
