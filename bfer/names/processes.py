@@ -78,7 +78,9 @@ _PERSONALITY = (
 def _signal(value: int) -> str:
     if 0 < value <= len(_SIGNALS):
         return f"SIG{_SIGNALS[value - 1]}"
-    return f"SIGRT_{value - 32}" if 32 <= value <= 64 else str(value)
+    if value == 32:
+        return "SIGRTMIN"
+    return f"SIGRT_{value - 32}" if 32 < value <= 64 else str(value)
 
 
 def _clone(value: int) -> str:

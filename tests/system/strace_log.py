@@ -9,7 +9,7 @@ _CALL = re.compile(r"^(?P<name>\w+)\((?P<args>.*)\)\s+= (?P<result>-?\d+)(?: (?P
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """Splits at the commas outside of quotes and braces."""
     parts, depth, quoted, start = [], 0, False, 0
     for i, c in enumerate(text):
@@ -45,7 +45,7 @@ def _how(text: str) -> object:
         return 0
     if text.startswith("0x"):
         return int(text, 16)
-    fields = dict(part.split("=", 1) for part in _split(text[1:-1]) if "=" in part and not part.startswith("/*"))
+    fields = dict(part.split("=", 1) for part in split(text[1:-1]) if "=" in part and not part.startswith("/*"))
     return (
         _flags(fields["flags"]),
         int(fields.get("mode", "0"), 8),
@@ -80,7 +80,7 @@ def read(prefix: Path) -> list[list[tuple[str, dict[str, object], int, str]]]:
         for line in path.read_text().splitlines():
             match = _CALL.match(line)
             if match:
-                arguments = _arguments(match["name"], _split(match["args"]))
+                arguments = _arguments(match["name"], split(match["args"]))
                 calls.append((match["name"], arguments, int(match["result"]), match["errno"] or ""))
         threads.append(calls)
     return threads
