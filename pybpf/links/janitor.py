@@ -28,13 +28,21 @@ class Janitor:
         from pybpf import kernel
 
         reading, writing = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
-            try:
-                _wait_and_clean(reading, clean, keep)
-            finally:
-                os._exit(0)
-        os.close(reading)
+        # So that it is never without the one protection or the other.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+        try:
+            self._pid = os.fork()
+            if not self._pid:
+                try:
+                    _wait_and_clean(reading, clean, keep)
+                finally:
+                    os._exit(0)
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(reading)
         self._pipe: kernel.Fd = kernel.Fd(writing, "pipe of a janitor")
         self._owner = os.getpid()
 
@@ -42,10 +50,15 @@ class Janitor:
         """There is nothing to clean up any more; the janitor ends. May be repeated."""
         if self._pipe.fd < 0:
             return
-        if os.getpid() == self._owner:
-            os.write(self._pipe.fd, b"x")
-            os.waitpid(self._pid, 0)
-        self._pipe.close()
+        try:
+            # A process forked from this one has a copy of this object, but not the right to dismiss.
+            if os.getpid() == self._owner:
+                os.write(self._pipe.fd, b"x")
+                os.waitpid(self._pid, 0)
+        except (BrokenPipeError, ChildProcessError):
+            pass  # it was killed, or somebody has waited for all children
+        finally:
+            self._pipe.close()
 
 
 def _wait_and_clean(pipe: int, clean: Callable[[], None], keep: tuple[int, ...]) -> None:
@@ -55,6 +68,7 @@ def _wait_and_clean(pipe: int, clean: Callable[[], None], keep: tuple[int, ...])
     os.setsid()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Else it would keep alive what it is to clean up, and its neighbours' pipes open.
     last = -1
     for fd in sorted({pipe, *keep}):

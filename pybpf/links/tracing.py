@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from errno import E2BIG, EBUSY, EINVAL, ENOENT
 
-from pybpf import abi, kernel, tracefs
+from pybpf import abi, kernel
 from pybpf.errors import LinkError, NotSupported
 from pybpf.links.base import Link, described
-from pybpf.links.events import attach_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ def attach_tracepoint(program: Program, category: str, name: str, *, cookie: int
 
     ``cookie`` needs 5.15.
     """
+    from pybpf import tracefs
+    from pybpf.links.events import attach_event
+
     what = described(program, f"tp/{category}/{name}")
     # One CPU stands for all: the program runs before perf looks at the event's CPU (kernel/events/core.c).
     event = kernel.perf_event_open(abi.PERF_TYPE_TRACEPOINT, tracefs.event_id(category, name), -1, 0, what)

@@ -1,0 +1,96 @@
+"""The process that cleans up: after SIGKILL, not after an orderly end, and without keeping anything open meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pybpf.links.janitor import Janitor
+
+ROOT = Path(__file__).parents[2]
+OWNER = """
+import os, sys, time
+from pybpf.links.janitor import Janitor
+path, orderly = sys.argv[1], sys.argv[2] == "orderly"
+janitor = Janitor(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY)))
+print(janitor._pid, flush=True)
+if orderly:
+    janitor.dismiss()
+    janitor.dismiss()
+else:
+    time.sleep(60)
+"""
+
+
+def owner(path: Path, how: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", OWNER, str(path), how]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended; a dead one that nobody has waited for counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def wait(condition) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_it_cleans_up_after_a_killed_process(tmp_path, number):
+    process = owner(tmp_path / "cleaned", "killed")
+    assert process.stdout is not None
+    janitor = int(process.stdout.readline())
+    # Its own signals do not end it, and the other end of a pipe that it inherited is not held open.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(janitor, ignored)
+    time.sleep(0.05)
+    assert not (tmp_path / "cleaned").exists()
+    process.send_signal(number)
+    assert process.stdout.read() == ""
+    process.stdout.close()
+    process.wait()
+    wait((tmp_path / "cleaned").exists)
+    wait(lambda: gone(janitor))
+
+
+def test_dismissed_it_does_nothing(tmp_path):
+    process = owner(tmp_path / "cleaned", "orderly")
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert gone(int(out))
+    assert not (tmp_path / "cleaned").exists()
+
+
+def test_a_janitor_that_was_killed_is_no_error(tmp_path):
+    janitor = Janitor(lambda: None)
+    os.kill(janitor._pid, signal.SIGKILL)
+    os.waitpid(janitor._pid, 0)
+    janitor.dismiss()
+
+
+def test_it_holds_no_descriptor_but_those_it_needs(tmp_path):
+    reading, writing = os.pipe()
+    kept = os.open("/dev/null", os.O_RDONLY)
+    janitor = Janitor(lambda: None, (kept,))
+    try:
+        wait(lambda: len(os.listdir(f"/proc/{janitor._pid}/fd")) == 2)
+        assert str(kept) in os.listdir(f"/proc/{janitor._pid}/fd")
+        os.close(writing)
+        assert os.read(reading, 1) == b""  # the end of file: nobody else has the other end
+    finally:
+        janitor.dismiss()
+        os.close(reading)
+        os.close(kept)
