@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -33,7 +32,6 @@ def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
     elif archive is not None:
         make_archive(folder / "bfer.pyz", sources=True)
     _stage_checks(folder / "tests" / "guests")
-    _stage_pyroute2(folder)
     if tests:
         for name in _PARTS:
             source = TREE / name
@@ -44,14 +42,6 @@ def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
             elif source.exists():
                 shutil.copy(source, target)
         compile_all(folder, folder / "tree")
-
-
-def _stage_pyroute2(folder: Path) -> None:
-    """The package that tc filters need on kernels without tcx, if it is here: the checks that want it skip else."""
-    found = importlib.util.find_spec("pyroute2")
-    if found is not None and found.origin is not None:
-        # With its byte code, which stays valid because files keep their times.
-        shutil.copytree(Path(found.origin).parent, folder / "pyroute2")
 
 
 def _stage_checks(folder: Path) -> None:

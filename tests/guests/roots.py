@@ -21,14 +21,14 @@ from typing import BinaryIO
 from .fetch import need, once, packages, run, say
 from .matrix import ARCHES, ROOT_SUITE, Guest, Unavailable, cache
 
-# VERSION stands for Python's. pytest only where the tree's own tests run; libssl for pyroute2, which wants the module.
+# VERSION stands for Python's. pytest only where the tree's own tests run.
 _GLIBC = (
     *("busybox-static", "pythonVERSION-minimal", "libpythonVERSION-minimal", "libpythonVERSION-stdlib"),
     *("libc6", "zlib1g", "libffi8", "libgcc-s1", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
 )
 _PYTEST = (
     *("python3-pytest", "python3-pluggy", "python3-iniconfig", "python3-packaging", "python3-attr"),
-    *("python3-hypothesis", "python3-sortedcontainers", "python3-pkg-resources", "libssl3"),
+    *("python3-hypothesis", "python3-sortedcontainers", "python3-pkg-resources"),
 )
 _SECTOR, _ALIGN = 512, 1 << 20
 # Mount points, and the places that programs expect.
