@@ -42,6 +42,11 @@ HELPERS: dict[int, Helper] = {}
 """Helpers by number. bpf_tail_call is an instruction of the interpreter."""
 
 
+def add_helper(number: int, params: int, function: Callable[..., int | None], name: str) -> None:
+    """Add a helper that stands elsewhere."""
+    HELPERS[number] = Helper(name, params, function)
+
+
 def _helper(number: int, params: int) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
         HELPERS[number] = Helper(function.__name__.lstrip("_"), params, function)

@@ -22,6 +22,7 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.errors import AsmError
 from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
+from pybpf.vm import timers
 from pybpf.vm.arithmetic import Step
 from pybpf.vm.blocks import CALLER_SAVED, Block, Decoder
 from pybpf.vm.code import Code, reads
@@ -117,6 +118,8 @@ class Vm:
         self.registers: list[Any] = [None] * 11
         self.reserved: dict[int, RingBufMap] = {}
         self.locked: int | None = None
+        self.timers: dict[int, timers.Timer] = {}  # by address
+        self.timer_running: timers.Timer | None = None
         self._raw: dict[str, RawCode] = {}
         if isinstance(program, Mapping):
             self._raw = dict(program)
@@ -223,6 +226,13 @@ class Vm:
             if isinstance(self.context, PacketContext):
                 self.packet = self.context.skipped + bytes(self.context.packet.data)
         return int(r[0])
+
+    def run_timers(self, nsecs: int, *, budget: int | None = None) -> int:
+        """Let ``nsecs`` pass, and call back the timers whose time is up then; how many calls. Raises VmError."""
+        self.memory.reset()
+        self._reset(self.budget if budget is None else budget)
+        self.environment.time += nsecs
+        return timers.run_due(self)
 
     def _reset(self, budget: int) -> None:
         self._left[0] = budget

@@ -212,6 +212,23 @@ def f(skb):
 """
 
 
+def test_timers_in_the_interpreter(tmp_path):
+    vm = Vm(read_object(object_of(tmp_path, TIMERS)))
+    assert vm.run("f", packet=bytes(64)) == 0
+    assert vm.run("f", packet=bytes(64)) == 2  # it is there already
+    assert vm.run_timers(500_000) == 0
+    for passed in range(1, 5):
+        assert vm.run_timers(1_000_000) == (passed <= 3)
+    assert struct.unpack_from("<QQ", vm.maps["jobs"].lookup(struct.pack("<I", 7)), 16) == (3, 703)
+
+
+def test_timers_go_with_their_entry(tmp_path):
+    vm = Vm(read_object(object_of(tmp_path, TIMERS)))
+    assert vm.run("f", packet=bytes(64)) == 0
+    assert vm.maps["jobs"].delete(struct.pack("<I", 7))
+    assert vm.run_timers(1 << 40) == 0
+
+
 @pytest.mark.native
 def test_timers_run(tmp_path):
     with Collection(read_object(object_of(tmp_path, TIMERS)), ("f",)) as loaded:
