@@ -83,7 +83,7 @@ def nanoseconds(target: Program, inputs: list[bytes], repeat: int) -> float:
 def measure(pair: list[Program], empty: Program, inputs: list[bytes], rounds: int, repeat: int) -> list[float]:
     """What each of two programs takes, less what an empty one does: the least of many short rounds, in turn.
 
-    Whatever else happens on the machine can only add to a round.
+    Whatever else happens on the machine can only add to a round; one of some tens of microseconds often escapes it.
     """
     turns = [(empty, [args()]), (pair[0], inputs), (pair[1], inputs)]
     least = [math.inf] * 3
@@ -108,8 +108,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--quick", action="store_true", help="no timing")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--repeat", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--repeat", type=int, default=8)
     parser.add_argument("--keep", type=Path, help="write both objects there")
     options = parser.parse_args()
     if shutil.which(CLANG) is None:
