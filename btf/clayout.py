@@ -2,7 +2,7 @@
 
 BTF states offsets and sizes, not the attributes that led to them. A struct is
 packed when its members cannot be had otherwise; any other difference from the
-natural layout is filled with unnamed bit-fields, which change no alignment
+natural layout is filled with unnamed bit-fields (or bytes), which change no alignment
 (System V ABI; the BPF target does the same).
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64  # structs within each other; the kernel takes 32 (MAX_RESOLVE_DEPTH)
 _MAX_ALIGN = 16
 _UNIT = 64  # bits of the unnamed bit-fields that fill gaps
+_LARGE_GAP = 1 << 16  # bits from which on an array of bytes fills a gap: a hostile size would take gigabytes of text
 
 # name, type id, offset in bits, bits of a bit-field or 0
 Field = tuple[str, int, int, int]
@@ -119,7 +120,9 @@ class Layouts:
         return largest, False
 
     def padded(self, id: int) -> Iterator[tuple[Field | None, int]]:
-        """Members of a struct in order, and ``(None, bits)`` for each unnamed bit-field needed between or after.
+        """Members of a struct in order, and ``(None, bits)`` for each filler between or after.
+
+        A filler of up to 64 bits can be an unnamed bit-field; a larger one is whole bytes on a byte's boundary.
 
         Raises BtfError for members that overlap or lie outside.
         """
@@ -161,5 +164,7 @@ class Layouts:
 def _fill(at: int, end: int) -> Iterator[tuple[None, int]]:
     while at < end:
         bits = min(end - at, _UNIT - at % _UNIT)
+        if at % 8 == 0 and end - at >= _LARGE_GAP:
+            bits = (end - at) // 8 * 8
         yield None, bits
         at += bits

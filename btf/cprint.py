@@ -247,7 +247,10 @@ class Printer:
     def _struct(self, id: int, depth: int) -> list[str]:
         lines = []
         for field, bits in self._layouts.padded(id):
-            lines.append(self._field(field[1], field[0], field[3], depth) if field else f"long long: {bits}")
+            if field:
+                lines.append(self._field(field[1], field[0], field[3], depth))
+            else:
+                lines.append(f"long long: {bits}" if bits <= 64 else f"char __gap_{len(lines)}[{bits // 8}]")
         return lines
 
     def _union(self, id: int, depth: int) -> list[str]:

@@ -103,6 +103,7 @@ def odd_layouts() -> Builder:
     b.struct("unaligned", 9, [("a", char, 0), ("b", long, 8)])
     b.struct("aligned_64", 64, [("a", char, 0)])
     b.struct("gap", 4096, [("a", char, 0), ("b", long, 8 * 2048)])
+    b.struct("wide_gap", 1 << 20, [("a", int_, 0, 3), ("b", int_, 8 << 16), ("c", int_, 8 << 17, 7)])
     b.struct("no_members", 24, [])
     b.struct("nothing", 0, [])
     b.struct("bits_first_late", 8, [("a", int_, 5, 3), ("b", int_, 31, 1), ("c", int_, 33, 7)])
