@@ -69,7 +69,7 @@ def code() -> list[Feature]:
         Feature("bounded loops", "5.3", _loads(_LOOP, ZERO, EXIT)),
         Feature("atomic operations that fetch", "5.12", _loads(_R1_STACK, ZERO, insn(0xDB, 10, 0, -8, 1), ZERO, EXIT)),
         Feature("sign extension, swaps (cpu v4)", "6.6", _loads(one, insn(0xBF, 0, 1, 8), ZERO, EXIT)),
-        Feature("may_goto", "6.9", _loads(insn(0xE5, off=0), ZERO, EXIT)),
+        Feature("may_goto", "6.9", _loads(insn(0xE5, off=1), ZERO, ZERO, EXIT)),
         Feature("load-acquire, store-release", "6.15", _loads(_R1_STACK, insn(0xDB, 0, 10, -8, 0x100), ZERO, EXIT)),
         Feature("calls of subprograms", "4.16", _loads(insn(0x85, src=1, imm=1), EXIT, ZERO, EXIT)),
         Feature("bpf_loop", "5.17", partial(_helper, 181)),
