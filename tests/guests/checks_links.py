@@ -247,6 +247,13 @@ def check_kprobe_multi_falls_back():
 
 
 @check
+def check_kprobe_session():
+    """Once at the entry and once at the return of each call."""
+    with Counter() as counter, load(counter.code(), "kprobe.session/vfs_read") as program:
+        shown(or_skip(links.attach, program), counter, reads, 10)
+
+
+@check
 def check_ksyscall():
     fires("ksyscall/getppid", ppids)
 
@@ -356,6 +363,13 @@ def check_uprobe_multi_falls_back():
 
 
 @check
+def check_uprobe_session():
+    """Once at the entry and once at the return of each call."""
+    with Counter() as counter, load(counter.code(), "uprobe.session") as program:
+        shown(or_skip(links.attach, program, binary=libc(), functions=["getppid"]), counter, ppids, 10)
+
+
+@check
 def check_usdt():
     """The probe of a program with a semaphore, which is up only while it is traced."""
     path = f"/tmp/usdt-{os.getpid()}"
@@ -422,6 +436,17 @@ def check_perf_event():
         shown(link, counter, busy, 5, exact=False)
 
 
+@check
+def check_perf_event_of_the_hardware():
+    def busy():
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+
+    with Counter() as counter, load(counter.code(own=False), "perf_event") as program:
+        shown(or_skip(links.attach, program, event="cycles", period=100_000), counter, busy, 5, exact=False)
+
+
 # --- what links can do ---------------------------------------------------------------------
 
 
@@ -455,6 +480,26 @@ def check_link_pinned():
             if os.path.exists(path):
                 os.unlink(path)
         stopped(counter, ppids)
+
+
+@check
+def check_attach_all():
+    """All programs of a collection by their sections; none is left attached when one cannot be."""
+
+    class Collection:
+        def __init__(self, *programs):
+            self.programs = {program.name: program for program in programs}
+
+    with Counter() as counter:
+        code = counter.code()
+        with (
+            load(code, TRACEPOINT, "one") as one,
+            load(code, TRACEPOINT, "two") as two,
+            load(code, "tp/no/such_event", "bad") as bad,
+        ):
+            shown(links.attach_all(Collection(one, two)), counter, ppids, 10)
+            assert "no tracepoint no/such_event" in str(refused(links.attach_all, Collection(one, two, bad)))
+            stopped(counter, ppids)
 
 
 @check

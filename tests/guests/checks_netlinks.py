@@ -103,6 +103,30 @@ def check_tcx_chain():
 
 
 @check
+def check_netkit():
+    """A program of a netkit device, for what is sent through it."""
+    own_network()
+    kind = netlink.attribute(18, netlink.attribute(1, b"netkit"))  # IFLA_LINKINFO, IFLA_INFO_KIND
+    head = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+    try:
+        # RTM_NEWLINK; NLM_F_ACK, NLM_F_CREATE and NLM_F_EXCL.
+        netlink.request(16, head + netlink.attribute(3, b"nk0\0") + kind, 4 | 0x600)
+    except OSError as error:
+        skip(f"no netkit device can be made: {os.strerror(error.errno)} (Linux 6.7, CONFIG_NETKIT)")
+    for _, name in socket.if_nameindex():
+        netlink.request(19, struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(name), 1, 1))  # RTM_SETLINK: up
+
+    def act():
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("nk0", 0x0800))
+            for _ in range(5):
+                sender.send(bytes(60))
+
+    with Counter() as counter, load(counter.code(PASS["tc"], own=False), "netkit/primary") as program:
+        shown(or_skip(links.attach, program, interface="nk0"), counter, act)
+
+
+@check
 def check_tc_takes_the_better():
     """A tc program goes by tcx where there is one, else by clsact; the link tells."""
     own_network()
@@ -292,6 +316,51 @@ def check_cgroup_sockets():
                 pass
             link.detach()
             act()
+
+
+@check
+def check_sockops():
+    """Told of what becomes of TCP connections made by processes in the group."""
+    own_network()
+    with Inside() as path, Counter() as counter:
+
+        def act():
+            for end in connected():
+                end.close()
+
+        with load(counter.code(1, own=False), "sockops") as program:
+            shown(or_skip(links.attach, program, path=path), counter, act, 2, exact=False)
+
+
+@check
+def check_lsm_cgroup():
+    """A security hook for the processes of one group only."""
+
+    def act():
+        for _ in range(5):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+                one.bind(("127.0.0.1", 0))
+
+    own_network()
+    with Inside() as path, Counter() as counter, load(counter.code(1, own=False), "lsm_cgroup/socket_bind") as program:
+        shown(or_skip(links.attach, program, path=path), counter, act)
+
+
+@check
+def check_cgroup_link_updated():
+    own_network()
+    with (
+        Inside() as path,
+        Counter() as one_counter,
+        Counter() as two_counter,
+        load(one_counter.code(1, own=False), "cgroup_skb/egress", "one") as one,
+        load(two_counter.code(1, own=False), "cgroup_skb/egress", "two") as two,
+        or_skip(links.attach, one, path=path) as link,
+    ):
+        datagrams()
+        link.update(two)
+        datagrams()
+        equal((one_counter.count, two_counter.count), (5, 5))
 
 
 @check
