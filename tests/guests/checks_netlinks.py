@@ -394,7 +394,10 @@ def connected():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(1)
-        client = socket.create_connection(server.getsockname(), timeout=10)
+        # create_connection looks names up, which small Pythons have no codec for.
+        client = socket.socket()
+        client.settimeout(10)
+        client.connect(server.getsockname())
         peer, _ = server.accept()
     peer.settimeout(10)
     return client, peer
