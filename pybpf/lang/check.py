@@ -6,6 +6,7 @@ reported as a CompileError that names function and block.
 
 from __future__ import annotations
 
+from pybpf.asm.opcodes import BPF_CMPXCHG
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.cfg import Liveness, postorder, uses
@@ -56,7 +57,7 @@ _REFS: dict[str, type] = {
 }
 _SPECIAL = frozenset((ir.LOAD, ir.PARAM, ir.ATOMIC))
 _STRAY = "a jump target is missing or not a block of this function"
-_ATOMICS = (0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1)
+_ATOMICS = (0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1, BPF_CMPXCHG)
 
 
 def check(func: Function) -> None:
@@ -131,6 +132,10 @@ def _special_problem(func: Function, ins: Ins) -> str:
         return f"there is no parameter {ins.imm}"
     if op == ir.ATOMIC and ins.imm not in _ATOMICS:
         return f"there is no atomic operation {ins.imm:#x}"
+    if op == ir.ATOMIC and not (
+        len(ins.args) == (ins.imm == BPF_CMPXCHG) and all(_fits(arg, "i", len(func.vregs)) for arg in ins.args)
+    ):
+        return f"arguments are {ins.args!r}"
     return ""
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pybpf.lang.compile import Compilation
     from pybpf.lang.surface import Kind
 
+# map_update_elem, map_delete_elem, push, pop, peek, for_each: the verifier puts the map's own function in their place,
+# which gave an int before Linux 6.4: the upper half of r0 then says nothing. Other helpers sign-extend.
+_MAP_OPERATIONS = frozenset((2, 3, 87, 88, 89, 164))
 STACK = 512
 """Bytes of stack that a program has (MAX_BPF_STACK)."""
 
@@ -106,10 +109,14 @@ class Emitter:
             self.emit(ir.MOV, dst=dst, a=op)
 
     def call(self, number: int, *args: int | Imm, pointer: bool = False) -> int:
-        """Call a helper; the register with its result."""
+        """Call a helper; the register with its result, which is of 64 bits."""
         dst = self.pointer() if pointer else self.scalar()
         self.emit(ir.CALL, dst=dst, imm=number, args=args)
-        return dst
+        if number not in _MAP_OPERATIONS:
+            return dst
+        wide = self.scalar()
+        self.emit(ir.SEXT, dst=wide, a=dst, size=4)
+        return wide
 
     def core(self, core: Core, nominal: int) -> int:
         """The value of a CO-RE relocation in a register; ``nominal`` is what it is by the declared types."""

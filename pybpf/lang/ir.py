@@ -33,8 +33,9 @@ BSWAP = "bswap"  # dst a size imm           host <-> big endian (imm=1) or littl
 LOAD = "load"  # dst a off size ref         dst = *(u{size*8} *)(a + off), zero-extended; imm=1 sign-extends.
 #                                           ref: None, or a Core field relocation of kind BYTE_OFFSET for `off`
 STORE = "store"  # a b off size ref         *(u{size*8} *)(a + off) = b
-ATOMIC = "atomic"  # a b off size imm [dst] atomic op `imm` (0 add, 0x40 or, 0x50 and, 0xa0 xor, |1 fetch; 0xe1 xchg)
-#                                           with a fetch dst receives the old value
+ATOMIC = "atomic"  # a b off size imm [dst] atomic op `imm` (0 add, 0x40 or, 0x50 and, 0xa0 xor, |1 fetch; 0xe1 xchg,
+#                                           0xf1 cmpxchg: args is the expected value). With a fetch dst receives the old
+#                                           value, zero-extended
 FRAME = "frame"  # dst ref                  dst = address of Slot ref
 MAP = "map"  # dst ref                      dst = map pointer; ref is the map's name (ld_imm64, src 1)
 DATA = "data"  # dst ref off                dst = address of byte `off` of data section `ref` (ld_imm64, src 2)

@@ -9,6 +9,7 @@ from pybpf.asm.opcodes import (
     BPF_AND,
     BPF_ARSH,
     BPF_ATOMIC,
+    BPF_CMPXCHG,
     BPF_DIV,
     BPF_END,
     BPF_FETCH,
@@ -440,11 +441,22 @@ class _Lowering:
 
     def _atomic(self, ins: Ins, base: int, off: int) -> None:
         code = ins.imm
-        if ins.dst is None and code != BPF_XCHG:
+        if ins.dst is None and code not in (BPF_XCHG, BPF_CMPXCHG):
             code &= ~BPF_FETCH  # nobody wants the old value, and the plain form is older
         op = BPF_STX | BPF_ATOMIC | SIZES[ins.size]
         if not code & BPF_FETCH:
             self._emit(op, base, self._operand(ins.b), off, code)
+            return
+        if code == BPF_CMPXCHG:
+            new = self._operand(ins.b)
+            (expected,) = ins.args
+            if isinstance(expected, Imm):
+                self._constant(0, expected.value)
+            else:
+                self._move(0, self._reg(expected))
+            self._emit(op, base, new, off, code)
+            if ins.dst is not None:
+                self._move(self._reg(ins.dst), 0)
             return
         value = self.out.new()
         if isinstance(ins.b, Imm):

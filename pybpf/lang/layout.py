@@ -72,13 +72,14 @@ def emit(source: Function, func: MFunction) -> CodeUnit:
     """Encode ``func`` and collect its relocations and line table."""
     writer = _Writer()
     order = order_blocks(func)
+    rising = _falls_back(order)
     labels = {block: Label(block.name) for block in order}
     for index, block in enumerate(order):
         following = order[index + 1] if index + 1 < len(order) else None
         writer.asm.place(labels[block])
         for ins in block.ins:
             writer.write(ins)
-        _leave(writer, block, following, labels)
+        _leave(writer, block, None if block in rising else following, labels)
     unit = CodeUnit(source.name, source.section, writer.asm.code(), func.frame)
     for number, ref, off in writer.refs:
         slot = writer.asm.slot(number)
@@ -89,6 +90,45 @@ def emit(source: Function, func: MFunction) -> CodeUnit:
             unit.relocs.append(Reloc(slot, _KINDS[ref[0]], ref[1], off))
     unit.lines = _line_table(writer, source.loc)
     return unit
+
+
+def _falls_back(order: list[MBlock]) -> set[MBlock]:
+    """The blocks that end a loop by running into its head, without a jump.
+
+    Kernels before 6.7 take a way back for a loop only if it is a jump: of any other
+    instruction check_cfg() in kernel/bpf/verifier.c says "back-edge". What is a way
+    back depends on the order of its search, which is followed here: what comes next
+    before what is jumped to. A jump by 0 will do, and is removed once verified.
+    """
+    after = dict(zip(order, order[1:]))
+    if not any(block.test is None and block.then is after.get(block) and block.then is not None for block in order):
+        return set()
+    found: set[MBlock] = set()
+    open_blocks = {order[0]}
+    seen = {order[0]}
+    stack = [(order[0], iter(_ways(order[0], after)))]
+    while stack:
+        block, ways = stack[-1]
+        for target in ways:
+            if target in open_blocks and block.test is None and after.get(block) is target:
+                found.add(block)
+            if target not in seen:
+                seen.add(target)
+                open_blocks.add(target)
+                stack.append((target, iter(_ways(target, after))))
+                break
+        else:
+            open_blocks.discard(block)
+            stack.pop()
+    return found
+
+
+def _ways(block: MBlock, after: dict[MBlock, MBlock]) -> list[MBlock]:
+    """Where a block leads, what it falls into first."""
+    ways = block.successors()
+    if len(ways) == 2 and ways[0] is not after.get(block):
+        ways.reverse()
+    return ways
 
 
 def _leave(writer: _Writer, block: MBlock, following: MBlock | None, labels: dict[MBlock, Label]) -> None:

@@ -108,7 +108,7 @@ class Intrinsics(Calls):
     def do_copy(self, node: ast.Call) -> Value:
         """Copy between places."""
         args = self.arguments(node, ("to", "source"), 2, "copy()")
-        to = self._destination(args["to"])
+        to = self.destination(args["to"])
         source = self.expr(args["source"])
         if isinstance(source, Pointer):
             source = self.deref(source, args["source"])
@@ -126,7 +126,8 @@ class Intrinsics(Calls):
             self.copy_bytes(to, source, size, node)
         return Void()
 
-    def _destination(self, node: ast.expr) -> Place:
+    def destination(self, node: ast.expr) -> Place:
+        """The place that an argument names or points to, to be written."""
         value = self.expr(node)
         if isinstance(value, Pointer):
             value = self.deref(value, node)
@@ -134,18 +135,6 @@ class Intrinsics(Calls):
             raise self.error(node, f"a place to write to is wanted here, not {self.describe(value)}")
         self.writable(value, node)
         return value
-
-    def do_atomic_add(self, node: ast.Call) -> Value:
-        """Add to a number in memory, atomically."""
-        args = self.arguments(node, ("place", "n"), 2, "atomic_add()")
-        to = self._destination(args["place"])
-        if not isinstance(to.type, Scalar) or to.type.size < 4 or to.type.big or to.space != MEM:
-            raise self.error(args["place"], f"atomic_add() works on numbers of 4 or 8 bytes in memory, not {to.type}")
-        if to.align < to.type.size or to.off % to.type.size:
-            raise self.error(args["place"], "atomic_add() wants an aligned number, which one of a packed Struct is not")
-        change = self.number(self.expr(args["n"]), args["n"])
-        self.emit(ir.ATOMIC, a=to.reg, b=self.reg(self.operand(change)), off=to.off, size=to.type.size)
-        return Void()
 
     # --- reading memory
 
@@ -173,7 +162,7 @@ class Intrinsics(Calls):
             if not values or "size" in args or not isinstance(kind, (Scalar, PtrType)):
                 raise self.error(args["to"], f"{what} gives numbers and pointers, not {kind}: give a place to read to")
             return self._read_value(kind, helper, args["address"], node)
-        to = self._destination(args["to"])
+        to = self.destination(args["to"])
         size: int | Imm = Imm(to.type.size)
         if "size" in args:
             size = self.operand(self.number(self.expr(args["size"]), args["size"]))
@@ -344,7 +333,7 @@ class Intrinsics(Calls):
 
     def do_comm(self, node: ast.Call) -> Value:
         """Name of the task."""
-        to = self._destination(self.arguments(node, ("to",), 1, "comm()")["to"])
+        to = self.destination(self.arguments(node, ("to",), 1, "comm()")["to"])
         if not isinstance(to.type, ArrayType) or to.type.element.size != 1:
             raise self.error(node.args[0], f"comm() writes to a char[16], not {to.type}")
         return Int(i64, self.call(COMM, self.address(to), Imm(to.type.size)))

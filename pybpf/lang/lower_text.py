@@ -6,15 +6,15 @@ import ast
 
 from pybpf.lang import ir
 from pybpf.lang.ir import Block, Imm
+from pybpf.lang.lower_atomics import Atomics
 from pybpf.lang.lower_expr import is_text
-from pybpf.lang.lower_intrinsics import Intrinsics
 from pybpf.lang.lower_places import chunks
 from pybpf.lang.maps import LpmTrie
 from pybpf.lang.operand import BTF, MEM, PROBED, RODATA, Const, Place, Pointer, Value, int_constant
 from pybpf.lang.types import ArrayType, StructType, char, u8, u32
 
 
-class Texts(Intrinsics):
+class Texts(Atomics):
     """String tests."""
 
     def text_equals(self, place: Value, text: Value, node: ast.AST, then: Block, els: Block) -> None:

@@ -11,6 +11,7 @@ from pybpf.asm.opcodes import (
     BPF_ALU,
     BPF_ALU64,
     BPF_ATOMIC,
+    BPF_CMPXCHG,
     BPF_END,
     BPF_FETCH,
     BPF_JMP,
@@ -36,6 +37,7 @@ CLOBBERED = 0x3F  # by calls: r0 to r5
 
 # What an instruction does with its registers.
 READS_DST, WRITES_DST, READS_SRC, WRITES_SRC, CALLS = 1, 2, 4, 8, 16
+EXCHANGES = 32  # reads and writes r0
 
 
 def _flags(op: int, imm: int) -> int:
@@ -56,6 +58,8 @@ def _flags(op: int, imm: int) -> int:
     if kind == BPF_ST:
         return READS_DST
     if kind == BPF_STX:
+        if op & 0xE0 == BPF_ATOMIC and imm == BPF_CMPXCHG:
+            return READS_DST | READS_SRC | EXCHANGES
         fetches = op & 0xE0 == BPF_ATOMIC and imm & BPF_FETCH
         return READS_DST | READS_SRC | (WRITES_SRC if fetches else 0)
     if op == CALL:
@@ -115,8 +119,8 @@ class MIns:
             bits = 1 << self.dst
         if flags & READS_SRC and self.src != 10:
             bits |= 1 << self.src
-        if flags & CALLS:
-            bits |= (2 << self.nargs) - 2
+        if flags & (CALLS | EXCHANGES):
+            bits |= (2 << self.nargs) - 2 if flags & CALLS else 1
         return bits
 
     def writes(self) -> int:
@@ -127,8 +131,8 @@ class MIns:
             bits = 1 << self.dst
         if flags & WRITES_SRC:
             bits |= 1 << self.src
-        if flags & CALLS:
-            bits |= CLOBBERED
+        if flags & (CALLS | EXCHANGES):
+            bits |= CLOBBERED if flags & CALLS else 1
         return bits
 
 

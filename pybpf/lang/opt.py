@@ -7,6 +7,7 @@ from pybpf.lang.cfg import tidy
 from pybpf.lang.demand import narrow
 from pybpf.lang.facts import propagate
 from pybpf.lang.frame import drop_dead_stores, promote
+from pybpf.lang.idempotent import share_calls
 from pybpf.lang.ir import Function
 from pybpf.lang.loops import hoist_invariants
 from pybpf.lang.simplify import fold_addresses, simplify
@@ -18,6 +19,7 @@ _ROUNDS = 6  # threading a jump can show the way to thread another; each round s
 def optimise(func: Function) -> None:
     """Improve ``func`` in place; what it computes stays the same."""
     tidy(func)
+    share_calls(func)
     _values(func)
     tidy(func)
     fold_addresses(func)

@@ -12,6 +12,7 @@ from pybpf.asm.opcodes import BPF_REG_FP
 from pybpf.lang.mir import (
     ALLOCATABLE,
     CALLS,
+    EXCHANGES,
     FIRST_VIRTUAL,
     MOVE,
     READS_DST,
@@ -124,7 +125,7 @@ class _Colouring:
                             self.moves.append(pair)
                             self.weights[number] = 0.0
                         self.weights[number] += weight
-                if flags & (CALLS | WRITES_SRC):
+                if flags & (CALLS | WRITES_SRC | EXCHANGES):
                     for register in _bits(writes):
                         adjacent[register] |= others & ~(1 << register)
                 elif writes:

@@ -341,6 +341,18 @@ INTRINSICS = {
     for name, doc in (
         ("addr", "addr(place): a pointer to it."),
         ("atomic_add", "atomic_add(place, n): add in one step, as needed where CPUs share a value."),
+        ("atomic_and", "atomic_and(place, n): keep n's bits, in one step."),
+        (
+            "atomic_cmpxchg",
+            "atomic_cmpxchg(place, expected, new): write new if expected is there; the old value (5.12).",
+        ),
+        ("atomic_fetch_add", "atomic_fetch_add(place, n): atomic_add() that gives the old value (5.12)."),
+        ("atomic_fetch_and", "atomic_fetch_and(place, n): atomic_and() that gives the old value (5.12)."),
+        ("atomic_fetch_or", "atomic_fetch_or(place, n): atomic_or() that gives the old value (5.12)."),
+        ("atomic_fetch_xor", "atomic_fetch_xor(place, n): atomic_xor() that gives the old value (5.12)."),
+        ("atomic_or", "atomic_or(place, n): set n's bits, in one step."),
+        ("atomic_xchg", "atomic_xchg(place, n): write n; the old value (5.12)."),
+        ("atomic_xor", "atomic_xor(place, n): flip n's bits, in one step."),
         ("atmost", "while atmost(n) and x: at most n passes."),
         ("cast", "cast(Ptr[T], x): the pointer or number x as a pointer to T."),
         ("comm", "comm(place): write the current task's name there."),

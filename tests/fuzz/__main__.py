@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import multiprocessing
 import os
+import platform
 import sys
 import time
 
@@ -15,14 +17,14 @@ BATCH = 20
 
 
 def work(task):
-    kind, seed, count, kernel, cpu = task
-    if kernel:
+    kind, seed, count, kernel, xdp, cpu = task
+    if kernel:  # per-CPU maps are compared as one CPU sees them
         os.sched_setaffinity(0, {cpu})
     counts = runner.Counts()
-    runner.batch(kind, seed, count, kernel, counts)
+    runner.batch(kind, seed, count, kernel, counts, xdp)
     failures = []
     for failure, (schema, name, text), at, number in counts.failures:
-        failures.append(report(kind, failure, schema, name, text, at, number, kernel))
+        failures.append((failure.what, report(kind, failure, schema, name, text, at, number, kernel)))
     counts.failures = failures
     return counts
 
@@ -62,6 +64,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="the first seed; each batch has its own (default 0)")
     parser.add_argument("--kind", choices=("integer", "memory"), help="one kind only (default: half of each)")
     parser.add_argument("--kernel", action=argparse.BooleanOptionalAction, default=os.geteuid() == 0)
+    parser.add_argument("--xdp", action="store_true", help="programs on packets, which kernels before 5.14 run too")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: CPUs)")
     args = parser.parse_args()
     kinds = [args.kind] if args.kind else ["integer", "memory"]
@@ -70,25 +73,39 @@ def main():
     while left > 0:
         count = min(BATCH, left)
         kind = kinds[len(tasks) % len(kinds)]
-        tasks.append((kind, seed, count, args.kernel, cpus[len(tasks) % len(cpus)]))
+        tasks.append((kind, seed, count, args.kernel, args.xdp, cpus[len(tasks) % len(cpus)]))
         left -= count
         seed += 1
     total, start = runner.Counts(), time.monotonic()
-    with multiprocessing.Pool(args.jobs) as pool:
-        for counts in pool.imap_unordered(work, tasks):
-            total.add(counts)
-            for text in counts.failures:
-                print(text, flush=True)
-    seconds = time.monotonic() - start
-    accepted = total.programs - total.rejected
-    print(
-        f"{total.programs} programs, {total.runs} comparisons, {len(total.failures)} failures, "
-        f"{total.rejected} rejected by the verifier ({100 * accepted / max(total.programs, 1):.2f}% accepted)"
-        f"{'' if args.kernel else ' (kernel not asked)'}, {seconds:.0f} s"
-    )
-    for reason, count in sorted(total.reasons.items(), key=lambda item: -item[1])[:10]:
-        print(f"  {count} x {reason}")
+    for counts in results(tasks, args.jobs):
+        total.add(counts)
+        for _, text in counts.failures:
+            print(text, flush=True)
+    print(summary(total, args, time.monotonic() - start))
     return 1 if total.failures else 0
+
+
+def results(tasks, jobs):
+    """What comes of each task; in this process if it is to be the only one."""
+    if jobs == 1:
+        yield from map(work, tasks)
+        return
+    with multiprocessing.Pool(jobs) as pool:
+        yield from pool.imap_unordered(work, tasks)
+
+
+def summary(total, args, seconds):
+    """The last lines: what was run, what failed, what was refused and why."""
+    kinds = collections.Counter(what for what, _ in total.failures)
+    mismatches = sum(count for what, count in kinds.items() if what.startswith("mismatch"))
+    ways = f"pybpf.vm and kernel {platform.release()}" if args.kernel else "pybpf.vm; the kernel was not asked"
+    first = f"{total.programs} programs{' on packets' if args.xdp else ''}, {total.runs} runs compared with CPython's"
+    refused = f"{total.rejected} refused ({100 * total.rejected / max(total.programs, 1):.2f}%)"
+    others = len(total.failures) - mismatches
+    lines = [f"{first} ({ways}), {mismatches} mismatches, {others} other failures, {refused}, {seconds:.0f} s"]
+    lines += [f"  {count} x {what}" for what, count in kinds.most_common()]
+    lines += [f"  refused {count} x {why}" for why, count in sorted(total.reasons.items(), key=lambda item: -item[1])]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

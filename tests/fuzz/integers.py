@@ -159,8 +159,9 @@ class Expressions:
 class Writer(Expressions):
     """One program: ``text(name)`` is a function of that name and those that it calls."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, xdp: bool = False) -> None:
         super().__init__(rng)
+        self.xdp = xdp
         self.lines: list[str] = []
         self.loops = 0
         self.fixed: set[str] = set()  # variables that are not assigned: counters
@@ -182,7 +183,7 @@ class Writer(Expressions):
                 self.lines.append(f"    {field} = ctx.{field}")
                 type = "i64" if type[0] == "i" else "u64"
             self.names[field] = type
-        for number in range(rng.choice([0, 1, 3, 8, 14])):
+        for number in range(rng.choice([0, 1, 3, 8, 14]) if rng.random() < 0.985 else 40):
             text = self.expression(2)[0]
             type = rng.choice(TYPES)
             self.lines.append(f"    v{number}: {type} = {text}")
@@ -194,7 +195,7 @@ class Writer(Expressions):
         self.lines.append(f"    ctx.more = {everything}")
         self.lines.append(f"    return {rng.choice(['0', self.expression(1)[0]])}")
         body = "\n".join(self.lines)
-        return "".join(helpers) + f"@hook('syscall')\ndef {name}(ctx: Ptr[C]):\n{body}\n"
+        return "".join(helpers) + head(name, self.xdp) + f"{body}\n"
 
     def function(self, name: str) -> str:
         rng = self.rng
@@ -285,6 +286,13 @@ class Writer(Expressions):
             self.statement(indent, in_loop)
 
 
+def head(name: str, xdp: bool) -> str:
+    """The first lines of a program that has its context, or a packet that holds one, in ``ctx``."""
+    if not xdp:
+        return f"@hook('syscall')\ndef {name}(ctx: Ptr[C]):\n"
+    return f"@hook('xdp')\ndef {name}(xdp):\n    ctx = xdp.ptr(C)\n    if not ctx:\n        return 0\n"
+
+
 EDGES = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32,
          (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 5)  # fmt: skip
 
@@ -298,16 +306,17 @@ def number(rng: random.Random) -> int:
 
 
 class Schema:
-    """What the programs of one object share: here only the context."""
+    """What the programs of one object share: here only the context. ``xdp``: they take it from a packet."""
 
     ring = None
     size = 72
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, xdp: bool = False) -> None:
+        self.xdp = xdp
         self.text = CONTEXT
 
     def program(self, rng: random.Random, name: str) -> str:
-        return Writer(rng).text(name)
+        return Writer(rng, self.xdp).text(name)
 
     def inputs(self, rng: random.Random) -> tuple[bytes, dict[str, dict[bytes, bytes]]]:
         """The bytes of the context, and what maps hold before the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.fuzz.integers import CONTEXT, FIELDS, Expressions, number
+from tests.fuzz.integers import CONTEXT, FIELDS, Expressions, head, number
 from tests.fuzz.integers import Schema as Integers
 from tests.fuzz.rules import KINDS
 
@@ -16,13 +16,20 @@ NATIVE = {"be16": "u16", "be32": "u32", "be64": "u64"}
 class Schema(Integers):
     """Structs and maps that the programs of one object share; their fields are random."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, xdp: bool = False) -> None:
+        self.xdp = xdp
         self.inner = {f"x{i}": rng.choice(SCALARS) for i in range(rng.randint(1, 3))}
         self.outer = {f"f{i}": rng.choice(SCALARS) for i in range(rng.randint(2, 5))}
         self.key = {"k0": rng.choice(("u8", "u16", "u32")), "k1": rng.choice(("u32", "u64", "u16"))}
         self.value = {name: rng.choice(("u32", "u64", "i64", "i32")) for name in ("m_h", "m_a", "m_n")}
         self.per_cpu = {name: rng.choice(("u8", "u16", "u32", "u64", "i64")) for name in ("m_pa", "m_ph")}
         self.entries = rng.choice([4, 16])
+        self.flags = {f"b{i}": bit_field(rng) for i in range(rng.randint(2, 5))}
+        if rng.random() < 0.5:
+            self.flags["plain"] = rng.choice(("u8", "u32", "i16"))
+        names = list(self.flags)
+        rng.shuffle(names)
+        self.flags = {name: self.flags[name] for name in names}
         lines = [CONTEXT]
         order = [f"    {name}: {type}" for name, type in self.outer.items()]
         order += ["    name: char[8]", "    text: char[11]", "    raw: u8[16]", "    words: u32[4]"]
@@ -32,6 +39,8 @@ class Schema(Integers):
         lines += ["class Outer(Struct):", *order]
         lines += ["class Key(Struct):", *(f"    {name}: {type}" for name, type in self.key.items())]
         lines += ["class Head(Struct, packed=True):", "    kind: u8", "    len: be16", "    id: u32", "    proto: be16"]
+        lines += ["class Flags(Struct):", *(f"    {name}: {type}" for name, type in self.flags.items())]
+        lines += ["    table: u32[8]"]
         lines += ["class Packet(Struct):", "    len: u32", "    data: u8[64]"]
         lines += [
             f"m_h = Hash(u32, {self.value['m_h']}, {self.entries})",
@@ -42,6 +51,7 @@ class Schema(Integers):
             "m_s = Hash(Key, Outer, 4)",
             "m_as = Array(Outer, 2)",
             "m_p = Array(Packet, 2)",
+            "m_f = Array(Flags, 1)",
             "ring = RingBuf(65536)",
         ]
         self.text = "\n".join(lines) + "\n"
@@ -67,6 +77,12 @@ class Schema(Integers):
         return context, presets
 
 
+def bit_field(rng: random.Random) -> str:
+    base = rng.choice(("u8", "u16", "u32", "u64", "i32", "i64"))
+    most = int(base[1:])
+    return f"Bits[{base}, {rng.choice([1, 1, 2, 3, 5, rng.randint(1, most - 1), most])}]"
+
+
 class Writer(Expressions):
     """One program."""
 
@@ -84,6 +100,7 @@ class Writer(Expressions):
             self.lines.append(f"    {field}: {FIELDS[field]} = ctx.{field}")
             self.names[field] = FIELDS[field]
         self.lines.append("    s = Outer()")
+        self.lines.append("    fl = Flags()")
         field = rng.choice(list(self.schema.outer))
         self.lines.append(f"    t = Outer({field}={self.value()}, name='{self.word(8)}')")
         self.lines.append(f"    kk = Key(k0={self.value()}, k1={self.value()})")
@@ -93,7 +110,7 @@ class Writer(Expressions):
         self.lines.append(f"    ctx.out = {self.value()}")
         self.lines.append(f"    ctx.more = {' ^ '.join(self.names)} ^ {self.read('s')[0]} ^ {self.read('t')[0]}")
         self.lines.append("    return 0")
-        return f"@hook('syscall')\ndef {name}(ctx: Ptr[C]):\n" + "\n".join(self.lines) + "\n"
+        return head(name, self.schema.xdp) + "\n".join(self.lines) + "\n"
 
     def word(self, size: int) -> str:
         return self.rng.choice([word for word in WORDS if len(word) <= size])
@@ -122,18 +139,41 @@ class Writer(Expressions):
             return f"{owner}.raw[{self.index(16)}]", "u8"
         return f"{owner}.name[{self.index(8)}]", "u8"
 
+    def flag(self, owner: str) -> tuple[str, str]:
+        """A bit-field, or the number beside them."""
+        name = self.rng.choice(list(self.schema.flags))
+        type = self.schema.flags[name]
+        return f"{owner}.{name}", KINDS[type[5:].split(",")[0] if type.startswith("Bits") else type]
+
+    def flags(self, indent: int, in_loop: bool) -> None:
+        """Bit-fields on the stack or in a map, also as what an index is made of."""
+        rng, owner = self.rng, "fl"
+        if rng.random() < 0.5:
+            owner = self.name("w")
+            self.emit(indent, f"{owner} = m_f.lookup(0)")
+            self.emit(indent, f"if {owner}:")
+            indent += 1
+        self.emit(indent, f"{self.flag(owner)[0]} {rng.choice(['=', '=', '+=', '^=', '|='])} {self.value()}")
+        if rng.random() < 0.7:
+            place = f"{owner}.table[{self.flag(owner)[0]} & {rng.choice([1, 7])}]"
+            self.emit(indent, f"{place} {rng.choice(['=', '+='])} {self.value()}")
+            self.emit(indent, f"{rng.choice(list(self.names))} ^= {place}")
+
     def read(self, owner: str) -> tuple[str, str]:
         text, type = self.place(owner)
         return text, KINDS[NATIVE.get(type, type)]
 
     def variable(self) -> tuple[str, str]:
-        if self.rng.random() < 0.25 and len(self.lines) > 7:
+        roll = self.rng.random()
+        if roll < 0.06 and len(self.lines) > 8:
+            return self.flag("fl")
+        if roll < 0.25 and len(self.lines) > 8:
             return self.read(self.rng.choice(self.structs))
         return super().variable()
 
     def condition(self, depth: int, value: bool = False) -> str:
         rng = self.rng
-        if rng.random() < 0.35 and len(self.lines) > 7:
+        if rng.random() < 0.35 and len(self.lines) > 8:
             owner = rng.choice(self.structs)
             name, size = rng.choice([("name", 8), ("text", 11)])
             return rng.choice(
@@ -165,6 +205,7 @@ class Writer(Expressions):
         self.budget -= 1
         rng = self.rng
         choices = [self.store, self.store, self.texts, self.maps, self.maps, self.maps, self.pointers]
+        choices += [self.flags, self.atomics]
         if indent < 3:
             choices += [self.branch, self.branch, self.lookup, self.lookup, self.packet]
             choices += [self.record] if not in_loop else []
@@ -217,7 +258,7 @@ class Writer(Expressions):
         key, value = self.small_key(), self.value()
         flags = rng.choice(["BPF_ANY", "BPF_NOEXIST", "BPF_EXIST"])
         variable = rng.choice(list(self.names))
-        atomic = rng.choice(["+=", "-=", "|=", "^=", "&="])
+        atomic = rng.choice(["+=", "-=", "|=", "^=", "&="] if not self.schema.xdp else ["+=", "-="])
         self.emit(
             indent,
             rng.choice(
@@ -252,7 +293,6 @@ class Writer(Expressions):
         rng = self.rng
         owner = rng.choice(self.structs)
         name = rng.choice(list(self.schema.inner))
-        type = self.schema.inner[name]
         pointer = self.name("p")
         roll = rng.random()
         if roll < 0.4:
@@ -268,10 +308,26 @@ class Writer(Expressions):
             target = rng.choice(["u8", "u16", "u32"])
             self.emit(indent, f"{pointer} = cast(Ptr[{target}], addr({owner}.words))")
             self.emit(indent, f"{rng.choice(list(self.names))} += {pointer}[{rng.randint(0, 3)}]")
-        elif owner in "st" or type in ("u32", "u64"):
-            self.emit(indent, f"atomic_add({owner}.words[{rng.randint(0, 3)}], {self.value()})")
         else:
             self.emit(indent, f"{owner}.words[0] += sizeof({owner}.one)")
+
+    def atomics(self, indent: int, in_loop: bool) -> None:
+        rng, owner = self.rng, self.rng.choice(self.structs)
+        places = [name for name, type in self.schema.outer.items() if type in ("u32", "u64", "i32", "i64")]
+        place = f"{owner}.{rng.choice([*places, f'words[{rng.randint(0, 3)}]'])}"
+        if self.schema.xdp:  # kernels that cannot run SYSCALL programs have no other
+            self.emit(indent, f"atomic_add({place}, {self.value()})")
+            return
+        name, variable = rng.choice(["add", "or", "and", "xor", "xchg", "cmpxchg"]), rng.choice(list(self.names))
+        if name == "cmpxchg":
+            self.emit(
+                indent, f"{variable} ^= atomic_cmpxchg({place}, {rng.choice([place, self.value()])}, {self.value()})"
+            )
+        elif name == "xchg" or rng.random() < 0.6:
+            call = f"atomic_{'' if name == 'xchg' else 'fetch_'}{name}({place}, {self.value()})"
+            self.emit(indent, f"{variable} ^= {call}")
+        else:
+            self.emit(indent, f"atomic_{name}({place}, {self.value()})")
 
     def branch(self, indent: int, in_loop: bool) -> None:
         rng = self.rng

@@ -60,7 +60,7 @@ class VmRuns:
     def __init__(self, spec):
         self.vm = Vm(spec)
 
-    def run(self, program, context, presets):
+    def run(self, program, context, presets, xdp=False):
         for name, model in self.vm.maps.items():
             if model.__class__.__name__ == "RingBufMap":
                 model.drain()
@@ -76,7 +76,9 @@ class VmRuns:
             for key, value in presets.get(name, {}).items():
                 model.update(key, value)
         memory = bytearray(context)
-        result = self.vm.run(program, ctx=memory)
+        result = self.vm.run(program, packet=context) if xdp else self.vm.run(program, ctx=memory)
+        if xdp:
+            memory = self.vm.context.packet.data
         contents, records = {}, []
         for name, model in self.vm.maps.items():
             if model.__class__.__name__ == "RingBufMap":
@@ -123,7 +125,7 @@ class KernelRuns:
         for name, map in collection.maps.items():
             self.maps.setdefault(name, map)
 
-    def run(self, program, context, presets):
+    def run(self, program, context, presets, xdp=False):
         for name, map in self.maps.items():
             if name.startswith(".") or name in self.rings:
                 continue
@@ -136,7 +138,7 @@ class KernelRuns:
                     entries.setdefault(index.to_bytes(4, "little"), bytes(map.value_size))
             for key, value in entries.items():
                 map.update(key, value)
-        run = self.programs[program].test_run(ctx=context)
+        run = self.programs[program].test_run(**{"data" if xdp else "ctx": context})
         contents, records = {}, []
         for name, map in self.maps.items():
             if name in self.rings:
@@ -145,7 +147,7 @@ class KernelRuns:
                 contents[name] = {key: map.lookup_percpu(key)[self.cpu][: map.value_size] for key in list(map.keys())}
             elif not name.startswith("."):
                 contents[name] = dict(map.items())
-        return run.retval, run.ctx, contents, [bytes(record) for record in records]
+        return run.retval, run.data if xdp else run.ctx, contents, [bytes(record) for record in records]
 
     def close(self):
         for ring in self.rings.values():
@@ -186,8 +188,19 @@ class Counts:
         self.failures += other.failures
 
 
+# Refusals that are nobody's fault, by a part of their message.
+LIMITS = {
+    "BPF program is too large": "the verifier's limit of 1,000,000 instructions: too many paths",
+    "bytes of stack": "the 512 bytes of stack: more values are needed at once than fit",
+    "do not fit the stack": "the 512 bytes of stack: more objects are needed at once than fit",
+}
+
+
 def reason_of(error):
     """The verifier's last word, without numbers."""
+    for part, reason in LIMITS.items():
+        if part in (error.details or str(error)):
+            return reason
     lines = [line for line in (error.details or str(error)).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth"))]
     return "".join(c for c in (lines or ["?"])[-1] if not c.isdigit())[:80]
@@ -219,14 +232,14 @@ def run_text(schema, programs, seed, kernel, counts=None, inputs=None):
             rng = random.Random(f"{seed}/{name}/inputs")
             for values in [inputs] if inputs is not None else [schema.inputs(rng) for _ in range(INPUTS)]:
                 try:
-                    expected = oracle.run(name, *values)
+                    expected = oracle.run(name, *values, xdp=schema.xdp)
                 except Invalid as error:
                     raise Failure("oracle", str(error), name, values) from None
                 for way in ways:
                     if way is native and name in native.rejected:
                         continue
                     try:
-                        found = way.run(name, *values)
+                        found = way.run(name, *values, xdp=schema.xdp)
                     except VmError as error:
                         raise Failure("vm error", str(error), name, values) from None
                     wrong = difference(expected, found)
@@ -239,9 +252,9 @@ def run_text(schema, programs, seed, kernel, counts=None, inputs=None):
     return counts
 
 
-def batch(kind, seed, count, kernel, counts):
-    """One object of ``count`` programs; those that fail are noted one by one."""
-    schema = SCHEMAS[kind](random.Random(f"{kind}/{seed}/schema"))
+def batch(kind, seed, count, kernel, counts, xdp=False):
+    """One object of ``count`` programs; those that fail are noted one by one. ``xdp``: as programs on packets."""
+    schema = SCHEMAS[kind](random.Random(f"{kind}/{seed}/schema"), xdp)
     programs = {f"f{n}": schema.program(random.Random(f"{kind}/{seed}/{n}"), f"f{n}") for n in range(count)}
     trial = Counts()
     try:
@@ -255,6 +268,11 @@ def batch(kind, seed, count, kernel, counts):
         try:
             run_text(schema, {name: text}, seed, kernel, trial)
         except Failure as failure:
+            trial = Counts()
             trial.programs = 1
-            trial.failures.append((failure, (schema, name, text), seed, number))
+            limit = next((reason for part, reason in LIMITS.items() if part in failure.details), "")
+            if failure.what == "compile error" and limit:
+                trial.rejected, trial.reasons = 1, {limit: 1}
+            else:
+                trial.failures.append((failure, (schema, name, text), seed, number))
         counts.add(trial)

@@ -8,42 +8,37 @@ import time
 LIMIT = 20  # seconds for one program
 
 
-def candidates(text):
-    """Texts with an operand in place of an expression."""
-    count = sum(1 for _ in ast.walk(ast.parse(text)))
-    for number in range(count):
-        for choice in range(4):
-            tree = ast.parse(text)
-            if _change(tree, number, choice):
-                try:
-                    yield ast.unparse(ast.fix_missing_locations(tree)) + "\n"
-                except (ValueError, AttributeError):
-                    pass
-
-
-def _change(tree, number, choice):
-    node = list(ast.walk(tree))[number]
-    for field, value in ast.iter_fields(node):
-        for holder, index, child in _children(node, field, value):
-            if not isinstance(child, ast.expr):
-                continue
-            parts = [part for part in ast.iter_child_nodes(child) if isinstance(part, ast.expr)]
-            if isinstance(child, (ast.BinOp, ast.BoolOp, ast.IfExp, ast.UnaryOp, ast.Call)) and choice < len(parts):
-                part = parts[choice]
-                if index is None:
-                    setattr(holder, field, part)
+def shrink(text, still_fails, limit=LIMIT):
+    """The smallest text found for which ``still_fails`` holds."""
+    end = time.monotonic() + limit
+    again = True
+    while again:
+        again = False
+        for edits in (removals, unwrappings, operands):
+            index = 0
+            while time.monotonic() < end:
+                tree = ast.parse(text)
+                choices = edits(tree)
+                if index >= len(choices):
+                    break
+                choices[index]()
+                smaller = _text(tree)
+                if smaller is not None and len(smaller) < len(text) and still_fails(smaller):
+                    text = smaller
+                    again = True  # what follows has moved up to this index
                 else:
-                    getattr(holder, field)[index] = part
-                return True
-    return False
+                    index += 1
+    return text
 
 
-def _children(node, field, value):
-    if isinstance(value, list):
-        for index, child in enumerate(value):
-            yield node, index, child
-    else:
-        yield node, None, value
+def _text(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.If, ast.For, ast.While, ast.With, ast.FunctionDef)) and not node.body:
+            node.body.append(ast.Pass())
+    try:
+        return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+    except (ValueError, AttributeError):  # a part that cannot stand where it was put
+        return None
 
 
 def _blocks(tree):
@@ -55,49 +50,53 @@ def _blocks(tree):
                 yield block
 
 
-def without_statements(text):
-    """Texts without a run of statements, longer runs first, and with blocks taken out of their statement."""
-    sizes = [len(block) for block in _blocks(ast.parse(text))]
-    for position, size in enumerate(sizes):
-        length = size
+def removals(tree):
+    """Edits that take out a run of statements: longer runs first, and of those the last, which others need least."""
+    found = []
+    for block in _blocks(tree):
+        length = len(block)
         while length:
-            for start in range(0, size - length + 1, max(1, length // 2)):
-                tree = ast.parse(text)
-                block = list(_blocks(tree))[position]
-                del block[start : start + length]
-                yield _text(tree)
+            for start in range(len(block) - length, -1, -max(1, length // 2)):
+                found.append((-length, lambda b=block, s=start, n=length: b.__delitem__(slice(s, s + n))))
             length //= 2
-        for index in range(size):
-            tree = ast.parse(text)
-            block = list(_blocks(tree))[position]
-            inner = getattr(block[index], "body", None)
-            if isinstance(block[index], (ast.If, ast.For)) and inner:
-                block[index : index + 1] = inner
-                yield _text(tree)
+    return [edit for _, edit in sorted(found, key=lambda item: item[0])]
 
 
-def _text(tree):
+def unwrappings(tree):
+    """Edits that put a compound statement's body in its place."""
+    return [
+        lambda b=block, i=index: b.__setitem__(slice(i, i + 1), b[i].body)
+        for block in _blocks(tree)
+        for index, node in enumerate(block)
+        if isinstance(node, (ast.If, ast.For))
+    ]
+
+
+def operands(tree):
+    """Edits that put an operand, or 1, in place of an expression; outer expressions first."""
+    found = []
     for node in ast.walk(tree):
-        if isinstance(node, (ast.If, ast.For, ast.With, ast.FunctionDef)) and not node.body:
-            node.body.append(ast.Pass())
-    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+        if isinstance(node, (ast.ClassDef, ast.arguments)) or (isinstance(node, ast.Call) and _declares(node)):
+            continue
+        for field, value in ast.iter_fields(node):
+            if field in ("annotation", "returns", "decorator_list", "target", "targets", "func"):
+                continue
+            for index, child in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(
+                    child, (ast.BinOp, ast.BoolOp, ast.IfExp, ast.UnaryOp, ast.Call, ast.Compare, ast.Subscript)
+                ):
+                    parts = [part for part in ast.iter_child_nodes(child) if isinstance(part, ast.expr)]
+                    for part in [*parts, ast.Constant(1)]:
+                        found.append(lambda n=node, f=field, i=index, p=part: _put(n, f, i, p))
+    return found
 
 
-def shrink(text, still_fails):
-    """The smallest text found for which ``still_fails`` holds."""
-    end = time.monotonic() + LIMIT
-    for makers in ((without_statements,), (without_statements, candidates)):
-        again = True
-        while again and time.monotonic() < end:
-            again = False
-            for maker in makers:
-                for smaller in maker(text):
-                    if time.monotonic() > end:
-                        return text
-                    if len(smaller) < len(text) and still_fails(smaller):
-                        text = smaller
-                        again = True
-                        break
-                if again:
-                    break
-    return text
+def _declares(call):
+    return isinstance(call.func, ast.Name) and call.func.id[:1].isupper()
+
+
+def _put(node, field, index, part):
+    if index is None:
+        setattr(node, field, part)
+    else:
+        getattr(node, field)[index] = part

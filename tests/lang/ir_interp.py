@@ -114,6 +114,10 @@ class IrMachine:
         if op == ir.ATOMIC:
             old = self.load(self.address(ins), ins.size)
             b = self.value(ins.b)
+            if ins.imm == 0xF1:
+                if old == self.value(ins.args[0]) & (1 << 8 * ins.size) - 1:
+                    self.store(self.address(ins), ins.size, b)
+                return old
             new = {0: old + b, 0x40: old | b, 0x50: old & b, 0xA0: old ^ b, 0xE0: b}[ins.imm & ~1]
             self.store(self.address(ins), ins.size, new)
             return old

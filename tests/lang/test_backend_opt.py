@@ -153,3 +153,22 @@ def test_a_mask_that_was_dropped_does_not_stand_in_for_an_extension():
     masked = b.new(ir.AND, a=x, b=Imm(0x7FFF_FFFF_FFFF_FFFF))
     b.add(ir.RET, a=b.new(ir.ZEXT, a=masked, size=4))
     assert any(line.startswith("w") for line in listing(generate(b.func)))
+
+
+def test_a_helper_with_one_answer_is_called_once():
+    b = Build(nparams=1)
+    x = b.new(ir.PARAM, imm=0)
+    then, out = b.func.block("then"), b.func.block("out")
+    pid = b.new(ir.RSH, a=b.new(ir.CALL, imm=14), b=Imm(32))
+    time = b.new(ir.CALL, imm=5)
+    b.add(ir.BRANCH, cond="eq", a=pid, b=Imm(1), then=then, els=out)
+    b.at(then).add(ir.CALL, dst=pid, imm=14)  # on one path only: what comes after may not use it
+    b.add(ir.CALL, dst=x, imm=15)
+    b.add(ir.JUMP, then=out)
+    tid = b.at(out).new(ir.ZEXT, a=b.new(ir.CALL, imm=14), size=4)
+    total = b.new(ir.ADD, a=tid, b=b.new(ir.CALL, imm=15))
+    for value in (pid, time, x, b.new(ir.CALL, imm=5)):
+        total = b.new(ir.ADD, a=total, b=value)
+    b.add(ir.RET, a=total)
+    calls = [line for line in b.lines() if line.startswith("call")]
+    assert sorted(calls) == ["call 0x5", "call 0x5", "call 0xe", "call 0xf", "call 0xf"]

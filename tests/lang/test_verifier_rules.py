@@ -12,13 +12,13 @@ import platform
 import struct
 
 import pytest
-from lang_harness import object_of
+from lang_harness import lower, object_of
 
 from pybpf.asm.insn import decode
-from pybpf.asm.opcodes import BPF_DW, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX
+from pybpf.asm.opcodes import BPF_DW, BPF_JA, BPF_JMP, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, EXIT
 from pybpf.asmtool import assemble_object, disassemble_object
 from pybpf.errors import CompileError, VerifierError
-from pybpf.lang import ir
+from pybpf.lang import ir, layout
 from pybpf.lang.backend import generate
 from pybpf.lang.ir import POINTER, Function, Imm, Ins
 from pybpf.lang.mir import MOVE
@@ -347,3 +347,68 @@ def f(skb):
 def test_long_loops_are_walked_once_a_pass(tmp_path):
     body = "n: u64 = 0\nfor i in range(20000):\n    n += i\nreturn n"
     assert run(compiled(tmp_path, body)) == sum(range(20000)) & 0xFFFFFFFF
+
+
+def back_edges(code: bytes) -> list[int]:
+    """Where check_cfg() of Linux 5.10 objects: what but a jump leads to where the search is coming from."""
+    insns, at = {}, 0
+    for insn in decode(code):
+        insns[at] = insn
+        at += insn.slots
+
+    def ways(slot):
+        insn = insns[slot]
+        if insn.op == EXIT:
+            return []
+        if insn.op == BPF_JMP | BPF_JA:
+            return [slot + 1 + insn.off]
+        return [slot + insn.slots] + ([slot + 1 + insn.off] if insn.is_jump else [])
+
+    found = []
+    seen, path = {0}, {0}
+    stack = [(0, iter(ways(0)))]
+    while stack:
+        slot, left = stack[-1]
+        for target in left:
+            if target in path and not insns[slot].is_jump:
+                found.append(slot)
+            if target not in seen:
+                seen.add(target)
+                path.add(target)
+                stack.append((target, iter(ways(target))))
+                break
+        else:
+            path.discard(slot)
+            stack.pop()
+    return found
+
+
+LOOPS = (
+    "total: u64 = 0\nfor i in range(i16(c.a)):\n    total += i\nreturn total",
+    "d = i16(c.b)\nfor i in range(d & 3):\n    d += i16(c.c)\n    if d == -48 or c.a > 8:\n        d ^= 5\nreturn d",
+    "n: u64 = 0\ni = c.b & 7\nwhile atmost(20) and i * i < c.a:\n    n += i\n    i += 1\nreturn n",
+)
+
+
+def test_a_loop_goes_back_by_a_jump(tmp_path, monkeypatch):
+    """Before 6.7 what came before a loop's head could not be the loop's last instruction but for a jump."""
+    functions = [
+        lower(tmp_path, HEAD + "\n".join(f"    {line}" for line in body.splitlines()) + "\n").functions[-1]
+        for body in LOOPS
+    ]
+    assert [back_edges(generate(func).code) for func in functions] == [[], [], []]
+    monkeypatch.setattr(layout, "_falls_back", lambda order: set())
+    assert any(back_edges(generate(func).code) for func in functions), "no function has such a loop"
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("body", LOOPS[1:])
+def test_loops_load(tmp_path, body):
+    run(compiled(tmp_path, body))
+
+
+@pytest.mark.native
+def test_a_loop_that_falls_into_its_head_is_refused():
+    if RELEASE >= (5, 11):
+        pytest.skip(f"Linux {RELEASE[0]}.{RELEASE[1]} may take it")
+    assert "back-edge" in refused("r1 = 0; goto test; body:; r1 += 1; test:; if r1 < 10 goto body")
