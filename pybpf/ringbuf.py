@@ -34,6 +34,8 @@ _BATCH = 1024
 _STREAK = 4
 _RUN = 32
 _UNPACKERS = 64
+# Bytes of the buffer's beginning that are mapped behind its end too: longer than nearly every record.
+_WINDOW = 64 * 1024
 
 
 def strongly_ordered(machine: str) -> bool:
@@ -83,8 +85,9 @@ class Reader:
 
     ``consumer`` and ``producer`` are views of one of the kernel's ``unsigned long``
     each (4 bytes on 32-bit kernels, where the counters wrap at 2**32). ``data``
-    holds, from ``base`` on, ``2 * size`` bytes: the buffer twice. ``ordered`` tells
-    whether the machine keeps loads in order.
+    holds, from ``base`` on, the buffer and its first ``window`` bytes again (all of them
+    if it is the ``size``), so that few records have to be put together from two pieces.
+    ``ordered`` tells whether the machine keeps loads in order.
     """
 
     __slots__ = (
@@ -92,9 +95,11 @@ class Reader:
         "_base",
         "_consumer",
         "_data",
+        "_end_at",
         "_heads",
         "_mask",
         "_producer",
+        "_turn",
         "_unpackers",
         "_wrap",
         "read",
@@ -109,8 +114,11 @@ class Reader:
         base: int,
         size: int,
         ordered: bool,
+        window: int = 0,
     ) -> None:
         self.size = size
+        self._turn = base + size
+        self._end_at = base + size + (window or size)
         self._base = base
         self._consumer = consumer
         self._producer = producer
@@ -156,10 +164,13 @@ class Reader:
         heads = self._heads
         data = self._data
         append = records.append
-        # From here on offsets into the doubled data, which no batch can leave.
+        # From here on offsets into the doubled data. A batch that could leave it ends at the turn.
         first = at = self._base + (begin & self._mask)
         stop = at + span
-        last = -1
+        turn = stop > self._end_at
+        if turn:
+            stop = self._turn
+        head = last = -1
         size = stride = streak = 0
         while at < stop:
             for _ in repeat(None, limit - len(records)):
@@ -181,7 +192,7 @@ class Reader:
                     at += (head & _LENGTH) + 15 & -8
                 else:
                     stop = at
-                if at == stop:
+                if at >= stop:
                     break
             else:
                 if len(records) >= limit:
@@ -196,8 +207,19 @@ class Reader:
                         break
                     records += unpack(data, at)
                     at += step
+        if at > self._end_at and head < _DISCARD:
+            records[-1] = self._whole(at - (head + 15 & -8) + 8, head)
         consumer[0] = begin + at - first & self._wrap
+        if turn and at >= self._turn and len(records) < limit:
+            records += self._read_ordered(limit - len(records))
         return records
+
+    def _whole(self, at: int, length: int) -> bytes:
+        """A record at an offset of the data whose end lies past the repeated part."""
+        head = self._data[at : self._turn]
+        # An offset past the turn: only the record's header came before it.
+        start = self._base + max(at - self._turn, 0)
+        return head + self._data[start : start + length - len(head)]
 
     def _unpacker(self, length: int) -> Callable[[mmap, int], tuple[bytes, ...]]:
         """What cuts ``_RUN`` records of ``length`` bytes out of the data; remembered."""
@@ -227,12 +249,15 @@ class Reader:
         heads = self._heads
         first = at = self._base + (begin & self._mask)
         stop = at + span
+        turn = stop > self._end_at
+        if turn:
+            stop = self._turn
         # What to copy after the barrier: spans, then runs as (what cuts one, where).
         spans: list[tuple[int, int]] = []
         runs: list[tuple[Callable[[mmap, int], tuple[bytes, ...]], int]] = []
         plan = [(spans, runs)]
         count = streak = 0
-        last = -1
+        head = last = -1
         while at < stop and count < limit:
             head = heads[at >> 2]
             if head >= _BUSY:
@@ -266,8 +291,12 @@ class Reader:
             records += [data[start:end] for start, end in spans]
             for unpack, start in runs:
                 records += unpack(data, start)
+        if at > self._end_at and head < _DISCARD:
+            records[-1] = self._whole(at - (head + 7 & -8), head)
         barrier()
         consumer[0] = begin + at - first & self._wrap
+        if turn and at >= self._turn and count < limit:
+            records += self._read_weak(limit - count)
         return records
 
     def drain(self, out: list[bytes] | Callable[[bytes], object]) -> int:
@@ -314,9 +343,11 @@ class RingBuffer(Reader):
         self._mappings: list[mmap] = []
         what = str(map)
         try:
-            # Consumer page, writable; then producer page and data twice, which user space may only read.
+            # Consumer page, writable; then producer page, data, and data again, which user space may only read.
+            # Of the second copy, which would double the resident memory, no more than most records need.
+            window = max(page, min(size, _WINDOW))
             self._mappings.append(kernel.map_memory(map.fd, page, writable=True, what=what))
-            self._mappings.append(kernel.map_memory(map.fd, page + 2 * size, page, what=what))
+            self._mappings.append(kernel.map_memory(map.fd, page + size + window, page, what=what))
         except BaseException:
             self._unmap()
             raise
@@ -330,6 +361,7 @@ class RingBuffer(Reader):
             page,
             size,
             strongly_ordered(machine),
+            window,
         )
 
     @property

@@ -18,13 +18,16 @@ BUSY, DISCARD = 1 << 31, 1 << 30
 
 
 class Ring:
-    """Producer side and memory; data is written to both halves, as the kernel's double mapping shows it."""
+    """Producer side and memory; data is written to both places, as the kernel's double mapping shows it."""
+
+    WINDOW = 1 << 20  # bytes of the second copy
 
     def __init__(self, size: int, ordered: bool, width: int = 8, start: int = 0) -> None:
         self.size, self.width = size, width
         self.mask = (1 << 8 * width) - 1
         self.consumer = mmap.mmap(-1, 4096)
-        self.data = mmap.mmap(-1, BASE + 2 * size)
+        self.window = min(size, Ring.WINDOW)
+        self.data = mmap.mmap(-1, BASE + size + self.window)
         self.position = start
         self.consumer[:width] = start.to_bytes(width, sys.byteorder)
         self._publish()
@@ -35,6 +38,7 @@ class Ring:
             BASE,
             size,
             ordered,
+            self.window,
         )
 
     def _publish(self) -> None:
@@ -44,7 +48,8 @@ class Ring:
         for index, byte in enumerate(raw):
             at = (position + index) % self.size
             self.data[BASE + at] = byte
-            self.data[BASE + self.size + at] = byte
+            if at < self.window:
+                self.data[BASE + self.size + at] = byte
 
     @property
     def used(self) -> int:
@@ -69,6 +74,14 @@ class Ring:
         if at is not None:
             self.commit(at, data, discard)
         return at is not None
+
+
+@pytest.fixture(params=[1 << 20, 8, 64, 4096], scope="module", autouse=True)
+def second_copy(request):
+    """All of the buffer twice, or only its beginning: records are then put together from two pieces."""
+    Ring.WINDOW = request.param
+    yield
+    Ring.WINDOW = 1 << 20
 
 
 @pytest.fixture(params=[True, False], ids=["ordered", "weak"])
