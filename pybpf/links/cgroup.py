@@ -9,8 +9,8 @@ from functools import partial
 from pybpf import abi, cgroups, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
+from pybpf.links.attachment import Attachment
 from pybpf.links.base import Link, described, first, ordered
-from pybpf.links.janitor import Janitor
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False
@@ -37,37 +37,28 @@ def open_cgroup(path: str, what: str) -> kernel.Fd:
         raise LinkError(f"{what}: control group {path}: {error.strerror}", error.errno or ENOENT) from None
 
 
-class CgroupAttachment(Link):
-    """A program attached to a control group the old way; another process takes it off if this one is killed."""
+class CgroupAttachment(Attachment):
+    """A program attached to a control group the old way. It owns the descriptors, in any case."""
 
-    __slots__ = ("_janitor", "_program", "_type")
+    __slots__ = ("_program", "_type")
 
     def __init__(self, name: str, group: kernel.Fd, program: kernel.Fd, attach_type: int, flags: int) -> None:
-        super().__init__(name, group, program, mechanism="attach", bpf_link=False)
+        super().__init__(name, group, program, mechanism="attach")
         self._program = program
         self._type = attach_type
-        # First, so that there is no moment in which nobody would take it off.
-        self._janitor = Janitor(self._detach, (group.fd, program.fd))
         try:
+            self._watch()
             commands.prog_attach(group.fd, program.fd, attach_type, flags=flags, what=name)
         except BaseException:
-            self._janitor.dismiss()
+            self._forget()
             raise
 
-    def _detach(self) -> None:
+    def _undo(self) -> None:
         try:
             commands.prog_detach(self.fd, self._program.fd, self._type, what=self.name)
         except LinkError as error:
             if error.errno != ENOENT:  # somebody else has done it
                 raise
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            try:
-                self._detach()
-            finally:
-                self._janitor.dismiss()
-                super().close()
 
 
 def attach_cgroup(
@@ -109,12 +100,7 @@ def _attach(program: Program, path: str, attach_type: int, flags: int, what: str
     # Detaching needs both again, whatever the caller has closed by then.
     target = open_cgroup(path, what)
     own = kernel.Fd(os.dup(program.fd), f"program of {what}")
-    try:
-        return CgroupAttachment(what, target, own, attach_type, flags or abi.F_ALLOW_MULTI)
-    except BaseException:
-        own.close()
-        target.close()
-        raise
+    return CgroupAttachment(what, target, own, attach_type, flags or abi.F_ALLOW_MULTI)
 
 
 def _explain(what: str, path: str, error: SyscallError) -> str:

@@ -10,8 +10,8 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import netlink
 from pybpf.links import order as orders
+from pybpf.links.attachment import Attachment
 from pybpf.links.base import UNSUPPORTED, Link, described, first, ordered
-from pybpf.links.janitor import Janitor
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False
@@ -65,38 +65,30 @@ def attach_xdp(program: Program, interface: str | int, *, mode: str = "", order:
     return first(what, ordered(ways, order, what), partial(_explain_xdp, what, mode))
 
 
-class XdpAttachment(Link):
-    """An XDP program set by netlink; another process takes it off if this one is killed."""
+class XdpAttachment(Attachment):
+    """An XDP program set by netlink."""
 
-    __slots__ = ("_flags", "_index", "_janitor")
+    __slots__ = ("_flags", "_index")
 
     def __init__(self, program: Program, index: int, flags: int, what: str) -> None:
-        super().__init__(what, mechanism="netlink", bpf_link=False)
+        super().__init__(what, mechanism="netlink")
         self._index = index
         self._flags = flags
         with netlink.pyroute2(what) as route:
-            self._janitor: Janitor | None = Janitor(self._detach)
             try:
+                self._watch()
                 xdp = {"attrs": [("IFLA_XDP_FD", program.fd), ("IFLA_XDP_FLAGS", flags | _XDP_IF_NOEXIST)]}
                 route.link("set", index=index, xdp=xdp)
             except Exception as error:
-                self._janitor.dismiss()
+                self._forget()
                 raise netlink.refused(error, "RTM_SETLINK", what) from None
 
-    def _detach(self) -> None:
+    def _undo(self) -> None:
         try:
             netlink.detach_xdp(self._index, self._flags)
         except OSError as error:
             if not netlink.gone(error):
                 raise netlink.refused(error, "detach", self.name) from None
-
-    def close(self) -> None:
-        janitor, self._janitor = self._janitor, None
-        if janitor is not None:
-            try:
-                self._detach()
-            finally:
-                janitor.dismiss()
 
 
 def _explain_xdp(what: str, mode: str, error: SyscallError) -> str:

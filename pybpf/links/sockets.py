@@ -10,6 +10,7 @@ from struct import pack
 from pybpf import commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
+from pybpf.links.attachment import Attachment
 from pybpf.links.base import Link, described, first, ordered
 from pybpf.sections import parse_section
 
@@ -36,25 +37,22 @@ def by_section(program: Program, section: Section, **options: Any) -> Link:
     return attach_sockmap(program, **options)
 
 
-class SockmapAttachment(Link):
+class SockmapAttachment(Attachment):
     """A program attached to a sockmap the old way: it stays until this detaches it, or the map is freed."""
 
     __slots__ = ("_program", "_type")
 
     def __init__(self, name: str, map: kernel.Fd, program: kernel.Fd, attach_type: int) -> None:
-        super().__init__(name, map, program, mechanism="attach", bpf_link=False)
+        super().__init__(name, map, program, mechanism="attach")
         self._program = program
         self._type = attach_type
 
-    def close(self) -> None:
-        if self.fd >= 0:
-            try:
-                commands.prog_detach(self.fd, self._program.fd, self._type, what=self.name)
-            except LinkError as error:
-                if error.errno != ENOENT:
-                    raise
-            finally:
-                super().close()
+    def _undo(self) -> None:
+        try:
+            commands.prog_detach(self.fd, self._program.fd, self._type, what=self.name)
+        except LinkError as error:
+            if error.errno != ENOENT:
+                raise
 
 
 def attach_sockmap(
@@ -80,17 +78,17 @@ def _attach(program: Program, map: Map, attach_type: int, what: str) -> Link:
     return SockmapAttachment(what, kernel.Fd(os.dup(map.fd), f"map of {what}"), own, attach_type)
 
 
-class SocketAttachment(Link):
+class SocketAttachment(Attachment):
     """A program on a socket, which need not be open any more when this is closed."""
 
     __slots__ = ("_option", "_socket")
 
     def __init__(self, name: str, socket: Socket, option: int) -> None:
-        super().__init__(name, mechanism="setsockopt", bpf_link=False)
+        super().__init__(name, mechanism="setsockopt")
         self._socket: Socket | None = socket
         self._option = option
 
-    def close(self) -> None:
+    def _undo(self) -> None:
         socket, self._socket = self._socket, None
         if socket is not None and socket.fileno() >= 0:
             from socket import SOL_SOCKET

@@ -8,8 +8,8 @@ from functools import partial
 from pybpf.errors import LinkError
 from pybpf.links import netlink
 from pybpf.links import order as orders
+from pybpf.links.attachment import Attachment
 from pybpf.links.base import Link, described, first, ordered
-from pybpf.links.janitor import Janitor
 from pybpf.links.network import attach_tcx
 
 TYPE_CHECKING = False
@@ -55,17 +55,17 @@ def attach_tc(
     return first(what, ordered(ways, order, what), partial(_explain, what))
 
 
-class ClsactFilter(Link):
-    """A bpf filter of a clsact qdisc; another process removes it if this one is killed.
+class ClsactFilter(Attachment):
+    """A bpf filter of a clsact qdisc.
 
     ``handle`` and ``priority`` tell it from other filters. The qdisc goes with the
     last filter, if it was made for this one.
     """
 
-    __slots__ = ("_index", "_janitor", "_made", "_parent", "_program_id", "handle", "priority")
+    __slots__ = ("_index", "_made", "_parent", "_program_id", "handle", "priority")
 
     def __init__(self, program: Program, index: int, direction: str, priority: int, what: str) -> None:
-        super().__init__(what, mechanism="clsact", bpf_link=False)
+        super().__init__(what, mechanism="clsact")
         self._index = index
         self._parent = netlink.PARENTS[direction]
         self._program_id = program.info().id
@@ -73,9 +73,8 @@ class ClsactFilter(Link):
             self._made = self._make_qdisc(route)
             self.handle = 1
             self.priority = priority or self._free_priority()
-            # Before the filter, so that there is no moment in which nobody would remove it.
-            self._janitor: Janitor | None = Janitor(self._detach)
             try:
+                self._watch()
                 self._add(route, program)
             except BaseException:
                 self.close()
@@ -114,7 +113,7 @@ class ClsactFilter(Link):
         except Exception as error:
             raise netlink.refused(error, "RTM_NEWTFILTER bpf", self.name) from None
 
-    def _detach(self) -> None:
+    def _undo(self) -> None:
         """Remove the filter, if it is still ours, and the qdisc, if it was made for it and has no other."""
         try:
             ours = (self.handle, self.priority, self._program_id)
@@ -125,14 +124,6 @@ class ClsactFilter(Link):
         except OSError as error:
             if not netlink.gone(error) and error.errno != EINVAL:  # EINVAL: the qdisc is gone
                 raise netlink.refused(error, "detach", self.name) from None
-
-    def close(self) -> None:
-        janitor, self._janitor = self._janitor, None
-        if janitor is not None:
-            try:
-                self._detach()
-            finally:
-                janitor.dismiss()
 
 
 def _explain(what: str, error: SyscallError) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pybpf.links.attachment import Attachment
 from pybpf.links.janitor import Janitor
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,38 @@ def test_it_holds_no_descriptor_but_those_it_needs(tmp_path):
         janitor.dismiss()
         os.close(reading)
         os.close(kept)
+
+
+class Noted(Attachment):
+    """An attachment whose undoing is seen in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("noted", mechanism="file")
+        self.path = path
+        self._watch()
+
+    def _undo(self) -> None:
+        with open(self.path, "a") as file:
+            file.write("undone\n")
+
+
+def test_an_attachment_is_undone_once_and_by_its_maker_only(tmp_path):
+    path = tmp_path / "log"
+    attachment = Noted(path)
+    child = os.fork()
+    if not child:
+        attachment.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not path.exists()
+    attachment.close()
+    attachment.detach()
+    attachment.close()
+    assert path.read_text() == "undone\n"
+
+
+def test_an_attachment_that_was_never_made_is_not_undone(tmp_path):
+    attachment = Noted(tmp_path / "log")
+    attachment._forget()
+    attachment.close()
+    assert not (tmp_path / "log").exists()
