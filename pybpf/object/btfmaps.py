@@ -16,6 +16,7 @@ from pybpf.object.spec import MapSpec
 _U32_MAX = 0xFFFFFFFF
 # There are ten sorts; each definition may be read by many maps of a hostile object.
 _MAX_FIELDS = 64
+_MAX_VALUE_FIELDS = 4096
 _OF_MAPS = (12, 13)  # BPF_MAP_TYPE_ARRAY_OF_MAPS, HASH_OF_MAPS
 
 
@@ -78,10 +79,22 @@ def _read_map(btf: Btf, name: str, type_id: int, inner: bool = False) -> MapSpec
             raise ObjectError(f"{where} is not supported")
     if not spec.type:
         raise ObjectError(f"map {name!r} has no type")
+    if inner and not _has_kernel_fields(btf, spec.value_type_id):
+        # From 5.15 to 6.1 a map with types is not like one without, which the maps to be put in will be.
+        spec.key_type_id = spec.value_type_id = 0
     if (spec.type in _OF_MAPS) != (spec.inner is not None):
         wants = "does not say what maps it holds" if spec.inner is None else "holds no maps"
         raise ObjectError(f"map {name!r} is of type {spec.type} and {wants} (use __array(values, ...))")
     return spec
+
+
+def _has_kernel_fields(btf: Btf, type_id: int) -> bool:
+    """Whether a value holds something of the kernel's, such as a bpf_spin_lock, which it finds by the type only."""
+    type_id = btf.resolve(type_id) if type_id else 0
+    if not type_id or btf.kind(type_id) != KIND_STRUCT or btf.vlen(type_id) > _MAX_VALUE_FIELDS:
+        return False
+    kinds = [btf.resolve(member) for _, member, _, _ in btf.members(type_id)]
+    return any(btf.kind(kind) == KIND_STRUCT and btf.name(kind).startswith("bpf_") for kind in kinds)
 
 
 def _inner_definition(btf: Btf, type_id: int, where: str) -> int:
