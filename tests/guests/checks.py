@@ -96,6 +96,19 @@ def slower():
     return 12.0 if in_guest() else 1.0
 
 
+def connected_to(address):
+    """socket.create_connection() without the codec (idna) that it asks for, which a firmware's Python may lack."""
+    import socket
+
+    client = socket.socket()
+    try:
+        client.connect(address)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
 def programs(subject):
     """The specification of the object that is made from ``programs_SUBJECT.py``."""
     from pybpf.object.reader import read_object
