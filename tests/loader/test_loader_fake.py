@@ -354,6 +354,24 @@ def test_refusal_without_a_log(fake):
     assert "BPF_PROG_LOAD of program 'first' (raw_tp/sys_exit): EINVAL" in str(caught.value)
 
 
+def test_refusal_with_statistics_alone():
+    """What a kernel says of an attach type that it does not know."""
+
+    def hook(name, command, attr):
+        level, _, where = struct.unpack_from("=IIQ", attr, 24)
+        if level:
+            put(where, b"processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0\n\0")
+        return -errno.EINVAL
+
+    kernel.set_syscall_hook(hook)
+    try:
+        with pytest.raises(LoadError, match="this kernel may lack the program type or its hook") as caught:
+            Request("p", parse_section("socket"), bytes(8)).load()
+    finally:
+        kernel.set_syscall_hook(None)
+    assert not isinstance(caught.value, VerifierError)
+
+
 def test_log_buffer_grows_until_it_fits():
     sizes = []
 
