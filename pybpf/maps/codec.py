@@ -180,6 +180,7 @@ class Layout:
         self.size = size
         self.fields = fields
         names = tuple([name for name, _, _ in fields])
+        self._steps = [(name, at, at + codec.size, codec.unpack) for name, at, codec in fields]
         self.record: type[Record] = type(name, (Record,), {"__slots__": names, "_fields": names, "_codec": self})
 
     def pack(self, value: Any) -> bytes:
@@ -207,10 +208,14 @@ class Layout:
 
     def values(self, raw: bytes) -> dict[str, Any]:
         """The fields by name."""
-        return {name: codec.unpack(raw[offset : offset + codec.size]) for name, offset, codec in self.fields}
+        return {name: unpack(raw[start:end]) for name, start, end, unpack in self._steps}
 
     def unpack(self, raw: bytes) -> Record:
-        return self.record(**self.values(raw))
+        # Past __init__, which sorts out what a caller gave: here is one value for each field.
+        found = object.__new__(self.record)
+        for name, start, end, unpack in self._steps:
+            setattr(found, name, unpack(raw[start:end]))
+        return found
 
 
 class BitField:
