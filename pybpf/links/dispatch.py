@@ -116,14 +116,21 @@ def attach_all(collection: Collection, names: Iterable[str] | None = None) -> Li
     return LinkGroup("programs " + ", ".join(link.name for link in links), links)
 
 
-def attach_first(programs: Iterable[Program]) -> Link:
-    """Attach the first of several programs that do the same by different hooks, best first (``links.order``).
+def _rank(program: Program) -> int:
+    from pybpf.links.order import ALIKE
 
-    The link remembers what was tried before. Raises LinkError when none can be
-    attached; its ``details`` say why.
+    kind = parse_section(program.section).kind
+    return next((kinds.index(kind) for kinds in ALIKE if kind in kinds), 0)
+
+
+def attach_first(programs: Iterable[Program]) -> Link:
+    """Attach one of several programs that do the same by different hooks: the best that can be (``order.ALIKE``).
+
+    Programs of one kind, or of kinds that are not alike, are tried as they are given. The link
+    remembers what was tried before. Raises LinkError when none can be attached; its ``details`` say why.
     """
     tried: list[Attempt] = []
-    for program in programs:
+    for program in sorted(programs, key=_rank):
         try:
             link = attach(program)
         except SyscallError as error:

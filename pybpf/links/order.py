@@ -19,7 +19,9 @@ CGROUP = ("bpf link", "attach")  # (5.7)
 SOCKMAP = ("bpf link", "attach")  # (6.10)
 FREPLACE = ("bpf link", "trampoline")  # to any fitting target (5.10); to that of the load
 
-# One kernel function, seen by programs of different kinds: sections, best first.
-FUNCTION_ENTRY = ("fentry", "kprobe.multi", "kprobe")
-FUNCTION_RETURN = ("fexit", "kretprobe.multi", "kretprobe")
-TRACEPOINT = ("tp_btf", "raw_tp", "tp")
+# Kinds of programs that see the same, best first: a function's entry, its return, a tracepoint.
+ALIKE = (
+    ("fentry", "kprobe.multi", "kprobe"),
+    ("fexit", "kretprobe.multi", "kretprobe"),
+    ("tp_btf", "raw_tp", "tp"),
+)

@@ -229,6 +229,29 @@ def test_all_or_none(fake):
             it.close()
 
 
+def test_the_best_of_programs_that_are_alike_comes_first(fake, monkeypatch):
+    monkeypatch.setattr("pybpf.tracefs.event_id", lambda category, name: 5)
+    programs = [program(section) for section in ("tp/a/b", "raw_tp/b", "tp_btf/b")]
+    try:
+        with links.attach_first(programs) as link:
+            assert "tp_btf/b" in link.name
+        fake.errors = {abi.RAW_TRACEPOINT_OPEN: errno.ENOENT}
+        with links.attach_first(programs) as link:
+            assert [attempt.mechanism for attempt in link.attempts][:2] == ["tp_btf/b", "raw_tp/b"]
+            assert link.mechanism == "tracepoint event, bpf link"
+        fake.errors["perf_event_open"] = errno.ENOENT
+        with pytest.raises(LinkError) as caught:
+            links.attach_first(programs)
+        assert [line.partition(":")[0] for line in caught.value.details.splitlines()] == [
+            "tp_btf/b",
+            "raw_tp/b",
+            "tp/a/b",
+        ]
+    finally:
+        for it in programs:
+            it.close()
+
+
 def test_pyroute2_that_is_missing(fake, monkeypatch):
     import sys
 
@@ -246,3 +269,5 @@ def test_orders_name_mechanisms_that_exist():
     for name, mechanisms in vars(order).items():
         if name.isupper():
             assert len(set(mechanisms)) == len(mechanisms) > 0
+    for kinds in order.ALIKE:
+        assert [parse_section(f"{kind}/a/b").kind for kind in kinds] == list(kinds)
