@@ -110,7 +110,7 @@ def check_netkit():
     head = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
     try:
         # RTM_NEWLINK; NLM_F_ACK, NLM_F_CREATE and NLM_F_EXCL.
-        netlink.request(16, head + netlink.attribute(3, b"nk0\0") + kind, 4 | 0x600)
+        netlink.request(16, head + netlink.attribute(3, b"primary\0") + kind, 4 | 0x600)
     except OSError as error:
         skip(f"no netkit device can be made: {os.strerror(error.errno)} (Linux 6.7, CONFIG_NETKIT)")
     for _, name in socket.if_nameindex():
@@ -118,12 +118,12 @@ def check_netkit():
 
     def act():
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-            sender.bind(("nk0", 0x0800))
+            sender.bind(("primary", 0x0800))
             for _ in range(5):
                 sender.send(bytes(60))
 
     with Counter() as counter, load(counter.code(PASS["tc"], own=False), "netkit/primary") as program:
-        shown(or_skip(links.attach, program, interface="nk0"), counter, act)
+        shown(or_skip(links.attach, program, interface="primary"), counter, act)
 
 
 @check
