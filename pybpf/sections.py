@@ -75,69 +75,7 @@ _MAY_SLEEP = frozenset(
         *("uprobe.multi", "uretprobe.multi", "uprobe.session"),
     )
 )
-# Sections that are whole as they stand: program type and expected attach type.
-_WHOLE: dict[str, tuple[int, int]] = {
-    "socket": (abi.PROG_TYPE_SOCKET_FILTER, 0),
-    "sk_reuseport": (abi.PROG_TYPE_SK_REUSEPORT, abi.SK_REUSEPORT_SELECT),
-    "sk_reuseport/migrate": (abi.PROG_TYPE_SK_REUSEPORT, abi.SK_REUSEPORT_SELECT_OR_MIGRATE),
-    "tc": (abi.PROG_TYPE_SCHED_CLS, 0),
-    "tcx/ingress": (abi.PROG_TYPE_SCHED_CLS, abi.TCX_INGRESS),
-    "tcx/egress": (abi.PROG_TYPE_SCHED_CLS, abi.TCX_EGRESS),
-    "netkit/primary": (abi.PROG_TYPE_SCHED_CLS, abi.NETKIT_PRIMARY),
-    "netkit/peer": (abi.PROG_TYPE_SCHED_CLS, abi.NETKIT_PEER),
-    "action": (abi.PROG_TYPE_SCHED_ACT, 0),
-    "syscall": (abi.PROG_TYPE_SYSCALL, 0),
-    "xdp": (abi.PROG_TYPE_XDP, abi.XDP),
-    "xdp/devmap": (abi.PROG_TYPE_XDP, abi.XDP_DEVMAP),
-    "xdp/cpumap": (abi.PROG_TYPE_XDP, abi.XDP_CPUMAP),
-    "perf_event": (abi.PROG_TYPE_PERF_EVENT, 0),
-    "lwt_in": (abi.PROG_TYPE_LWT_IN, 0),
-    "lwt_out": (abi.PROG_TYPE_LWT_OUT, 0),
-    "lwt_xmit": (abi.PROG_TYPE_LWT_XMIT, 0),
-    "lwt_seg6local": (abi.PROG_TYPE_LWT_SEG6LOCAL, 0),
-    "sockops": (abi.PROG_TYPE_SOCK_OPS, abi.CGROUP_SOCK_OPS),
-    "sk_skb": (abi.PROG_TYPE_SK_SKB, 0),
-    "sk_skb/stream_parser": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_STREAM_PARSER),
-    "sk_skb/stream_verdict": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_STREAM_VERDICT),
-    "sk_skb/verdict": (abi.PROG_TYPE_SK_SKB, abi.SK_SKB_VERDICT),
-    "sk_msg": (abi.PROG_TYPE_SK_MSG, abi.SK_MSG_VERDICT),
-    "sk_lookup": (abi.PROG_TYPE_SK_LOOKUP, abi.SK_LOOKUP),
-    "lirc_mode2": (abi.PROG_TYPE_LIRC_MODE2, abi.LIRC_MODE2),
-    "flow_dissector": (abi.PROG_TYPE_FLOW_DISSECTOR, abi.FLOW_DISSECTOR),
-    "netfilter": (abi.PROG_TYPE_NETFILTER, abi.NETFILTER),
-    "cgroup_skb/ingress": (abi.PROG_TYPE_CGROUP_SKB, abi.CGROUP_INET_INGRESS),
-    "cgroup_skb/egress": (abi.PROG_TYPE_CGROUP_SKB, abi.CGROUP_INET_EGRESS),
-    "cgroup/skb": (abi.PROG_TYPE_CGROUP_SKB, 0),
-    "cgroup/sock": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_CREATE),
-    "cgroup/sock_create": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_CREATE),
-    "cgroup/sock_release": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET_SOCK_RELEASE),
-    "cgroup/post_bind4": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET4_POST_BIND),
-    "cgroup/post_bind6": (abi.PROG_TYPE_CGROUP_SOCK, abi.CGROUP_INET6_POST_BIND),
-    "cgroup/bind4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_BIND),
-    "cgroup/bind6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_BIND),
-    "cgroup/connect4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_CONNECT),
-    "cgroup/connect6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_CONNECT),
-    "cgroup/connect_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_CONNECT),
-    "cgroup/sendmsg4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP4_SENDMSG),
-    "cgroup/sendmsg6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP6_SENDMSG),
-    "cgroup/sendmsg_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_SENDMSG),
-    "cgroup/recvmsg4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP4_RECVMSG),
-    "cgroup/recvmsg6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UDP6_RECVMSG),
-    "cgroup/recvmsg_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_RECVMSG),
-    "cgroup/getpeername4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_GETPEERNAME),
-    "cgroup/getpeername6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_GETPEERNAME),
-    "cgroup/getpeername_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_GETPEERNAME),
-    "cgroup/getsockname4": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET4_GETSOCKNAME),
-    "cgroup/getsockname6": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_INET6_GETSOCKNAME),
-    "cgroup/getsockname_unix": (abi.PROG_TYPE_CGROUP_SOCK_ADDR, abi.CGROUP_UNIX_GETSOCKNAME),
-    "cgroup/sysctl": (abi.PROG_TYPE_CGROUP_SYSCTL, abi.CGROUP_SYSCTL),
-    "cgroup/getsockopt": (abi.PROG_TYPE_CGROUP_SOCKOPT, abi.CGROUP_GETSOCKOPT),
-    "cgroup/setsockopt": (abi.PROG_TYPE_CGROUP_SOCKOPT, abi.CGROUP_SETSOCKOPT),
-    "cgroup/dev": (abi.PROG_TYPE_CGROUP_DEVICE, abi.CGROUP_DEVICE),
-}
 _ALIASES = {"tracepoint": "tp", "raw_tracepoint": "raw_tp", "raw_tracepoint.w": "raw_tp.w"}
-# "tc/ingress" means the newer way of attaching, "classifier" and "tc" the older one.
-_WHOLE_ALIASES = {"classifier": "tc", "tc/ingress": "tcx/ingress", "tc/egress": "tcx/egress"}
 
 
 def parse_section(name: str) -> Section:
@@ -159,8 +97,10 @@ def parse_section(name: str) -> Section:
         return Section(name, kind, type, attach_type, flags, btf, target)
     if first == "xdp.frags":
         bare, flags = "xdp" + bare[9:], abi.F_XDP_HAS_FRAGS
-    bare = _WHOLE_ALIASES.get(bare, bare)
-    whole = _WHOLE.get(bare)
+    from pybpf.wholesections import ALIASES, SECTIONS
+
+    bare = ALIASES.get(bare, bare)
+    whole = SECTIONS.get(bare)
     if whole is None:
         raise ObjectError(f"section {name!r} {_why_unknown(first, kind)}")
     kind, _, target = bare.partition("/")
@@ -171,9 +111,11 @@ def parse_section(name: str) -> Section:
 
 def known_sections() -> tuple[list[str], list[str]]:
     """First parts that take a hook's name behind a ``/``, and sections that are whole as they stand."""
+    from pybpf.wholesections import ALIASES, SECTIONS
+
     sleeping = [f"{kind}.s" for kind in _MAY_SLEEP]
-    frags = ["xdp.frags" + name[3:] for name in _WHOLE if name.partition("/")[0] == "xdp"]
-    return sorted([*_HOOKED, *_ALIASES, *sleeping]), sorted([*_WHOLE, *_WHOLE_ALIASES, *frags])
+    frags = ["xdp.frags" + name[3:] for name in SECTIONS if name.partition("/")[0] == "xdp"]
+    return sorted([*_HOOKED, *_ALIASES, *sleeping]), sorted([*SECTIONS, *ALIASES, *frags])
 
 
 def _why_unknown(first: str, kind: str) -> str:

@@ -31,7 +31,7 @@ LAYERS = (
             "pybpf.aio",
             "pybpf.verifier",
         ),
-        *("pybpf.sections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
+        *("pybpf.sections", "pybpf.wholesections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
         *("pybpf.corecache", "pybpf.target", "pybpf.loadbtf"),
     ),
     ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.proginfo", "pybpf.ktypes", "pybpf.vm"),
