@@ -49,6 +49,16 @@ def obj_get(path: str, flags: int = 0) -> Fd:
     return Fd(kernel.bpf(abi.OBJ_GET, attrs.build("obj", "bpf_fd", pathname=raw, file_flags=flags), what), what)
 
 
+def check_kind(fd: Fd, wanted: str, noun: str) -> None:
+    """Raise SyscallError unless the descriptor is a ``bpf-map``, ``bpf-prog``... as far as /proc tells."""
+    try:
+        kind = os.readlink(f"/proc/self/fd/{fd.fd}").partition("anon_inode:")[2].strip("[]")
+    except OSError:
+        return
+    if kind.startswith("bpf") and kind != wanted:
+        raise SyscallError(f"{fd.label} is no {noun} but a {kind}", EINVAL)
+
+
 # --- maps ---------------------------------------------------------------------
 
 

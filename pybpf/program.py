@@ -187,8 +187,10 @@ class Program:
     def of(cls, fd: kernel.Fd) -> Program:
         """The program behind a descriptor, which belongs to the Program from now on. Raises SyscallError."""
         try:
+            from pybpf.commands import check_kind
             from pybpf.proginfo import section_of
 
+            check_kind(fd, "bpf-prog", "program")
             info = ProgramInfo(kernel.obj_get_info(fd.fd, _PROG_INFO_SIZE, fd.label))
             return cls(fd, Request(info.name or fd.label, section_of(info.type), b""))
         except BaseException:

@@ -122,8 +122,10 @@ class Map:
     def of(cls, fd: kernel.Fd) -> Map:
         """The map behind a descriptor, which belongs to the Map from now on. Raises SyscallError."""
         try:
+            from pybpf.commands import check_kind
             from pybpf.maps.info import MapInfo
 
+            check_kind(fd, "bpf-map", "map")
             info = MapInfo(fd.fd, fd.label)
             return cls(fd, info.name or fd.label, info.type, info.key_size, info.value_size, info.max_entries)
         except BaseException:

@@ -8,6 +8,7 @@ import struct
 from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError, LoadError, SyscallError
 from pybpf.loader import Collection
+from pybpf.maps import Map
 from pybpf.maps.objects import ProgArray
 from pybpf.privilege import charges_memlock, kernel_version
 from pybpf.program import Program
@@ -181,6 +182,8 @@ def check_pins_and_ids():
     try:
         with Program.open_pinned(place) as again:
             equal((again.name, again.test_run(PACKET).retval), ("change", len(PACKET)))
+        error = refused(lambda: Map.open_pinned(place), 22)
+        assert "is no map but a bpf-prog" in str(error), error
     finally:
         os.unlink(place)
     refused(lambda: Program.open_pinned(place), 2)
