@@ -57,6 +57,8 @@ class Machine:
         self.guest = guest
         self.arch = ARCHES[guest.arch]
         command = self.arch.qemu.split()
+        if guest.cpu:
+            command[command.index("-cpu") + 1] = guest.cpu
         self.program = [need(command[0], self.arch.package), *command[1:]]
         self.kernel: Kernel = kernel(guest)
         self.root: Path = roots.image(guest)
