@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _MENTION, _COMPLETE = 0, 1  # a name that is declared; a type whose size is known
 _PIECE = 1 << 16
 _MAX_NODES = 1 << 20  # types that one definition may refer to
-_MAX_TEXT = 1 << 24  # characters of one definition
+_MAX_TEXT = 1 << 22  # characters of one definition
 
 _HEAD = """\
 #ifndef __VMLINUX_H__

@@ -19,6 +19,7 @@ from btf.errors import BtfError
 from btf.format import (
     COMPOSITES,
     ENUMS,
+    KIND_ENUM,
     KIND_FLOAT,
     KIND_FWD,
     KIND_INT,
@@ -254,7 +255,13 @@ class NameIndex:
         take(hits + [at for at in tail if info[at] >> KIND_SHIFT & KIND_MASK in kinds])
 
     def _scan(self, want: set[int], kinds: Sequence[int]) -> list[int]:
-        """Where a wanted offset is followed by what looks like the info word of a type.
+        """Where a wanted offset is followed by what looks like the info word of a type."""
+        words = self._btf._words
+        last = len(words) - 2
+        return [at for at in self._places(want) if at < last and words[at + 1] >> KIND_SHIFT & KIND_MASK in kinds]
+
+    def _places(self, want: set[int]) -> list[int]:
+        """Every word of the type section that is one of ``want``, ascending.
 
         One byte of every word is cut out and searched with memchr(): which of
         the three low bytes, is decided by which value is rarest at the start.
@@ -282,7 +289,33 @@ class NameIndex:
                     if words[base + at] == offset:
                         hits.append(base + at)
                     at = plane.find(byte, at + 1)
-        return sorted(at for at in hits if at + 2 < end and words[at + 1] >> KIND_SHIFT & KIND_MASK in kinds)
+        return sorted(hits)
+
+    def enumerators(self, name: str) -> list[tuple[int, int]]:
+        """``(type id, index)`` of the enumerators of that name, ascending; anonymous enums count."""
+        btf = self._btf
+        found = []
+        for place in self._places(set(self.offsets(name, False))):
+            start, id = self._record_around(place)
+            kind = btf._words[start + 1] >> KIND_SHIFT & KIND_MASK
+            each = 2 if kind == KIND_ENUM else 3
+            if kind in ENUMS and place >= start + 3 and not (place - start - 3) % each:
+                found.append((id, (place - start - 3) // each))
+        return found
+
+    def _record_around(self, place: int) -> tuple[int, int]:
+        """``(position, id)`` of the type whose record holds ``place``."""
+        btf = self._btf
+        self._cover(place)
+        block = len(btf._marks) - 1
+        while btf._marks[block] > place:
+            block -= 1
+        at, number = btf._marks[block], block * _BLOCK
+        while True:
+            after = at + btf._lengths[btf._info[at]]
+            if after > place:
+                return at, btf.first_id + number
+            at, number = after, number + 1
 
     def _confirm(self, places: list[int]) -> list[tuple[int, int]]:
         """``(position, id)`` of those positions (ascending) at which a type really starts."""

@@ -489,6 +489,16 @@ class Btf:
             raise BtfNotFound(f"BTF has no {kind_name(kind)} '{name}'")
         return ids[0]
 
+    def find_enumerator(self, name: str) -> int:
+        """Value of the first enumerator of that name, in anonymous enums as well; raises BtfNotFound."""
+        found = self._names.enumerators(name)
+        if found:
+            id, index = found[0]
+            return self.enumerators(id)[index][1]
+        if self.base is None:
+            raise BtfNotFound(f"BTF has no enumerator '{name}'")
+        return self.base.find_enumerator(name)
+
     def prefetch(self, names: Iterable[str], kinds: Sequence[int]) -> None:
         """Look up many names in one go, so that find() then has the answers.
 

@@ -24,6 +24,7 @@ from btf.core import (
     TYPE_SIZE,
     Relocator,
 )
+from btf.errors import BtfNotFound
 from btf.format import (
     INT_BOOL,
     INT_CHAR,
@@ -175,6 +176,22 @@ def test_read_in_pieces_gives_the_same(kernel: Btf, monkeypatch: pytest.MonkeyPa
         assert isinstance(other._data, Sparing)
         assert bytes(map_file(VMLINUX)) == bytes(kernel._data[:])  # type: ignore[index]
         assert other._data[:] == bytes(kernel._data[:])  # type: ignore[index]
+
+
+def test_enumerators_by_name(kernel: Btf) -> None:
+    """Those of named and of anonymous enums; checked by going through all enums."""
+    ids = [id for id in range(1, kernel.type_count) if kernel.kind(id) in (6, 19)]
+    wanted: dict[str, int] = {}
+    for id in ids:
+        for name, value in kernel.enumerators(id):
+            wanted.setdefault(name, value)
+    assert wanted["PIDTYPE_TGID"] == 1
+    assert not kernel.name(next(id for id in ids if "BPF_ANY" in dict(kernel.enumerators(id))))
+    for name in ["BPF_ANY", "BPF_NOEXIST", "PIDTYPE_TGID", "TASK_COMM_LEN", *list(wanted)[:: len(wanted) // 30]]:
+        if name in wanted:
+            assert kernel.find_enumerator(name) == wanted[name]
+    with pytest.raises(BtfNotFound, match="no enumerator 'task_struct'"):
+        kernel.find_enumerator("task_struct")
 
 
 def test_core_on_task_struct(kernel: Btf) -> None:
