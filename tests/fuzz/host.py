@@ -52,13 +52,13 @@ def copy(to, source):
 
 def startswith(place, text):
     raw = text.encode()
-    return place._raw()[: len(raw)] == raw
+    return _bool(place._raw()[: len(raw)] == raw)
 
 
 def endswith(place, text, n):
     raw = text.encode()
     start = (int(n) - len(raw)) & M64
-    return start <= place._t.count - len(raw) and place._raw()[start : start + len(raw)] == raw
+    return _bool(start <= place._t.count - len(raw) and place._raw()[start : start + len(raw)] == raw)
 
 
 def sizeof(what):

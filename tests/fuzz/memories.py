@@ -181,8 +181,9 @@ class Writer(Expressions):
                     f"{owner}.{name} == '{self.word(size)}'",
                     f"{owner}.{name} != '{self.word(size)}'",
                     f"{owner}.{name} in ('{self.word(size)}', 'root')",
-                    f"startswith({owner}.{name}, '{self.word(size)}')",
-                    f"endswith({owner}.{name}, '{self.word(4)}', {self.index(8)})",
+                    # What is known when compiling would be a constant, which must fit where it is stored.
+                    f"startswith({owner}.{name}, '{self.word(size) or 'b'}')",
+                    f"endswith({owner}.{name}, '{self.word(4) or 'h'}', {self.expression(0)[0]} & 7)",
                     f"{self.small_key()} in m_h",
                     f"{owner}.name not in m_n",
                     "kk in m_s",

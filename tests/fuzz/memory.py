@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 
-from tests.fuzz.numbers import Num, Type, as_type
+from tests.fuzz.numbers import Num, Type, as_type, bool_
 from tests.fuzz.rules import Invalid
 
 SCOPE: dict = {"module": {}}
@@ -130,8 +130,12 @@ class Ref:
             if len(raw) > self._t.size:
                 raise Invalid("the string is too long")
             raw += b"\0" if len(raw) < self._t.size else b""
-            return self._raw()[: len(raw)] == raw
+            return Num(int(self._raw()[: len(raw)] == raw), bool_)
         return NotImplemented
+
+    def __ne__(self, other):
+        equal = self == other
+        return Num(int(not equal), bool_) if isinstance(equal, Num) else equal
 
     __hash__ = None
 
