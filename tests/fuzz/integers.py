@@ -183,7 +183,7 @@ class Writer(Expressions):
                 self.lines.append(f"    {field} = ctx.{field}")
                 type = "i64" if type[0] == "i" else "u64"
             self.names[field] = type
-        for number in range(rng.choice([0, 1, 3, 8, 14]) if rng.random() < 0.985 else 40):
+        for number in range(rng.choice([0, 1, 3, 8, 14]) if self.xdp or rng.random() < 0.985 else 40):
             text = self.expression(2)[0]
             type = rng.choice(TYPES)
             self.lines.append(f"    v{number}: {type} = {text}")
