@@ -1,4 +1,4 @@
-"""Adds the compiled eBPF object to the built package; everything else is in pyproject.toml."""
+"""Adds the compiled eBPF objects to the built package; everything else is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class BuildWithObject(build_py):
         sys.path.insert(0, ROOT)
         from pybpf.__main__ import compile_programs
 
-        path, data = compile_programs()
-        # An editable install runs from the checkout, which is where compile_programs points.
-        if not getattr(self, "editable_mode", False):
-            path = os.path.join(self.build_lib, os.path.relpath(path, ROOT))
-        with open(path, "wb") as file:
-            file.write(data)
+        for path, data in compile_programs():
+            # An editable install runs from the checkout, which is where compile_programs points.
+            if not getattr(self, "editable_mode", False):
+                path = os.path.join(self.build_lib, os.path.relpath(path, ROOT))
+            with open(path, "wb") as file:
+                file.write(data)
 
 
 setup(cmdclass={"build_py": BuildWithObject})

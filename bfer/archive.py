@@ -69,13 +69,13 @@ def make_archive(out: str, sourceless: bool) -> None:
     """
     from pybpf.__main__ import compile_programs
 
-    path, compiled = compile_programs()
+    compiled = compile_programs()
     files = _sources()
     check = ""
     if sourceless:
         files = _byte_code(files)
         check = _CHECK.format(tag=sys.implementation.cache_tag)
-    files.append(("programs/" + os.path.basename(path), compiled))
+    files += [("programs/" + os.path.basename(path), data) for path, data in compiled]
     files.insert(0, ("__main__.py", _MAIN.format(check=check).encode()))
     _write_zip(out, files)
 

@@ -28,7 +28,7 @@ X86_64, I386, GENERIC, ARM, S390X = range(5)
 
 # Bits and sign of the types that are not 64 bits without one; all else is (pointers too).
 _INTS = ("int", "pid_t", "uid_t", "gid_t", "mqd_t", "clockid_t", "key_t", "timer_t", "key_serial_t", "idtype_t")
-_WORDS = ("unsigned int", "u32", "mode_t", "dev_t", "socklen_t")
+_WORDS = ("unsigned int", "u32", "umode_t", "bool", "mode_t", "dev_t", "socklen_t")
 _LONGS = ("long", "off_t", "loff_t", "ssize_t")
 
 # The kind that a type implies.

@@ -75,6 +75,7 @@ class _Parser:
         self.excluded: set[str] = set()
         self.sets_given = False
         self.in_other_sets: set[str] = set()
+        self.spelled: set[str] = set()  # events named without a wildcard
 
     def add(self, text: str) -> None:
         name, op, value = split(text)
@@ -135,6 +136,7 @@ class _Parser:
         return found
 
     def add_event(self, text: str, op: str, words: list[str]) -> None:
+        self.spelled.update(words)
         for word in words:
             for event in self.matching(word):
                 if op == "=":
@@ -252,7 +254,7 @@ class _Parser:
         if not selected:
             raise UsageError("no event is left to trace: event!= removed them all")
         for name, event in self.named.items():
-            if event.is_compat:
+            if event.is_compat and name in self.spelled:
                 self.policy.notes.append(f"on {self.catalogue.machine} only 32-bit processes have {name}")
         self.policy.events = sorted(selected.values(), key=lambda event: event.id)
         self.policy.writes_only = {

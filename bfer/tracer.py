@@ -11,7 +11,7 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import VALUE_KEY
 from btf.errors import Error
-from programs import load_object
+from programs import HOOKS, load_object
 from pybpf.errors import LoadError, VerifierError
 from pybpf.inkernel import has_helper
 from pybpf.links import attach
@@ -92,7 +92,7 @@ class Tracer:
         from bfer.hooks import Hooks
 
         self.hooks = Hooks(self.plan.hooks, self.maps, lambda spec: configure(spec, self.plan, self._buffer_size))
-        self.hooks.load(load_object(), btf)
+        self.hooks.load(load_object(HOOKS), btf)
         if not self.plan.calls and not any(hook.program for hook in self.hooks.hooks):
             raise self._nothing()
 
@@ -147,6 +147,12 @@ class Tracer:
     def start(self, command_pid: int = 0) -> None:
         """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""
         programs = self._collection.programs if self._collection is not None else {}
+        # First, for the program at a process's end forgets it: later ones of that hook would not know it.
+        if self.hooks is not None:
+            hooks = self.hooks
+            self._with_target(lambda btf: hooks.attach(lambda: load_object(HOOKS), btf))
+            if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
+                raise self._nothing()
         if self.plan.follows_processes:
             for name in ("fork", "exit"):
                 self.links.append(attach(programs[name + self.family]))
@@ -156,11 +162,6 @@ class Tracer:
             from bfer.processes import seed
 
             seed(self.maps["tree"], self.plan.tree)
-        if self.hooks is not None:
-            hooks = self.hooks
-            self._with_target(lambda btf: hooks.attach(load_object, btf))
-            if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
-                raise self._nothing()
         for name in self._programs[:2]:
             if name in ("sys_exit", "sys_enter"):
                 self.links.append(attach(programs[name + self.family]))

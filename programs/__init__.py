@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 
-MODULES = ("programs.syscalls", "programs.execs", "programs.processes", "programs.hooks")
-"""The modules that ``python -m pybpf build`` compiles into OBJECT."""
-
 OBJECT = "bfer.bpf.o"
-"""File name of the compiled object, beside this file or inside the archive."""
+"""System calls and process trees: file name of the compiled object, beside this file or inside the archive."""
+
+HOOKS = "hooks.bpf.o"
+"""The same of events that are no system calls; read only when one is asked for."""
+
+OBJECTS = {
+    OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
+    HOOKS: ("programs.hooks",),
+}
+"""The modules that ``python -m pybpf build`` compiles into each object."""
 
 _HERE = os.path.dirname(__file__)
 
 
-def load_object() -> bytes:
-    """The compiled object, as it was shipped: a device never compiles.
+def load_object(name: str = OBJECT) -> bytes:
+    """A compiled object, as it was shipped: a device never compiles.
 
     A bare checkout has none at first, or one older than its sources; there it is
     compiled here and kept beside the sources if that place can be written.
     """
-    path = os.path.join(_HERE, OBJECT)
+    path = os.path.join(_HERE, name)
     if os.path.exists(os.path.join(os.path.dirname(_HERE), "pyproject.toml")) and _is_stale(path):
-        return _build(path)
+        return _build(path, name)
     # __loader__ finds the file in a directory and in a zip archive alike.
     return __loader__.get_data(path)  # type: ignore[name-defined,no-any-return]
 
@@ -42,13 +48,13 @@ def _is_stale(path: str) -> bool:
     return False
 
 
-def _build(path: str) -> bytes:
+def _build(path: str, name: str) -> bytes:
     import sys
 
     from pybpf.lang import compile_modules
 
     print("bfer: compiling the eBPF programs of this checkout (python3 -m pybpf build), once", file=sys.stderr)
-    data: bytes = compile_modules(MODULES, OBJECT)
+    data: bytes = compile_modules(OBJECTS[name], name)
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:

@@ -59,7 +59,7 @@ def add_vector(record, arg, address, word):
         end = record.end
         if end > FIELDS_FULL:
             return
-        field = cast(Ptr[Field], addr(record.data[end]))
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
         item: u64 = 0
         if word == 4:
             ok, item = try_read(user(Short, address + i * 4).value)

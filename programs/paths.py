@@ -68,7 +68,7 @@ def put_path(record, shape, arg, dentry_address, mount_address):
     walk = walks.lookup(0)
     if not walk or end > FIELDS_FULL:
         return True
-    field = cast(Ptr[Field], addr(record.data[end]))
+    field = cast(Ptr[Field], addr(record.data[end >> 3]))
     walk.dentry = dentry_address
     walk.mount = mount_address - offsetof(mount, "mnt")
     walk.count = 0
@@ -116,7 +116,7 @@ def change_time(node):
     timespec = cast(Ptr[inode___ctime], node)
     seconds = cast(Ptr[inode___seconds], node)
     if exists(seconds.i_ctime_sec):
-        return u64(seconds.i_ctime_sec) * 1000000000 + seconds.i_ctime_nsec
+        return u64(seconds.i_ctime_sec) * 1000000000 + (seconds.i_ctime_nsec & 0x7FFFFFFF)  # and I_CTIME_QUERIED
     if exists(timespec.__i_ctime):
         return u64(timespec.__i_ctime.tv_sec) * 1000000000 + u64(timespec.__i_ctime.tv_nsec)
     return u64(node.i_ctime.tv_sec) * 1000000000 + u64(node.i_ctime.tv_nsec)

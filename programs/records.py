@@ -24,6 +24,12 @@ CALLS = 2 * COMPAT
 HOOKS = CALLS
 """The number of the first event that is no system call."""
 
+SOCKADDR_MAX = 128
+"""struct sockaddr_storage, include/linux/socket.h."""
+
+AF_INET6 = 10
+THREAD_SIZE = 16384  # the kernel's stacks, arch/{x86,arm64}/include/asm
+
 ARGS = 6
 """Numbers that a record has room for: a system call has no more arguments."""
 
@@ -109,16 +115,17 @@ class PathText(Struct):
 FIELDS_FULL = 8192
 """No field starts behind this."""
 
-FIELDS_SIZE = FIELDS_FULL + PATH_SIZE + 64
+FIELDS_SIZE = FIELDS_FULL + PATH_SIZE + 64  # a multiple of 8
 
 
 class FieldRecord(Struct):
     """An event with any number of fields. What comes after the last one is not sent."""
 
     _: Anon[Head]
-    data: char[FIELDS_SIZE]
+    data: u64[FIELDS_SIZE // 8]  # words, for fields start at multiples of 8
     # Kept in memory, not in a register: the verifier then knows nothing of it, and every pass of a loop looks the same.
     end: u64
+    busy: u64  # something is being written here
 
 
 class PathKey(Struct):

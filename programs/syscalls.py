@@ -17,7 +17,6 @@ from pybpf.lang import *
 
 SYS_EXIT = ("tp_btf/sys_exit", "raw_tp/sys_exit")
 
-SOCKADDR_MAX = 128  # struct sockaddr_storage, include/linux/socket.h
 SIZED_MAX = 256
 
 
@@ -110,7 +109,7 @@ def fields(ctx, regs: Ptr[pt_regs], result: i64):
         end = record.end
         if end > FIELDS_FULL:
             break
-        field = cast(Ptr[Field], addr(record.data[end]))
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
         address = record.args[arg]
         record.args[arg] = 0
         following: u64 = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pybpf.object.spec import ObjectSpec
 
-# The package that `build` compiles by default: MODULES names its modules, OBJECT the object file beside them.
+# The package that `build` compiles by default: OBJECTS names the object files beside its modules, and what goes in.
 PROGRAMS = "programs"
 
 
@@ -87,10 +87,10 @@ def _parser() -> ArgumentParser:
 # --- build ---
 
 
-def compile_programs() -> tuple[str, bytes]:
-    """The default object file: its path beside the ``programs`` package's modules, and its bytes.
+def compile_programs() -> list[tuple[str, bytes]]:
+    """The default object files: paths beside the ``programs`` package's modules, and their bytes.
 
-    Nothing is written. The modules are those of ``programs.MODULES``.
+    Nothing is written. What there is to compile says ``programs.OBJECTS``.
     """
     from importlib import import_module
 
@@ -102,24 +102,29 @@ def compile_programs() -> tuple[str, bytes]:
         if error.name != PROGRAMS:
             raise
         raise ObjectError(f"no package {PROGRAMS!r} here: run from a checkout, or name the files to build") from None
-    if not hasattr(package, "MODULES"):
+    if not hasattr(package, "OBJECTS"):
         raise ObjectError(f"package {PROGRAMS!r} ({package.__file__}) is not the one of bfer's programs")
-    path = os.path.join(os.path.dirname(package.__file__ or ""), package.OBJECT)
-    return path, _compile(package.MODULES, path)
+    folder = os.path.dirname(package.__file__ or "")
+    paths = [(os.path.join(folder, name), modules) for name, modules in package.OBJECTS.items()]
+    return [(path, _compile(modules, path)) for path, modules in paths]
 
 
 def _build(options: Namespace) -> int:
+    from pybpf.errors import ObjectError
+
     if options.files:
         output = options.output or os.path.splitext(options.files[0])[0] + ".bpf.o"
-        data = _compile([_load(path) for path in options.files], output)
+        results = [(output, _compile([_load(path) for path in options.files], output))]
     else:
-        path, data = compile_programs()
-        output = options.output or path
-    write_file(output, data)
-    spec = _read(data)
-    slots = sum(len(program.insns) for program in spec.programs.values()) // 8
-    entries = sum(program.section != ".text" for program in spec.programs.values())
-    print(f"{output}: {len(data)} bytes, {entries} programs, {slots} instructions")
+        results = compile_programs()
+        if options.output:
+            raise ObjectError("build -o: name the file to build, for there are several objects of bfer's own")
+    for output, data in results:
+        write_file(output, data)
+        spec = _read(data)
+        slots = sum(len(program.insns) for program in spec.programs.values()) // 8
+        entries = sum(program.section != ".text" for program in spec.programs.values())
+        print(f"{output}: {len(data)} bytes, {entries} programs, {slots} instructions")
     return 0
 
 

@@ -213,7 +213,8 @@ def _objects(names: list[str]) -> Iterable[tuple[str, bytes]]:
         from importlib import import_module
 
         programs = import_module("programs")
-        yield programs.OBJECT, programs.load_object()
+        for name in programs.OBJECTS:
+            yield name, programs.load_object(name)
     for name in names:
         with open(name, "rb") as file:
             yield name, file.read()

@@ -9,7 +9,7 @@ matched), used where kernels or architectures disagree.
 
 from __future__ import annotations
 
-from pybpf.lang import KStruct, Ptr, char, i32, i64, u16, u32, u64
+from pybpf.lang import KStruct, KUnion, Ptr, char, i32, i64, u16, u32, u64
 
 
 class pt_regs(KStruct):
@@ -114,6 +114,7 @@ class atomic_t(KStruct, typedef=True):
 
 class signal_struct(KStruct):
     live: atomic_t
+    group_exit_code: i32
 
 
 class task_struct(KStruct):
@@ -128,6 +129,8 @@ class task_struct(KStruct):
     comm: char[16]
     nsproxy: Ptr[nsproxy]
     signal: Ptr[signal_struct]
+    stack: Ptr[u64]
+    exit_code: i32
 
 
 class task_struct___x86(KStruct):
@@ -229,3 +232,54 @@ class linux_binprm(KStruct):
     file: Ptr[file]
     filename: Ptr[char]
     interp: Ptr[char]
+
+
+# --- sockets -----------------------------------------------------------------------
+
+
+class in6_words(KUnion):
+    u6_addr32: u32[4]
+
+
+class in6_addr(KStruct):
+    in6_u: in6_words
+
+
+class sock_common(KStruct):
+    skc_family: u16
+    skc_num: u16
+    skc_dport: u16  # network byte order
+    skc_daddr: u32
+    skc_rcv_saddr: u32
+    skc_v6_daddr: in6_addr
+    skc_v6_rcv_saddr: in6_addr
+
+
+class sock(KStruct):
+    __sk_common: sock_common
+
+
+class socket(KStruct):
+    sk: Ptr[sock]
+
+
+# --- modules, control groups -----------------------------------------------------------
+
+
+class module(KStruct):
+    name: char[56]
+    version: Ptr[char]
+    srcversion: Ptr[char]
+
+
+class kernfs_node(KStruct):
+    id: u64
+
+
+class cgroup_root(KStruct):
+    hierarchy_id: i32
+
+
+class cgroup(KStruct):
+    kn: Ptr[kernfs_node]
+    root: Ptr[cgroup_root]

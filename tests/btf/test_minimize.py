@@ -23,7 +23,7 @@ from btf.minimize import Minimizer
 from btf.reader import Btf
 from btf.releases import open_for
 from btf.table import Table
-from programs import load_object
+from programs import OBJECTS, load_object
 from pybpf.__main__ import main
 from pybpf.object.reader import read_object
 
@@ -160,12 +160,14 @@ def test_no_larger_than_bpftools(vmlinux: str, tmp_path: Path) -> None:
     bpftool = shutil.which("bpftool") or "/usr/sbin/bpftool"
     if not os.path.exists(bpftool):
         pytest.skip("bpftool is not installed")
-    (tmp_path / "bfer.bpf.o").write_bytes(load_object())
+    objects = [str(tmp_path / name) for name in OBJECTS]
+    for path in objects:
+        Path(path).write_bytes(load_object(Path(path).name))
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    assert main(["btf", "minimize", vmlinux, "-o", str(ours), str(tmp_path / "bfer.bpf.o")]) == 0
-    subprocess.run([bpftool, "gen", "min_core_btf", vmlinux, theirs, tmp_path / "bfer.bpf.o"], check=True)
+    assert main(["btf", "minimize", vmlinux, "-o", str(ours), *objects]) == 0
+    subprocess.run([bpftool, "gen", "min_core_btf", vmlinux, theirs, *objects], check=True)
     assert ours.stat().st_size <= theirs.stat().st_size
-    for words in ([vmlinux, str(tmp_path / "bfer.bpf.o"), "-o", str(theirs)], ["-o", str(theirs), vmlinux]):
+    for words in ([vmlinux, *objects, "-o", str(theirs)], ["-o", str(theirs), vmlinux]):
         assert main(["btf", "minimize", *words]) == 0
         assert theirs.read_bytes() == ours.read_bytes()
     dump = subprocess.run([bpftool, "btf", "dump", "file", ours], capture_output=True, text=True, check=True).stdout

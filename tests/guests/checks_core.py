@@ -11,11 +11,12 @@ from tests.guests.checks import check, equal, programs, skip
 RECORD = struct.Struct("=IIQ32s")
 
 
-def bfers_object(names=None):
-    from programs import load_object
+def bfers_object(names=None, hooks=False):
+    """The object of the system calls, or that of the other events."""
+    from programs import HOOKS, OBJECT, load_object
     from pybpf.object.reader import read_object
 
-    return read_object(load_object(), names)
+    return read_object(load_object(HOOKS if hooks else OBJECT), names)
 
 
 def kernel_btf():
@@ -82,13 +83,13 @@ def check_programs_of_functions():
     from pybpf.loader import Collection
 
     kernel_btf().close()
-    programs = bfers_object().programs
+    programs = bfers_object(hooks=True).programs
     names = [name for name, program in programs.items() if program.section.startswith(("fentry/", "kprobe/"))]
     assert names, list(programs)
     taken, refused = set(), {}
     for name in names:
         try:
-            Collection(bfers_object([name]), [name]).close()
+            Collection(bfers_object([name], hooks=True), [name]).close()
             taken.add(name.partition("__")[0])
         except LoadError as error:
             refused[name] = str(error)

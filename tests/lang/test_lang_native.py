@@ -11,7 +11,6 @@ import subprocess
 import pytest
 from lang_harness import HEAD, context, function_text, make_module, object_of, programs_of
 
-from pybpf.errors import LoadError
 from pybpf.lang.compile import compile_functions
 from pybpf.links import attach
 from pybpf.loader import Collection
@@ -227,32 +226,18 @@ return 6
     assert run(tmp_path, body, more) == 6
 
 
-def _takes_trampolines(tmp_path) -> bool:
-    """Whether this kernel lets programs onto its functions; a locked-down one does not."""
-    try:
-        data = object_of(tmp_path, "@fentry('security_file_open')\ndef f(ctx):\n    return 0\n")
-        Collection(read_object(data), ("f",)).close()
-    except LoadError:
-        return False
-    return True
-
-
 def _programs(which: int, tmp_path, settings: bool) -> bytes:
     import programs
 
-    trampolines = _takes_trampolines(tmp_path)
-    for name in programs.MODULES:
-        importlib.import_module(name)
-    found = [program for name in programs.MODULES for program in programs_of(importlib.import_module(name))]
+    # The other objects' programs hook functions, which not every kernel lets programs do.
+    modules = programs.OBJECTS[programs.OBJECT]
+    found = [program for name in modules for program in programs_of(importlib.import_module(name))]
     # Each alternative on its own, as a loader would choose.
     kept = [program.sections for program in found]
     try:
         for program in found:
             program.sections = program.sections[which : which + 1]
-        on_functions = ("fentry", "fexit", "fmod_ret", "lsm")
-        return compile_functions(
-            [one for one in found if one.sections and (trampolines or not one.sections[0].startswith(on_functions))]
-        )
+        return compile_functions([one for one in found if one.sections])
     finally:
         for program, sections in zip(found, kept):
             program.sections = sections
@@ -291,7 +276,7 @@ def test_objects_are_reproducible(tmp_path):
     """The same sources give the same bytes, also in another interpreter with another hash seed."""
     script = (
         "import sys, programs; from pybpf.lang import compile_modules; "
-        "sys.stdout.buffer.write(compile_modules(programs.MODULES))"
+        "sys.stdout.buffer.write(compile_modules(programs.OBJECTS[programs.OBJECT]))"
     )
     outputs = set()
     for seed in ("1", "2"):

@@ -17,7 +17,7 @@ BUDGET = 1 << 20
 
 @pytest.fixture(autouse=True)
 def compiled_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pybpf.__main__, "compile_programs", lambda: ("/x/programs/bfer.bpf.o", b"\x7fELF object"))
+    monkeypatch.setattr(pybpf.__main__, "compile_programs", lambda: [("/x/programs/bfer.bpf.o", b"\x7fELF object")])
 
 
 def run(path: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -82,8 +82,7 @@ def test_build_names_the_output_after_the_first_file(compiler: list[tuple[list[s
 def test_build_of_the_programs(compiler: list[tuple[list[str], str]], tmp_path: object) -> None:
     package = types.ModuleType("programs")
     package.__file__ = os.path.join(str(tmp_path), "__init__.py")
-    package.MODULES = ("neighbour_of_nobody",)  # type: ignore[attr-defined]
-    package.OBJECT = "bfer.bpf.o"  # type: ignore[attr-defined]
+    package.OBJECTS = {"bfer.bpf.o": ("neighbour_of_nobody",)}  # type: ignore[attr-defined]
     write(tmp_path, "neighbour_of_nobody.py", "")
     sys.path.insert(0, str(tmp_path))
     kept = sys.modules.get("programs")

@@ -47,7 +47,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     with open(os.path.join(copy, "programs", "tiny.py"), "w", encoding="utf-8") as file:
         file.write(PROGRAM)
     with open(os.path.join(copy, "programs", "__init__.py"), "a", encoding="utf-8") as file:
-        file.write('\nMODULES = ("programs.tiny",)\n')
+        file.write('\nOBJECTS = {OBJECT: ("programs.tiny",)}\n')
     out = os.path.join(copy, "dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel", "-o", out, copy]
     # Not from the tree: its own `programs` must not come before the copy's.

@@ -1,0 +1,98 @@
+"""Events that are no system calls: what a small program does, seen by the kernel's security hooks and tracepoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+
+from tests.guests.checks import check, equal, skip
+from tests.guests.checks_trace import argument, bfer
+
+DEEDS = """
+import os, socket, sys
+folder = sys.argv[1]
+with open("/proc/self/comm", "w") as file:
+    file.write("curl")
+with open(folder + "/login.txt", "w"):
+    pass
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try:
+    sender.connect(("127.0.0.1", 8080))
+except OSError:  # the loopback interface is down; the hook comes before
+    pass
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("0.0.0.0", 0))
+server.listen(5)
+os.rename(folder + "/login.txt", folder + "/old")
+os.unlink(folder + "/old")
+"""
+
+
+def events_of(*expressions):
+    """The events of DEEDS by name, and the folder that it worked in."""
+    with tempfile.TemporaryDirectory(prefix="checks") as folder:
+        command = [sys.executable, "-S", "-c", DEEDS, folder]
+        status, output, errors = bfer("trace", *expressions, "-o", "json", command=command)
+        if status == 1 and "none of the events can be traced" in errors:
+            skip(errors.strip())
+        refused = [line for line in errors.splitlines() if "is not traced" in line]
+        if refused:
+            skip("; ".join(refused))
+        equal(status, 0)
+        found = {}
+        for line in output.splitlines():
+            if line.startswith("{"):
+                event = json.loads(line)
+                equal(event["argsNum"], len(event["args"]))
+                found.setdefault(event["eventName"], []).append(event)
+        return found, folder
+
+
+@check(timeout=60.0)
+def check_security_hooks():
+    """Opened, renamed and unlinked files, and every step of a socket's life, with their arguments."""
+    found, folder = events_of("event=security_*", "comm=curl")
+    opened = [argument(event, "pathname") for event in found["security_file_open"]]
+    assert f"{folder}/login.txt" in opened, opened
+    families = [[argument(event, name) for name in ("family", "type")] for event in found["security_socket_create"]]
+    assert [2, 2] in families, families
+    (connected,) = found["security_socket_connect"]
+    equal(argument(connected, "remote_addr"), {"sa_family": "AF_INET", "sin_addr": "127.0.0.1", "sin_port": "8080"})
+    (bound,) = found["security_socket_bind"]
+    equal(argument(bound, "local_addr")["sin_addr"], "0.0.0.0")
+    (listening,) = found["security_socket_listen"]
+    equal(argument(listening, "backlog"), 5)
+    equal(argument(listening, "sockfd"), argument(bound, "sockfd"))
+    assert int(argument(listening, "local_addr")["sin_port"]) > 0
+    options = [
+        [argument(event, name) for name in ("level", "optname")] for event in found["security_socket_setsockopt"]
+    ]
+    assert [1, 2] in options, options
+    (renamed,) = found["security_inode_rename"]
+    assert argument(renamed, "old_path").endswith("/login.txt"), renamed
+    assert argument(renamed, "new_path").endswith("/old"), renamed
+    (unlinked,) = found["security_inode_unlink"]
+    assert argument(unlinked, "pathname").endswith("/old"), unlinked
+
+
+@check(timeout=60.0)
+def check_process_tracepoints():
+    """A program starts, renames itself and ends."""
+    found, _ = events_of("event=sched_process_exec,sched_process_exit,task_rename")
+    started = found["sched_process_exec"][-1]
+    equal(argument(started, "pathname"), os.path.realpath(sys.executable))
+    renamed = [argument(event, "new_name") for event in found["task_rename"]]
+    assert "curl" in renamed, renamed
+    (ended,) = found["sched_process_exit"]
+    equal((argument(ended, "exit_code"), argument(ended, "process_group_exit")), (0, 1))
+    equal(ended["processName"], "curl")
+
+
+@check(timeout=60.0)
+def check_filters_on_paths_of_hooks():
+    """A path filter of a security hook is the kernel's work too."""
+    found, folder = events_of("event=security_file_open", "security_file_open.pathname=*/login.txt")
+    equal([argument(event, "pathname") for event in found["security_file_open"]], [f"{folder}/login.txt"])
