@@ -15,8 +15,11 @@ from bfer.errors import UsageError
 from pybpf.errors import ObjectError
 
 PACKAGES = ("btf", "pybpf", "programs", "bfer")
-# Of no use on a device: the reference interpreter.
-_LEFT_OUT = ("vm",)
+# Of no use on a device: the reference interpreter, and tools that print.
+_LEFT_OUT = (
+    *("pybpf/vm", "pybpf/asmtool.py", "pybpf/uapi.py", "btf/clayout.py", "btf/cnames.py", "btf/cprint.py"),
+    *("btf/cdecl.py", "btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py"),
+)
 
 # The only source file of a sourceless archive: byte code of another version
 # cannot even be read, so that the check must not be byte code itself.
@@ -91,13 +94,13 @@ def _sources() -> list[tuple[str, bytes]]:
         if not os.path.isdir(root):
             raise ObjectError(f"package {package!r} is not a directory of sources: make the archive from a checkout")
         for directory, subdirectories, names in os.walk(root):
-            subdirectories[:] = sorted(name for name in subdirectories if name not in ("__pycache__", *_LEFT_OUT))
+            folder = os.path.normpath(os.path.join(package, os.path.relpath(directory, root))).replace(os.sep, "/")
+            wanted = [name for name in subdirectories if name != "__pycache__" and f"{folder}/{name}" not in _LEFT_OUT]
+            subdirectories[:] = sorted(wanted)
             for name in names:
-                if name.endswith(".py"):
-                    path = os.path.join(directory, name)
-                    stored = os.path.join(package, os.path.relpath(path, root)).replace(os.sep, "/")
-                    with open(path, "rb") as file:
-                        files.append((stored, file.read()))
+                if name.endswith(".py") and f"{folder}/{name}" not in _LEFT_OUT:
+                    with open(os.path.join(directory, name), "rb") as file:
+                        files.append((f"{folder}/{name}", file.read()))
     return sorted(files)
 
 

@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pybpf: {error}", file=sys.stderr)
         if error.details:
             print(error.details, file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(("btf.", "pybpf.")):
+            raise
+        # What a device gets has no tools that print (bfer archive).
+        print(f"pybpf: this copy comes without {error.name}: use a checkout or the whole package", file=sys.stderr)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:

@@ -49,6 +49,23 @@ def test_archive_holds_the_packages_and_the_object(tmp_path: object) -> None:
     assert {"__main__.py", "btf/reader.py", "pybpf/loader.py", "pybpf/object/reader.py", "bfer/__main__.py"} <= {*names}
     assert {name.split("/")[0] for name in names} == {"__main__.py", *archive.PACKAGES}
     assert not [name for name in names if "__pycache__" in name]
+    assert not [name for name in names if name.startswith(archive._LEFT_OUT)]
+
+
+def test_a_tool_that_was_left_out_is_named(tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    archive.make_archive(path, False)
+    for words, module in ((["asm", "x"], "pybpf.asmtool"), (["btf", "show", "task_struct"], "btf.layout")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pybpf", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env={"PYTHONPATH": path},
+        )
+        message = f"pybpf: this copy comes without {module}: use a checkout or the whole package\n"
+        assert (done.returncode, done.stderr) == (1, message)
 
 
 def test_sourceless_archive_holds_byte_code_only(tmp_path: object) -> None:
