@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.guests import project, qemu, report
 from tests.guests.fetch import say
-from tests.guests.matrix import GUESTS, USUAL, Unavailable
+from tests.guests.matrix import GUESTS, MATRIX, USUAL, Unavailable
 
 _MARK = "<!-- what follows is written by python -m tests.guests --matrix --write -->\n"
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     if options.fetch:
         return _fetch(options.names or USUAL)
     if options.matrix:
-        return _matrix(options.names or [report.NATIVE, *USUAL], options.check, options.write)
+        return _matrix(options.names or [report.NATIVE, *MATRIX], options.check, options.write)
     if len(options.names) != 1 or not command:
         _parser().print_usage(sys.stderr)
         return 2
@@ -80,6 +80,7 @@ def _matrix(names: list[str], wanted: list[str], write: bool) -> int:
         for name in names:
             say(f"{name}: checks")
             reports[name] = report.boot(name, archive, wanted, lambda data: os.write(2, data))
+            say(f"{name}: {reports[name].unavailable or f'{reports[name].seconds:.0f} s'}")
     text = report.tables(reports)
     print(text)
     if write:

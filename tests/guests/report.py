@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class Report:
         self.figures: dict[str, str] = {}
         self.status = 255
         self.output = self.log = ""
+        self.seconds = 0.0  # from the start to the end, with fetching if there was any
 
     def read(self) -> None:
         """Take results and figures out of the output."""
@@ -91,6 +93,7 @@ def boot(name: str, archive: Path, wanted: Iterable[str] = (), echo: Callable[[b
             echo(data)
 
     command = " ".join([_CHECKS, *wanted])
+    started = time.monotonic()
     try:
         if name == NATIVE:
             report.release = os.uname().release
@@ -99,6 +102,7 @@ def boot(name: str, archive: Path, wanted: Iterable[str] = (), echo: Callable[[b
             _in_guest(report, command, output, archive, measure=not wanted)
     except Unavailable as error:
         report.unavailable = str(error)
+    report.seconds = time.monotonic() - started
     report.output = b"".join(chunks).decode("utf-8", "replace").replace("\r", "")
     report.read()
     return report
