@@ -50,12 +50,20 @@ expressions (ANDed; several VALUEs after one = are ORed: VALUE,VALUE):
 
 outputs:
   table                   columns for people (default)
+  table-verbose           the same with host, namespaces and parent
   json                    one JSON object a line, with Tracee's members
-  json:FILE table:FILE    the same, to a file
+  xml                     one document, an <event> a line, with the same members
+  csv                     RFC 4180, with the same members; arguments as JSON
+  template=TEXT           TEXT for each event; {processName} is a member, {args.fd} an argument
+  template:FILE           the same, TEXT from FILE
+  json:FILE table:FILE    a format, to a file
   out-file:FILE           the file for a format given without one
   none                    no events at all
-  option:parse-arguments  JSON: flags and modes as text
-  option:relative-time    time since the start instead of time of day
+  option:parse-arguments      JSON, XML and CSV: flags and modes as text
+  option:parse-arguments-fds  and file descriptors with their files: 3=/etc/passwd
+  option:exec-env             the environment of programs that are executed
+  option:sort-events          in the order of time, 50 ms late
+  option:relative-time        time since the start instead of time of day
 
 examples:
   bfer trace event=openat 'openat.pathname=/tmp/login*'

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bfer.output.sink import Sink
     from bfer.residual import Residual
     from bfer.signals import Signals
+    from bfer.sorting import Sorter
     from bfer.tracer import Tracer
 
 _BATCH = 256
@@ -54,6 +55,7 @@ class Loop:
         residual: Residual | None = None,
         command: Command | None = None,
         duration: float | None = None,
+        sorter: Sorter | None = None,
     ) -> None:
         self.tracer = tracer
         self.ring = tracer.ring
@@ -64,6 +66,7 @@ class Loop:
         self.losses = losses
         self.residual = residual
         self.command = command
+        self.sorter = sorter
         self.events = 0
         self.unwritten = 0
         self.failure: OutputClosed | OutputError | None = None
@@ -143,6 +146,9 @@ class Loop:
         until = [self._deadline] if self._deadline is not None else []
         if self._active:  # something may have got lost: look once more
             until.append(self._next_check)
+        due = self.sorter.due() if self.sorter is not None else None
+        if due is not None:
+            until.append(now + due)
         return max(0.0, min(until) - now) if until else -1
 
     def _wait(self, timeout: float) -> None:
@@ -154,6 +160,7 @@ class Loop:
                     self._signal(signum)
             else:
                 raise OutputClosed("output closed")
+        self._release()
         now = monotonic()
         if self._deadline is not None and now >= self._deadline:
             self._stop = True
@@ -203,6 +210,19 @@ class Loop:
             records = self.residual.keep(records)
             if not records:
                 return
+        if self.sorter is None:
+            self._write(records)
+        else:
+            self.sorter.add(records)
+            self._release()
+
+    def _release(self, everything: bool = False) -> None:
+        """Write what the sorter held back for long enough."""
+        if self.sorter is not None:
+            while records := self.sorter.take(_BATCH, everything):
+                self._write(records)
+
+    def _write(self, records: list[bytes]) -> None:
         offset = self.clock.offset()
         before = self.events
         self.events += len(records)
@@ -220,9 +240,12 @@ class Loop:
             while records := self.ring.read(_BATCH):
                 self._emit(records)
             self._epoll.poll(_NAP_MIN)
+        self._release(everything=True)
 
     def _drop(self) -> None:
         """Count what nobody will see."""
+        if self.sorter is not None:
+            self.unwritten += len(self.sorter)
         while records := self.ring.read(_BATCH):
             self.unwritten += len(records if self.residual is None else self.residual.keep(records))
 

@@ -11,6 +11,7 @@ from sys import byteorder
 
 from bfer.records import (
     FIELD,
+    FIELDS_FULL,
     FORM_BYTES,
     FORM_CUT,
     FORM_ITEM,
@@ -24,12 +25,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bfer.catalogue import Arg
+    from bfer.catalogue import Arg, Event
     from bfer.names import Names
 
 
 class Cut(bytes):
     """A string of which the end is missing."""
+
+
+class Named(bytes):
+    """A number and what it stands for."""
 
 
 class Pointer(int):
@@ -90,6 +95,29 @@ def _vector(pieces: list[tuple[int, bytes]]) -> object:
         elif form == FORM_MORE:
             items.append(MORE)
     return items
+
+
+def vectors(event: Event, pieces: dict[int, list[tuple[int, bytes]]], size: int, env: bool) -> dict[int, list[object]]:
+    """The vectors of a started program that have no item, or less than all, by argument.
+
+    The program that reads them stops without a word where the record is full (``size`` bytes have been filled).
+    ``env``: the environment is read at all.
+    """
+    if event.program != "exec":
+        return {}
+    found: dict[int, list[object]] = {}
+    full = size > FIELDS_FULL
+    for arg in reversed(event.args):
+        if arg.kind != "argv" and not (arg.kind == "envp" and env):
+            continue
+        if arg.slot not in pieces:
+            found[arg.slot] = [MORE] if full else []
+        elif full:
+            items = _vector(pieces[arg.slot])
+            if isinstance(items, list) and items and items[-1] is not MORE:
+                found[arg.slot] = [*items, MORE]
+            break
+    return found
 
 
 def _pair(data: bytes, args: Sequence[int]) -> object:

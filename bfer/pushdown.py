@@ -25,7 +25,8 @@ class Shape:
 
     __slots__ = ("above", "below", "bits", "checked", "kinds", "masked", "narrow", "passing", "path", "rule", "used")
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, env: bool = False) -> None:
+        """``env``: read the environment of a program that starts, too."""
         self.rule = (0, 0)
         self.above, self.below = -(1 << 63), (1 << 63) - 1
         self.bits = self.masked = self.checked = self.passing = 0
@@ -34,7 +35,7 @@ class Shape:
         self.path = next((arg.slot for arg in event.args if arg.memory == KIND_STRING), 0)
         kinds = bytearray(8)
         for arg in event.args:
-            if not event.hooks and arg.kind != "envp":  # an address will do
+            if not event.hooks and (arg.kind != "envp" or env):  # an address will do
                 kinds[arg.slot] = arg.memory
         self.kinds = bytes(kinds)
 
@@ -83,8 +84,11 @@ class Plan:
         return sorted({len(suffix) for suffix in self.suffixes})
 
 
-def push_down(policy: Policy, command: bool = False) -> Plan:
-    """Plan ``policy``; ``command``: only the tree of a command that is yet to run is traced."""
+def push_down(policy: Policy, command: bool = False, env: bool = False) -> Plan:
+    """Plan ``policy``; ``command``: only the tree of a command that is yet to run is traced.
+
+    ``env``: records of execve hold the environment.
+    """
     plan = Plan()
     config = plan.config
     plan.uids = _numbers(config, "uid", policy.uid)
@@ -101,7 +105,7 @@ def push_down(policy: Policy, command: bool = False) -> Plan:
         config["tree_default"] = int(not command and passes_by_default(policy.tree))
     if policy.follow:
         config["follow"] = 1
-    _Events(plan).add(policy)
+    _Events(plan, env).add(policy)
     return plan
 
 
@@ -120,8 +124,9 @@ def _numbers(config: dict[str, int], field: str, numbers: Numbers | None) -> dic
 class _Events:
     """Fills a plan's shapes with what the kernel checks, and keeps the filters that stay in user space."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, env: bool) -> None:
         self.plan = plan
+        self.env = env
         self.entries: dict[bytes, int] = {}
         self.next_bit = 1
         # What became of an argument's patterns, by event and argument: the 32-bit call shares it.
@@ -137,7 +142,7 @@ class _Events:
                 else:
                     plan.calls[event.number] = event.program
                 plan.names[event.number] = event.name
-                shape = plan.shapes[event.number] = Shape(event)
+                shape = plan.shapes[event.number] = Shape(event, self.env)
                 if event.name in policy.writes_only:
                     name, shape.bits = WRITES[event.name]
                     arg = event.arg(name)

@@ -103,6 +103,9 @@ KIND_WORDS = 16
 KIND_CHECKED = 0x40
 KIND_OUT = 0x80
 
+FIELDS_FULL = 8192
+"""No further field is begun behind so many bytes of them."""
+
 # Fields: argument, form, size; the bytes; padding to a multiple of 8.
 FIELD = Struct("=HHI")
 FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)

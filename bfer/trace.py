@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bfer.loop import Loop
     from bfer.policy import Policy
     from bfer.residual import Residual
+    from bfer.sorting import Sorter
     from bfer.tracer import Tracer
 
 _SMALL_MEMORY = 128 << 20
@@ -36,8 +37,16 @@ def trace(options: Options) -> int:
         run.open_outputs()
         return run.run()
     finally:
-        for sink in run.sinks:
-            sink.close()
+        close_all(run.sinks)
+
+
+def close_all(sinks: list[Sink]) -> None:
+    """Close all, also when one fails. Raises OutputError."""
+    if sinks:
+        try:
+            sinks[0].close()
+        finally:
+            close_all(sinks[1:])
 
 
 class _Run:
@@ -50,7 +59,7 @@ class _Run:
         self.policy = expr.parse(options.expressions, catalogue, self.names, command=bool(options.command))
         self.events = {event.number: event for named in self.policy.events for event in named.both()}
         self.outputs = Outputs(options.outputs)
-        self.plan = push_down(self.policy, command=bool(options.command))
+        self.plan = push_down(self.policy, command=bool(options.command), env="exec-env" in self.outputs.options)
         self.sinks: list[Sink] = []
         check_tree(self.policy, bool(options.command))
         if not options.quiet:
@@ -93,7 +102,10 @@ class _Run:
                 say(f"debug: {tracer.family or 'tp_btf'} programs, settings {plan.config}")
             untracked = tracer.maps.get("untracked") if plan.follows_processes else None
             losses = Losses(tracer.maps["lost"], untracked, tracer.missed, plan.names)
-            loop = Loop(tracer, self.sinks, clock, signals, losses, self.residual(), command, options.duration)
+            loop = Loop(
+                *(tracer, self.sinks, clock, signals, losses),
+                *(self.residual(), command, options.duration, self.sorter()),
+            )
             try:
                 return self.with_loop(loop)
             finally:
@@ -110,6 +122,13 @@ class _Run:
 
         return Residual(self.plan.residual, self.events, self.names)
 
+    def sorter(self) -> Sorter | None:
+        if "sort-events" not in self.outputs.options:
+            return None
+        from bfer.sorting import Sorter
+
+        return Sorter()
+
     def with_loop(self, loop: Loop) -> int:
         command = loop.command
         loop.tracer.start(command.pid if command is not None else 0)
@@ -120,9 +139,8 @@ class _Run:
             for line in table(loop.tracer):
                 say(line)
         try:
-            if not self.options.quiet:
-                for sink in self.sinks:
-                    sink.write(sink.renderer.header)
+            for sink in self.sinks:
+                sink.begin(self.options.quiet)
         except OutputClosed as closed:
             loop.failure = closed
         if command is not None:

@@ -7,7 +7,7 @@ many events, so its text is made once and kept.
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Pointer
+from bfer.memory import MORE, Cut, Named, Pointer
 from bfer.output.lines import Lines
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
@@ -61,33 +61,34 @@ class Json(Lines):
         return (
             f',"eventId":"{event.id}","eventName":"{event.name}","argsNum":{len(event.args)}'
             f',"returnValue":{block.result},"stackAddresses":null,"contextFlags":{{"containerStarted":false{compat}}}'
-            ',"args":['
+            ',"args":'
         )
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
-        before: list[str] = []
-        after: list[str] = []
-        args = before
-        for arg in event.args:
-            if arg.memory:
-                type = "void*" if block.status == PATH_UNREADABLE else arg.type
-                before.append(f'{{"name":"{arg.name}","type":"{type}","value":')
-                args = after
-            else:
-                args.append(self._number(arg, block.args[arg.slot], block.args))
-        head = self._call(block, event) + ",".join(before)
-        tail = "".join(["}", *("," + text for text in after), "]}\n"])
-        if block.status == PATH_UNREADABLE:
+        head, tail = self._args_around_path(block, event)
+        return self._call(block, event) + head, tail + "}\n"
+
+    def _args_around_path(self, block: Block, event: Event) -> tuple[str, str]:
+        """The list of arguments, but for the path, or the address in its place."""
+        before, path, after = self._beside_path(block, event)
+        unreadable = block.status == PATH_UNREADABLE
+        before.append(f'{{"name":"{path.name}","type":"{"void*" if unreadable else path.type}","value":')
+        head = "[" + ",".join(before)
+        tail = "".join(["}", *("," + text for text in after), "]"])
+        if unreadable:
             return head, tail
         cut = ',"truncated":true' if block.status == PATH_CUT else ""
         return f'{head}"', f'"{cut}{tail}'
 
     def _all_numbers(self, block: Block, event: Event) -> str:
-        args = ",".join([self._number(arg, raw, block.args) for arg, raw in zip(event.args, block.args)])
-        return f"{self._call(block, event)}{args}]}}\n"
+        return f"{self._call(block, event)}{self._args_of_numbers(block, event)}}}\n"
+
+    def _args_of_numbers(self, block: Block, event: Event) -> str:
+        args = [self._number(arg, raw, block.args) for arg, raw in zip(event.args, block.args)]
+        return f"[{','.join(args)}]"
 
     def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
-        return self._call(block, event), "]}\n"
+        return self._call(block, event) + "[", "]}\n"
 
     def _joined(self, args: list[str]) -> bytes:
         return ",".join(args).encode()
@@ -105,13 +106,17 @@ class Json(Lines):
         more = ""
         if isinstance(value, Pointer):
             type = "void*"
-        elif isinstance(value, Cut):
-            more = ',"truncated":true'
-        elif isinstance(value, bytes) and not escape.is_utf8(value):
-            more = f',"valueBytes":"{escape.base64(value).decode()}"'
-        elif isinstance(value, list) and value and value[-1] is MORE:
-            value = value[:-1]
-            more = ',"truncated":true'
+        elif isinstance(value, bytes):
+            if isinstance(value, Named):
+                type = "string"
+            if not escape.is_utf8(value):
+                more = f',"valueBytes":"{escape.base64(value).decode()}"'
+            if isinstance(value, Cut):
+                more += ',"truncated":true'
+        elif isinstance(value, list):
+            if MORE in value or any(isinstance(item, Cut) for item in value):
+                more = ',"truncated":true'
+            value = [item for item in value if item is not MORE]
         return f'{{"name":"{arg.name}","type":"{type}","value":{self._value(value)}{more}}}'
 
     def _value(self, value: object) -> str:

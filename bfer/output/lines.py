@@ -1,4 +1,4 @@
-"""What table and JSON have in common: a line is a time stamp, a head, a middle and a tail.
+"""What all formats have in common: a line is a time stamp, a head, a middle and a tail.
 
 Head and tail are the same for many events, so their text is made once for each
 distinct block of fields and kept; the middle is the path, or is made anew where an
@@ -9,13 +9,15 @@ leaves most of the work to loops inside of the interpreter.
 from __future__ import annotations
 
 from bfer import memory
-from bfer.records import ARGS, FORM_NUMBER, PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
+from bfer.memory import Cut, Pointer
+from bfer.records import ARGS, FORM_NUMBER, PATH_CUT, PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bfer.catalogue import Arg, Event
+    from bfer.descriptors import Descriptors
     from bfer.names import Names
 
 _CACHE_MAX = 4096
@@ -26,11 +28,18 @@ class Lines:
     """Base of the renderers. ``events`` is by number.
 
     A batch should have a few hundred records at most: the cache of 4096 blocks holds all of one at least.
+    ``descriptors``, if set, tells what file descriptors are; ``env``: records of execve hold the environment.
     """
 
-    __slots__ = ("_cache", "_events", "_makers", "_names", "_who")
+    __slots__ = ("_cache", "_events", "_makers", "_names", "_who", "descriptors", "env")
 
     header = b""
+    """What a reader may like to see above the lines; --quiet leaves it out."""
+    opening = b""
+    """What the output must begin with, to be what it is."""
+    closing = b""
+    """What it must end with."""
+    lines_per_event = 1
 
     def __init__(self, events: dict[int, Event], names: Names) -> None:
         self._events = events
@@ -39,6 +48,8 @@ class Lines:
         self._who: dict[bytes, str] = {}
         # What makes the middle of the line from the record's data, for blocks of the cache where that is not a path.
         self._makers: dict[bytes, Callable[[bytes], bytes]] = {}
+        self.descriptors: Descriptors | None = None
+        self.env = False
 
     def render(self, records: list[bytes], offset: int) -> bytes:
         """The lines of ``records`` (at least one); ``offset`` (ns) is added to their times."""
@@ -75,7 +86,11 @@ class Lines:
             if len(self._who) >= _WHO_MAX:
                 self._who.clear()
             who = self._who[data[:WHO_SIZE]] = self._context(block)
-        if event.program == "path":
+        if self.descriptors is not None and self.descriptors.concern(event):
+            # What a descriptor is changes between equal blocks: only who did it can be kept.
+            head, tail = self._around_fields(block, event)
+            self._makers[data] = lambda raw: self._joined(self._all_args(block, event, raw))
+        elif event.program == "path":
             if block.status == PATH_UNREADABLE:
                 self._makers[data] = self._address
             head, tail = self._around_path(block, event)
@@ -83,25 +98,57 @@ class Lines:
             head, tail = self._all_numbers(block, event), ""
         else:
             head, tail = self._around_fields(block, event)
-            self._makers[data] = lambda raw: self._fields(block, event, raw)
+            self._makers[data] = lambda raw: self._joined(self._all_args(block, event, raw))
         parts = self._cache[data] = (who + head).encode(), tail.encode()
         return parts
 
     def _address(self, raw: bytes) -> bytes:
         return self._pointer(POINTER.unpack_from(raw)[0]).encode()
 
-    def _fields(self, block: Block, event: Event, raw: bytes) -> bytes:
+    def _beside_path(self, block: Block, event: Event) -> tuple[list[str], Arg, list[str]]:
+        """The arguments before the path, the path's own, and those after it."""
+        before: list[str] = []
+        after: list[str] = []
+        path = None
+        for arg in event.args:
+            if arg.memory:
+                path = arg
+            else:
+                (before if path is None else after).append(self._number(arg, block.args[arg.slot], block.args))
+        assert path is not None
+        return before, path, after
+
+    def _all_args(self, block: Block, event: Event, raw: bytes) -> list[str]:
+        """All arguments of one record."""
+        if event.program == "path":
+            return [
+                self._memory(arg, _path_value(block, raw)) if arg.memory else self._scalar(block, event, arg)
+                for arg in event.args
+            ]
         pieces = memory.fields(raw)
+        vectors = memory.vectors(event, pieces, len(raw), self.env)
         texts = []
         for arg in event.args:
             found = pieces.get(arg.slot)
-            if found is None:
-                texts.append(self._number(arg, block.args[arg.slot] if arg.slot < ARGS else 0, block.args))
+            if arg.slot in vectors:
+                texts.append(self._memory(arg, vectors[arg.slot]))
+            elif found is None:
+                texts.append(self._scalar(block, event, arg))
             elif found[0][0] == FORM_NUMBER:
-                texts.append(self._number(arg, POINTER.unpack(found[0][1])[0], block.args))
+                texts.append(self._scalar(block, event, arg, POINTER.unpack(found[0][1])[0]))
             else:
                 texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
-        return self._joined(texts)
+        return texts
+
+    def _scalar(self, block: Block, event: Event, arg: Arg, raw: int | None = None) -> str:
+        """An argument that is a number: that of the block, or ``raw``."""
+        if raw is None:
+            raw = block.args[arg.slot] if arg.slot < ARGS else 0
+        if self.descriptors is not None:
+            name = self.descriptors.name(block, event, arg, raw)
+            if name is not None:
+                return self._memory(arg, name)
+        return self._number(arg, raw, block.args)
 
     # --- what a format decides --------------------------------------------------
 
@@ -145,3 +192,9 @@ class Lines:
 
     def _joined(self, args: list[str]) -> bytes:
         raise NotImplementedError
+
+
+def _path_value(block: Block, raw: bytes) -> bytes | Pointer:
+    if block.status == PATH_UNREADABLE:
+        return Pointer(POINTER.unpack_from(raw)[0])
+    return Cut(raw) if block.status == PATH_CUT else raw

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 
-from bfer.errors import OutputError, UsageError
+from bfer.errors import OutputClosed, OutputError, UsageError
 from bfer.writer import STDOUT, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bfer.catalogue import Event
     from bfer.names import Names
+    from bfer.output.lines import Lines
 
-FORMATS = ("table", "json")
-OPTIONS = ("parse-arguments", "relative-time")
+FORMATS = ("table", "table-verbose", "json", "xml", "csv", "template")
+OPTIONS = ("parse-arguments", "parse-arguments-fds", "exec-env", "sort-events", "relative-time")
+
+_TEMPLATE = "template="
+_TEMPLATE_MAX = 1 << 16
 
 
 class Outputs:
-    """The ``--output`` values together: ``targets`` is (format, path or "" for standard output)."""
+    """The ``--output`` values together: ``targets`` is (format, path or "" for standard output).
+
+    A template is the format ``template=TEXT``.
+    """
 
     __slots__ = ("options", "targets")
 
@@ -29,12 +36,20 @@ class Outputs:
         none = False
         for word in words:
             head, colon, rest = word.partition(":")
+            if word.startswith(_TEMPLATE):
+                formats.append(_format(word))
+                continue
             if colon and not rest:
                 raise UsageError(f"--output {word}: nothing follows the colon")
             if head == "option" and colon:
                 if rest not in OPTIONS:
-                    raise UsageError(f"invalid output option: {rest}: there are {', '.join(OPTIONS)}")
+                    from bfer.suggest import nearest
+
+                    hint = nearest(rest, OPTIONS) or f": there are {', '.join(OPTIONS)}"
+                    raise UsageError(f"invalid output option: {rest}{hint}")
                 self.options.add(rest)
+                if rest == "parse-arguments-fds":  # as in Tracee: alone it would say little
+                    self.options.add("parse-arguments")
             elif head == "out-file" and colon:
                 if file and file != rest:
                     raise UsageError("--output out-file: can be given only once")
@@ -43,6 +58,8 @@ class Outputs:
                 none = True
             elif head == "format" and colon:
                 formats.append(_format(rest))
+            elif head == "template" and colon:
+                formats.append(_TEMPLATE + _template(rest))
             elif colon:
                 self.targets.append((_format(head), "" if rest == "-" else rest))
             else:
@@ -60,21 +77,83 @@ class Outputs:
 
 
 def _format(word: str) -> str:
+    if word.startswith(_TEMPLATE):
+        if word == _TEMPLATE:
+            raise UsageError("--output template=: nothing follows the =")
+        return word
+    if word == "template":
+        raise UsageError("--output template: which? Give template=TEXT or template:FILE")
+    if word.startswith("gotemplate"):
+        raise UsageError(f"unrecognized output format: {word}: templates of Go are not read, see template=TEXT")
     if word not in FORMATS:
         from bfer.suggest import nearest
 
-        hint = nearest(word, FORMATS) or ": valid are table, json, FORMAT:FILE, none, out-file:FILE, option:NAME"
+        valid = ", ".join(FORMATS[:-1])
+        hint = nearest(word, FORMATS) or (
+            f": valid are {valid}, FORMAT:FILE, template=TEXT, template:FILE, none, out-file:FILE, option:NAME"
+        )
         raise UsageError(f"unrecognized output format: {word}{hint}")
     return word
+
+
+def _template(path: str) -> str:
+    """The text of a template in a file. Raises UsageError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_TEMPLATE_MAX + 1)
+        text = data.decode()
+    except OSError as error:
+        raise UsageError(f"cannot read the template {path!r}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the template {path!r} is not UTF-8 at byte {error.start}") from None
+    if not 0 < len(data) <= _TEMPLATE_MAX:
+        raise UsageError(f"the template {path!r} is {'too long' if data else 'empty'}")
+    return text
+
+
+def renderer(format: str, options: set[str], events: dict[int, Event], names: Names) -> Lines:
+    """What makes lines of records. Raises UsageError for a template that is none."""
+    texts, relative = "parse-arguments" in options, "relative-time" in options
+    if format == "json":
+        from bfer.output.json import Json
+
+        return Json(events, names, texts)
+    if format == "xml":
+        from bfer.output.xml import Xml
+
+        return Xml(events, names, texts)
+    if format == "csv":
+        from bfer.output.csv import Csv
+
+        return Csv(events, names, texts)
+    if format == "table-verbose":
+        from bfer.output.verbose import Verbose
+
+        return Verbose(events, names, relative)
+    if format.startswith(_TEMPLATE):
+        from bfer.output.template import Template
+
+        return Template(events, names, format[len(_TEMPLATE) :], relative)
+    from bfer.output.table import Table
+
+    return Table(events, names, relative)
 
 
 class Sink:
     """One output."""
 
-    __slots__ = ("fd", "name", "render", "renderer")
+    __slots__ = ("_whole", "fd", "name", "render", "renderer")
 
     def __init__(self, format: str, path: str, options: set[str], events: dict[int, Event], names: Names) -> None:
-        """Opens (and empties) the file. Raises OutputError."""
+        """Opens (and empties) the file. Raises OutputError, or UsageError before it touches anything."""
+        self.renderer = renderer(format, options, events, names)
+        self.renderer.env = "exec-env" in options
+        if "parse-arguments-fds" in options:
+            from bfer.descriptors import Descriptors
+
+            self.renderer.descriptors = Descriptors()
+        self.render = self.renderer.render
+        self._whole = False  # has begun, and wants its end
         self.fd = STDOUT
         self.name = "standard output"
         if path:
@@ -83,31 +162,38 @@ class Sink:
                 self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY, 0o644)
             except OSError as error:
                 raise OutputError(f"cannot write {path!r}: {error.strerror}") from None
-        if format == "json":
-            from bfer.output.json import Json
 
-            self.renderer: Json | Table = Json(events, names, "parse-arguments" in options)
-        else:
-            from bfer.output.table import Table
-
-            self.renderer = Table(events, names, "relative-time" in options)
-        self.render = self.renderer.render
+    def begin(self, quiet: bool) -> None:
+        """Write what comes before the first event; ``quiet``: only what must. Raises as write does."""
+        self._whole = True
+        self.write(self.renderer.opening)
+        if not quiet:
+            self.write(self.renderer.header)
 
     def write(self, data: bytes) -> None:
         """Raises OutputClosed or OutputError."""
-        if data:
+        if not data:
+            return
+        try:
             write_all(self.fd, data, self.name)
+        except BaseException as error:  # a signal may have come in the middle of a line
+            self._whole = False
+            if isinstance(error, OutputError):
+                error.written //= self.renderer.lines_per_event
+            raise
 
     def close(self) -> None:
-        """Raises OutputError: some file systems tell of a full disk only now."""
-        if self.fd > STDOUT:
-            fd, self.fd = self.fd, -1
-            try:
-                os.close(fd)
-            except OSError as error:
-                raise OutputError(f"{self.name}: {error.strerror}") from None
-
-
-if TYPE_CHECKING:
-    from bfer.output.json import Json
-    from bfer.output.table import Table
+        """End what was begun, however the run ended. Raises OutputError: some tell of a full disk only now."""
+        try:
+            if self._whole:
+                self._whole = False
+                self.write(self.renderer.closing)
+        except OutputClosed:
+            pass
+        finally:
+            if self.fd > STDOUT:
+                fd, self.fd = self.fd, -1
+                try:
+                    os.close(fd)
+                except OSError as error:
+                    raise OutputError(f"{self.name}: {error.strerror}") from None

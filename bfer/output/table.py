@@ -66,21 +66,10 @@ class Table(Lines):
         return f"{block.result:<16} {event.name:<20} "
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
-        before = self._call(block, event)
-        after = ""
-        seen = False
-        for arg in event.args:
-            if arg.memory:
-                before += f"{arg.name}: "
-                seen = True
-                continue
-            text = self._number(arg, block.args[arg.slot], block.args)
-            if seen:
-                after += f", {text}"
-            else:
-                before += f"{text}, "
+        before, path, after = self._beside_path(block, event)
+        head = "".join([self._call(block, event), *(text + ", " for text in before), path.name, ": "])
         cut = "..." if block.status == PATH_CUT else ""
-        return before, f"{cut}{after}\n"
+        return head, "".join([cut, *(", " + text for text in after), "\n"])
 
     def _all_numbers(self, block: Block, event: Event) -> str:
         args = ", ".join([self._number(arg, raw, block.args) for arg, raw in zip(event.args, block.args)])

@@ -12,10 +12,15 @@ from fake_records import EVENTS, NAMES
 
 from bfer import __main__, cli
 from bfer.errors import OutputError, UsageError
-from bfer.output.sink import Outputs, Sink
+from bfer.output.sink import OPTIONS, Outputs, Sink
 from bfer.trace import default_buffer
 
 ROOT = Path(__file__).parents[2]
+
+VALID = (
+    "valid are table, table-verbose, json, xml, csv, FORMAT:FILE, template=TEXT, template:FILE, none, "
+    "out-file:FILE, option:NAME"
+)
 
 
 def fields(*words: str) -> dict[str, object]:
@@ -119,6 +124,9 @@ def test_bad_options(words: str, message: str, capfd: pytest.CaptureFixture[str]
         (["json", "out-file:/x"], [("json", "/x")], set()),
         (["out-file:/x"], [("table", "/x")], set()),
         (["none"], [], set()),
+        (["xml:/x", "csv"], [("csv", ""), ("xml", "/x")], set()),
+        (["template={time}: {args}", "out-file:/x"], [("template={time}: {args}", "/x")], set()),
+        (["option:parse-arguments-fds"], [("table", "")], {"parse-arguments", "parse-arguments-fds"}),
     ],
 )
 def test_outputs(words: list[str], targets: list[tuple[str, str]], options: set[str]) -> None:
@@ -130,26 +138,41 @@ def test_outputs(words: list[str], targets: list[tuple[str, str]], options: set[
     ("words", "message"),
     [
         (
-            ["xml"],
-            "unrecognized output format: xml: valid are table, json, FORMAT:FILE, none, out-file:FILE, option:NAME",
+            ["syslog"],
+            f"unrecognized output format: syslog: {VALID}",
         ),
         (["jsn"], "unrecognized output format: jsn: did you mean 'json'?"),
         (
             ["gob:/x"],
-            "unrecognized output format: gob: valid are table, json, FORMAT:FILE, none, out-file:FILE, option:NAME",
+            f"unrecognized output format: gob: {VALID}",
         ),
         (["json:"], "--output json:: nothing follows the colon"),
-        (["option:sort"], "invalid output option: sort: there are parse-arguments, relative-time"),
+        (["option:sort"], f"invalid output option: sort: there are {', '.join(OPTIONS)}"),
+        (["option:sort-event"], "invalid output option: sort-event: did you mean 'sort-events'?"),
+        (["tabel-verbose"], "unrecognized output format: tabel-verbose: did you mean 'table-verbose'?"),
+        (["template"], "--output template: which? Give template=TEXT or template:FILE"),
+        (["template="], "--output template=: nothing follows the ="),
+        (["template:/no/such"], "cannot read the template '/no/such': No such file or directory"),
+        (["template:/"], "cannot read the template '/': Is a directory"),
+        (["template:/dev/null"], "the template '/dev/null' is empty"),
+        (["template:/bin/sh"], None),
+        (
+            ["gotemplate=/x"],
+            "unrecognized output format: gotemplate=/x: templates of Go are not read, see template=TEXT",
+        ),
         (["none", "json"], "--output none: stands alone"),
         (["json", "table"], "only one output can go to standard output: give the other a file, such as json:FILE"),
         (["json:/x", "table:/x"], "only one output can go to '/x': give the other a file, such as json:FILE"),
         (["out-file:/x", "out-file:/y"], "--output out-file: can be given only once"),
     ],
 )
-def test_bad_outputs(words: list[str], message: str) -> None:
+def test_bad_outputs(words: list[str], message: str | None) -> None:
     with pytest.raises(UsageError) as error:
         Outputs(words)
-    assert str(error.value) == message
+    if message is None:
+        assert str(error.value).startswith(f"the template {words[0].partition(':')[2]!r} is not UTF-8 at byte ")
+    else:
+        assert str(error.value) == message
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
@@ -178,9 +201,9 @@ def test_output_is_checked_before_anything_is_loaded(
         ),
         (["trace", "tree=4194305"], 1, "tree: there is no process 4194305"),
         (
-            ["trace", "-o", "xml"],
+            ["trace", "-o", "syslog"],
             2,
-            "unrecognized output format: xml: valid are table, json, FORMAT:FILE, none, out-file:FILE, option:NAME",
+            f"unrecognized output format: syslog: {VALID}",
         ),
     ],
 )

@@ -72,6 +72,85 @@ def test_relative_time(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) ->
     assert 0 < json.loads(capfd.readouterr().out)["timestamp"] < 2 * 10**9
 
 
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_xml_and_csv_are_whole(
+    kernel: FakeKernel, tmp_path: Path, capfd: pytest.CaptureFixture[str], quiet: list[str]
+) -> None:
+    """Ended by SIGTERM; two outputs end, whatever becomes of the third."""
+    import csv
+    from xml.etree import ElementTree
+
+    words = ["event=openat", *quiet, "-o", "xml", "-o", f"csv:{tmp_path}/x.csv", "-o", f"xml:{tmp_path}/x.xml"]
+    kernel.batches = [[record(), record()]]
+    assert bfer(*words) == 0
+    assert len(ElementTree.fromstring(capfd.readouterr().out)) == 2
+    assert len(ElementTree.parse(tmp_path / "x.xml").getroot()) == 2
+    with open(tmp_path / "x.csv", newline="") as file:
+        assert [row["eventName"] for row in csv.DictReader(file, strict=True)] == ["openat", "openat"]
+    kernel.batches = []
+    assert bfer(*words) == 0
+    assert len(ElementTree.fromstring(capfd.readouterr().out)) == 0
+    kernel.batches = [[record()], [record()]]
+    assert bfer(*words, "-o", "json:/dev/full") == 1
+    out, err = capfd.readouterr()
+    assert len(ElementTree.fromstring(out)) == len(ElementTree.parse(tmp_path / "x.xml").getroot()) == 1
+    assert err == "bfer: /dev/full: No space left on device: 2 events not written\n"
+
+
+def test_a_bad_template_touches_no_file(kernel: FakeKernel, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x"
+    file.write_text("kept")
+    assert bfer("event=openat", "-o", "template={pid}", "-o", f"out-file:{file}") == 2
+    assert file.read_text() == "kept"
+    assert capfd.readouterr().err.startswith("bfer: template: unknown field 'pid'")
+    assert kernel.loads == []
+
+
+def test_lines_of_a_template_that_were_not_written(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
+    kernel.batches = [[record(), record(), record()]]
+    assert bfer("event=openat", "-o", "template=a\\nb", "-o", "out-file:/dev/full") == 1
+    assert capfd.readouterr().err == "bfer: /dev/full: No space left on device: 3 events not written\n"
+
+
+def test_sorted_events(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
+    """Old ones at once, new ones when they have waited, or the trace ends."""
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    order = [3, 1, 2, 6, 4, 5]
+    kernel.batches = [[record(time=n) for n in order[:3]], [record(time=now + 10**9 * n) for n in order[3:]]]
+    assert bfer("event=openat", "-o", "json", "-o", "option:sort-events") == 0
+    stamps = [json.loads(line)["timestamp"] for line in capfd.readouterr().out.splitlines()]
+    assert stamps == sorted(stamps)
+    assert len(stamps) == 6
+    kernel.batches = [[record(time=now + 10**12)] * 2]
+    assert bfer("event=openat", "-o", "json", "-o", "out-file:/dev/full", "-o", "option:sort-events") == 1
+    assert capfd.readouterr().err == "bfer: /dev/full: No space left on device: 2 events not written\n"
+
+
+def test_sorter_holds_a_little_only() -> None:
+    from bfer.sorting import MOST, Sorter
+
+    sorter = Sorter()
+    assert sorter.due() is None
+    future = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 10**12
+    sorter.add([record(time=future + n) for n in range(MOST + 300)])
+    assert len(sorter.take(256)) == 256
+    assert len(sorter.take(256)) == 44
+    assert sorter.take(256) == []
+    assert len(sorter) == MOST
+    assert sorter.due() == pytest.approx(1000, abs=5)
+    assert len(sorter.take(MOST + 1, everything=True)) == MOST
+    sorter.add([record(time=1)])
+    assert sorter.due() == 0
+
+
+def test_environments_are_read_on_request(kernel: FakeKernel) -> None:
+    from bfer.records import KIND_VECTOR
+
+    for option, kind in (([], 0), (["-o", "option:exec-env"], KIND_VECTOR)):
+        assert bfer("event=execve", *option) == 0
+        assert kernel.maps["shapes"].data[key(59)][-8:][:3] == bytes([1, KIND_VECTOR, kind])
+
+
 def test_residual_and_notes(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
     kernel.batches = [[record(path=b"/login"), record(path=b"/x"), record(path=b"/login", scalars=(3, 0, 0))]]
     assert bfer("openat.pathname=*login*", "openat.flags!=O_RDONLY*") == 0

@@ -1,0 +1,72 @@
+"""RFC 4180: a header, then a line an event that ends in CR LF; columns are the members of JSON.
+
+``contextFlags`` and ``args`` are JSON in a quoted field. Names are escaped as in the table, so that an
+event never has more than one line.
+"""
+
+from __future__ import annotations
+
+from bfer import escape
+from bfer.output.json import Json
+from bfer.records import Block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bfer.catalogue import Event
+
+COLUMNS = (
+    *("timestamp", "threadStartTime", "processorId", "processId", "cgroupId", "threadId", "parentProcessId"),
+    *("hostProcessId", "hostThreadId", "hostParentProcessId", "userId", "mountNamespace", "pidNamespace"),
+    *("processName", "hostName", "containerId", "containerImage", "containerName", "podName", "podNamespace"),
+    *("podUID", "eventId", "eventName", "argsNum", "returnValue", "stackAddresses", "contextFlags", "args"),
+)
+
+
+class Csv(Json):
+    __slots__ = ()
+
+    opening = (",".join(COLUMNS) + "\r\n").encode()
+
+    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
+        return [b"%d" % time for time in times]
+
+    def _context(self, block: Block) -> str:
+        numbers = (
+            *(block.start_time, block.cpu, block.pid, block.cgroup_id, block.tid, block.ppid, block.host_pid),
+            *(block.host_tid, block.host_ppid, block.uid, block.mnt_ns, block.pid_ns),
+        )
+        names = [_field(escape.for_table(name).decode()) for name in (block.comm, block.node)]
+        return "," + ",".join([*map(str, numbers), *names, *[""] * 6])
+
+    def _call(self, block: Block, event: Event) -> str:
+        flags = '{"containerStarted":false%s}' % (',"isCompat":true' if event.is_compat else "")
+        return f',{event.id},{event.name},{len(event.args)},{block.result},,"{_doubled(flags)}","'
+
+    def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
+        head, tail = self._args_around_path(block, event)
+        return self._call(block, event) + _doubled(head), _doubled(tail) + '"\r\n'
+
+    def _all_numbers(self, block: Block, event: Event) -> str:
+        return f'{self._call(block, event)}{_doubled(self._args_of_numbers(block, event))}"\r\n'
+
+    def _around_fields(self, block: Block, event: Event) -> tuple[str, str]:
+        return self._call(block, event) + "[", ']"\r\n'
+
+    def _joined(self, args: list[str]) -> bytes:
+        return _doubled(",".join(args)).encode()
+
+    def _path(self, path: bytes) -> bytes:
+        return super()._path(path).replace(b'"', b'""')
+
+    def _address(self, raw: bytes) -> bytes:
+        return super()._address(raw).replace(b'"', b'""')
+
+
+def _doubled(text: str) -> str:
+    return text.replace('"', '""')
+
+
+def _field(text: str) -> str:
+    return f'"{_doubled(text)}"' if '"' in text or "," in text else text
