@@ -7,6 +7,7 @@ from struct import pack
 from bfer.catalogue import Catalogue
 from bfer.names import Names
 from bfer.records import (
+    ARGS,
     BLOCK,
     FIELD,
     FORM_BYTES,
@@ -51,7 +52,7 @@ def record(
         assert event.compat is not None
         event = event.compat
     args = [0] * 6
-    for arg, value in zip([arg for arg in event.args if not arg.memory], scalars):
+    for arg, value in zip([arg for arg in event.args if not arg.memory and arg.slot < ARGS], scalars):
         args[arg.slot] = value & ((1 << 64) - 1)
     block = BLOCK.pack(
         *(777, 88, 142, 143, 141, pid, pid + 1, 41),
@@ -61,7 +62,7 @@ def record(
     data = b""
     if event.program == "path":
         data = path if pointer is None else POINTER.pack(pointer)
-    elif event.program in ("fields", "exec"):
+    elif event.program in ("fields", "exec") or event.hooks:
         data = fields
     return pack("=Q", time) + block + data
 

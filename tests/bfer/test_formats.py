@@ -27,7 +27,16 @@ from bfer.output.table import Table
 from bfer.output.template import Template
 from bfer.output.verbose import Verbose
 from bfer.output.xml import Xml
-from bfer.records import FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, PATH_CUT, PATH_UNREADABLE
+from bfer.records import (
+    ARGS,
+    FORM_BYTES,
+    FORM_ITEM,
+    FORM_ITEM_CUT,
+    FORM_MORE,
+    FORM_NUMBER,
+    PATH_CUT,
+    PATH_UNREADABLE,
+)
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 IN4 = pack("=H", 2) + pack(">H", 8080) + bytes([127, 0, 0, 1]) + bytes(8)
@@ -52,6 +61,8 @@ def every_event() -> list[bytes]:
                 fields += field(arg.slot, pack("=8Q", *range(8)), FORM_BYTES)
             elif arg.memory:
                 fields += field(arg.slot, b"<\x01&\xff>")
+            elif arg.slot >= ARGS:
+                fields += field(arg.slot, 7, FORM_NUMBER)
         options = {"compat": True} if event.is_compat and event.name in both() else {}
         for path, status, result in ((b"/x", 0, 0), (b'\xff"', PATH_CUT, -2), (b"", PATH_UNREADABLE, -(1 << 63))):
             pointer = 0xDEAD if status == PATH_UNREADABLE else None
