@@ -37,18 +37,7 @@ def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
 @hook(*SYS_ENTER)
 def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Numbers only, of a call that does not return."""
-    record = scratch.lookup(0)
-    task = current_task()
-    if not record or not is_selected(task):
-        return 0
-    event = syscall_number(regs)
-    shape = shapes.lookup(event)
-    if not shape:
-        return 0
-    begin(record, regs, shape, event)
-    if call_is_selected(record, shape, event, 0):
-        record.status = PATH_OK
-        finish(record, task, event, 0, offsetof(PathRecord, "path"))
+    emit_call(regs, i64(0), scratch.lookup(0), no_memory)
     return 0
 
 

@@ -35,6 +35,33 @@ def finish(record, task, event, result, size):
 
 
 @inline
+def emit_call(regs, result, record, read):
+    """One system call.
+
+    ``read(record, shape, event, result)`` brings in what is behind the arguments and gives the record's
+    size, or 0 for a call that nobody wants.
+    """
+    task = current_task()
+    if not record or not is_selected(task):
+        return
+    event = syscall_number(regs)
+    shape = shapes.lookup(event)
+    if not shape:
+        return
+    begin(record, regs, shape, event)
+    if call_is_selected(record, shape, event, result):
+        record.status = PATH_OK
+        size = read(record, shape, event, result)
+        if size:
+            finish(record, task, event, result, size)
+
+
+@inline
+def no_memory(record, shape, event, result):
+    return u64(offsetof(PathRecord, "path"))
+
+
+@inline
 def close_field(record, field, arg, form, size):
     field.arg = arg
     field.form = form

@@ -30,73 +30,42 @@ def sys_exit(ctx, regs: Ptr[pt_regs], result: i64):
 @hook(*SYS_EXIT)
 def plain(ctx, regs: Ptr[pt_regs], result: i64):
     """Numbers only."""
-    record = scratch.lookup(0)
-    task = current_task()
-    if not record or not is_selected(task):
-        return 0
-    event = syscall_number(regs)
-    shape = shapes.lookup(event)
-    if not shape:
-        return 0
-    begin(record, regs, shape, event)
-    if call_is_selected(record, shape, event, result):
-        record.status = PATH_OK
-        finish(record, task, event, result, offsetof(PathRecord, "path"))
+    emit_call(regs, result, scratch.lookup(0), no_memory)
     return 0
 
 
-@hook(*SYS_EXIT)
-def path(ctx, regs: Ptr[pt_regs], result: i64):
-    """One path among numbers."""
-    record = scratch.lookup(0)
-    task = current_task()
-    if not record or not is_selected(task):
-        return 0
-    event = syscall_number(regs)
-    shape = shapes.lookup(event)
-    if not shape:
-        return 0
-    begin(record, regs, shape, event)
-    if not call_is_selected(record, shape, event, result):
-        return 0
+@inline
+def read_path(record, shape, event, result):
     place = shape.path
     if place >= ARGS:
-        return 0
+        return u64(0)
     address = record.args[place]
     record.args[place] = 0
-    record.status = PATH_OK
     length: u64 = 0
+    size: u64 = 8
     n = read_user_str(record.path, address)
     if n > 0:
         length = n
+        size = min(length - 1, PATH_SIZE - 1)
         if n == PATH_SIZE:
             record.status = PATH_CUT
     else:
         record.status = PATH_UNREADABLE
         cast(Ptr[u64], addr(record.path))[0] = address
-    if path_is_selected(shape, addr(record.status), length):
-        size: u64 = 8
-        if length > 0:
-            size = min(length - 1, PATH_SIZE - 1)
-        finish(record, task, event, result, offsetof(PathRecord, "path") + size)
-    return 0
+    if not path_is_selected(shape, addr(record.status), length):
+        return u64(0)
+    return offsetof(PathRecord, "path") + size
 
 
 @hook(*SYS_EXIT)
-def fields(ctx, regs: Ptr[pt_regs], result: i64):
-    """Any memory behind any of the arguments."""
-    record = fields_scratch.lookup(0)
-    task = current_task()
-    if not record or not is_selected(task):
-        return 0
-    event = syscall_number(regs)
-    shape = shapes.lookup(event)
-    if not shape:
-        return 0
-    begin(record, regs, shape, event)
-    if not call_is_selected(record, shape, event, result):
-        return 0
-    record.status = PATH_OK
+def path(ctx, regs: Ptr[pt_regs], result: i64):
+    """One path among numbers."""
+    emit_call(regs, result, scratch.lookup(0), read_path)
+    return 0
+
+
+@inline
+def read_fields(record, shape, event, result):
     record.end = 0
     for arg in range(ARGS):
         kind = u64(shape.kinds[arg])
@@ -119,7 +88,7 @@ def fields(ctx, regs: Ptr[pt_regs], result: i64):
             add_pointer(record, field, arg, 0)
         elif kind == KIND_STRING:
             if not add_string(record, field, shape, arg, address):
-                return 0
+                return u64(0)
         else:
             size = 8 * (kind & 0xF)
             if kind == KIND_SOCKADDR:
@@ -134,5 +103,11 @@ def fields(ctx, regs: Ptr[pt_regs], result: i64):
                 add_pointer(record, field, arg, address)
             else:
                 add_bytes(record, field, arg, address, size, FORM_BYTES)
-    finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+    return offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE)
+
+
+@hook(*SYS_EXIT)
+def fields(ctx, regs: Ptr[pt_regs], result: i64):
+    """Any memory behind any of the arguments."""
+    emit_call(regs, result, fields_scratch.lookup(0), read_fields)
     return 0
