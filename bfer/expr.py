@@ -75,7 +75,6 @@ class _Parser:
         self.excluded: set[str] = set()
         self.sets_given = False
         self.in_other_sets: set[str] = set()
-        self.spelled: set[str] = set()  # events named without a wildcard
 
     def add(self, text: str) -> None:
         name, op, value = split(text)
@@ -136,7 +135,7 @@ class _Parser:
         return found
 
     def add_event(self, text: str, op: str, words: list[str]) -> None:
-        self.spelled.update(words)
+        self.policy.spelled.update(words)
         for word in words:
             for event in self.matching(word):
                 if op == "=":
@@ -241,8 +240,9 @@ class _Parser:
                 self.note(filtered, "traced alone")
                 self.named = {name: self.event(name) for name in filtered}
             elif self.is_narrowed():
-                self.members = dict(self.catalogue.events)
-                self.in_other_sets.update(self.members)
+                every = self.catalogue.sets["syscalls"]
+                self.members = {name: self.catalogue.events[name] for name in (*self.catalogue.sets["default"], *every)}
+                self.in_other_sets.update(every)
             else:
                 self.members = {name: self.catalogue.events[name] for name in self.catalogue.sets["default"]}
         selected = {name: event for name, event in self.members.items() if name not in self.excluded}
@@ -254,7 +254,7 @@ class _Parser:
         if not selected:
             raise UsageError("no event is left to trace: event!= removed them all")
         for name, event in self.named.items():
-            if event.is_compat and name in self.spelled:
+            if event.is_compat and name in self.policy.spelled:
                 self.policy.notes.append(f"on {self.catalogue.machine} only 32-bit processes have {name}")
         self.policy.events = sorted(selected.values(), key=lambda event: event.id)
         self.policy.writes_only = {

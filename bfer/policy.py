@@ -92,7 +92,19 @@ class EventFilter:
 class Policy:
     """A whole filter expression. ``comms`` and ``tree`` tell wanted (True) from unwanted."""
 
-    __slots__ = ("comms", "events", "filters", "follow", "notes", "pid", "pid_new", "tree", "uid", "writes_only")
+    __slots__ = (
+        "comms",
+        "events",
+        "filters",
+        "follow",
+        "notes",
+        "pid",
+        "pid_new",
+        "spelled",
+        "tree",
+        "uid",
+        "writes_only",
+    )
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -104,6 +116,7 @@ class Policy:
         self.tree: dict[int, bool] = {}
         self.follow = False
         self.notes: list[str] = []
+        self.spelled: set[str] = set()  # words that name events, as given
         # Events of which only the calls that open a file for writing are wanted.
         self.writes_only: set[str] = set()
 

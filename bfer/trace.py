@@ -160,12 +160,19 @@ class _Run:
         """Say which events cannot be had here; the rest is traced."""
         if tracer.hooks is None:
             return
+        unnamed = []
         for hook in tracer.hooks.hooks:
-            if hook.link is None and not self.options.quiet:
-                say(f"event {hook.event.name} is not traced: {hook.tried[-1]}")
             if self.options.debug:
                 for text in hook.tried:
                     say(f"debug: {text}")
+            if hook.link is not None:
+                continue
+            if hook.event.name in self.policy.spelled:
+                say(f"event {hook.event.name} is not traced: {hook.tried[-1]}")
+            else:
+                unnamed.append(hook.event.name)
+        if unnamed and not self.options.quiet:
+            say(f"note: this kernel lets nobody trace {', '.join(sorted(unnamed))} (--explain tells why)")
 
 
 def _status(loop: Loop) -> int:

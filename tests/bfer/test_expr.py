@@ -22,7 +22,7 @@ def names(*texts: str, catalogue: Catalogue = X86) -> list[str]:
 
 
 DEFAULT = names()
-ALL = names("event=*")
+ALL = sorted({*X86.sets["default"], *X86.sets["syscalls"]})
 
 
 @pytest.mark.parametrize(

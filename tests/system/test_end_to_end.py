@@ -130,7 +130,7 @@ def test_a_command_killed_by_a_signal() -> None:
 
 @pytest.mark.parametrize(("command", "status"), [("/no/such/command", 127), ("/etc/passwd", 126)])
 def test_a_command_that_cannot_run(command: str, status: int) -> None:
-    got = bfer("trace", "--", command)
+    got = bfer("trace", "-q", "--", command)
     assert got.returncode == status
     assert got.stderr.startswith(f"bfer: cannot run '{command}': ")
     assert got.stderr.count("\n") == 1
