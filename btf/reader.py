@@ -235,7 +235,7 @@ class Btf:
             try:
                 step = words[info[at]]
             except IndexError:
-                step = end
+                step = end + 1
             except BtfError as error:
                 raise BtfError(f"BTF type [{self.first_id + number}]: {error}") from None
             if at + step > end:

@@ -100,7 +100,7 @@ def test_find_is_exact(large: bool, order: str) -> None:
     for fresh in (True, False):
         kinds = (KIND_STRUCT, KIND_FUNC)
         other = Btf(data)
-        assert other._names._scan({other._names._all_offsets("pid", False)[0]}, kinds)
+        assert other._names._scan({other._names.offsets("pid", False)[0]}, kinds)
         if not fresh:
             assert other.type_count == t.type_count
         assert other.find("pid", kinds) == found["pid"]
@@ -239,7 +239,7 @@ def split(base: Builder) -> tuple[Btf, Btf]:
     types = (
         record(start, KIND_STRUCT, 1, 8, start + 4, first + 1, 0)
         + record(0, KIND_PTR, 0, 1)
-        + record(under._names._all_offsets("task", False)[0], KIND_STRUCT, 0, 4)
+        + record(under._names.offsets("task", False)[0], KIND_STRUCT, 0, 4)
         + record(start + 13, KIND_STRUCT, 0, 4)
     )
     return under, Btf(blob(types, strings), under)
@@ -582,3 +582,11 @@ def test_random_words() -> None:
             for _ in range(rng.randrange(30))
         )
         ask_everything(Btf(blob(types, b"\0task\0a___b\0")))
+
+
+@pytest.mark.parametrize("length", [4, 8])
+def test_section_shorter_than_a_type(length: int) -> None:
+    blob = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, length, length, 1) + bytes(length) + b"\0"
+    for step in (lambda btf: btf.type_count, lambda btf: btf.kind(1), lambda btf: btf.find_flavours("x", (1,))):
+        with pytest.raises(BtfError):
+            step(Btf(blob))
