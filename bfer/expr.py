@@ -162,7 +162,7 @@ class _Parser:
     def add_uid(self, text: str, op: str, words: list[str]) -> None:
         self.policy.uid = self.policy.uid or Numbers()
         for word in words:
-            _add_number(self.policy.uid, op, _u32(text, word))
+            _add_number(self.policy.uid, op, _user(text, word))
 
     def add_pid(self, text: str, op: str, words: list[str]) -> None:
         if "new" in words:
@@ -291,6 +291,18 @@ def _u32(text: str, word: str) -> int:
     if number > _U32_MAX:
         raise UsageError(f"{word} is too big: {text!r}")
     return number
+
+
+def _user(text: str, word: str) -> int:
+    """A user, by number or name."""
+    if not word[:1].isalpha() and word[:1] != "_":
+        return _u32(text, word)
+    try:
+        from pwd import getpwnam
+
+        return getpwnam(word).pw_uid
+    except (ImportError, KeyError):
+        raise UsageError(f"there is no user {word!r}: {text!r}") from None
 
 
 def _result(text: str, word: str) -> int:

@@ -136,6 +136,7 @@ def test_numbers_of_arguments(text: str, value: int) -> None:
     [
         (("uid=0",), [0], [1, 1000]),
         (("uid=0,1000",), [0, 1000], [1]),
+        (("uid=root",), [0], [1]),
         (("uid!=0",), [1, 1000], [0]),
         (("u>0", "u!=1000"), [1, 999, 1001], [0, 1000]),
         (("uid<10",), [0, 9], [10, 11]),
@@ -216,7 +217,8 @@ BAD = [
     ("com=x", "unknown filter 'com': did you mean 'comm'?"),
     ("tre=5", "unknown filter 'tre': did you mean 'tree'?"),
     ("openat", "unknown filter 'openat': did you mean 'event=openat'?"),
-    ("uid=root", "'root' is not a number: 'uid=root'"),
+    ("uid=no_such_user", "there is no user 'no_such_user': 'uid=no_such_user'"),
+    ("uid=0x", "'0x' is not a number: 'uid=0x'"),
     ("uid=-1", "'-1' is not a number: 'uid=-1'"),
     ("uid=1_000", "'1_000' is not a number: 'uid=1_000'"),
     ("uid=+5", "'+5' is not a number: 'uid=+5'"),
