@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.guests.test_in_guests import TABLE
+from tests.guests import report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TABLE:
+    if report.TABLE:
         terminalreporter.section("guests")
-        for line in TABLE:
+        for line in report.TABLE:
             terminalreporter.write_line(line)

@@ -15,6 +15,7 @@ from tests.guests.matrix import GUESTS, KNOWN_LOSSES, Unavailable
 from tests.guests.project import TREE
 from tests.guests.qemu import Machine
 
+TABLE: list[str] = []  # what pytest prints at its end
 NATIVE = "native"  # the name of the machine that runs the guests
 # With less memory than this the checks' own Python and bfer do not fit side by side: they get a boot of their own.
 _ROOM = 128

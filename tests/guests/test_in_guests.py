@@ -22,7 +22,6 @@ from tests.guests.qemu import Machine
 
 pytestmark = pytest.mark.guest
 
-TABLE: list[str] = []  # printed at the end
 PEAK_RSS = 12 * 1024  # kB, on the small firmware
 # 5.10 lacks what bfer's tp_btf programs need, so that the raw_tp family is taken there.
 FAMILIES = {name: "tp_btf" if "5.10" not in name else "__raw_tp" for name in USUAL}
@@ -95,11 +94,11 @@ def guests(request: pytest.FixtureRequest, archive: Path) -> dict[tuple[str, str
 
     with ThreadPoolExecutor(side_by_side()) as pool:
         done = dict(zip(jobs, pool.map(run, jobs)))
-    TABLE.append(report.tables({name: one for (name, kind), one in done.items() if kind == "checks"}))
+    report.TABLE.append(report.tables({name: one for (name, kind), one in done.items() if kind == "checks"}))
     for (name, kind), one in done.items():
         if kind == "suite":
             said = (one.output.strip().splitlines() or ["no output"])[-1]
-            TABLE.append(f"{name}: pytest: {f'NOT RUN: {one.unavailable}' if one.unavailable else said}")
+            report.TABLE.append(f"{name}: pytest: {f'NOT RUN: {one.unavailable}' if one.unavailable else said}")
     return done
 
 
