@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from btf.reader import Btf
 
 _LARGE = 1 << 16  # words of types from which on strings are taken to be unique
-_PIECE = 1 << 16  # bytes of strings copied at a time
-_CHUNK = 1 << 18  # bytes of types a scan looks at at a time
+_PIECE = 1 << 14  # bytes of strings copied at a time
+_CHUNK = 1 << 16  # bytes of types a scan looks at at a time
 _BLOCK = 256
 _MAX_FLAVOUR = 1024  # a longer string is not the name of a type
 _UNROLLED = range(_BLOCK // 4)
@@ -243,7 +243,7 @@ class NameIndex:
                 if at > end:
                     break
                 marks.append(at)
-                if len(hits) > 1024:
+                if len(hits) > 256:
                     take(hits)
                     hits = []
         except (IndexError, BtfError):

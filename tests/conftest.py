@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from tests import kernelfs
+
 # No test reads or leaves answers of this kernel in the user's cache folder.
 os.environ["BFER_CACHE"] = ""
 
@@ -26,6 +28,10 @@ def _native_reason() -> str:
         except SyscallError as error:
             _reason = f"BPF_MAP_CREATE gave {kernel.errno_text(error.errno)}: {error}"
     return _reason
+
+
+def pytest_configure() -> None:
+    kernelfs.provide()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

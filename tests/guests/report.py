@@ -125,6 +125,7 @@ def _in_guest(report: Report, command: str, output: Callable[[bytes], object], a
 
 
 def _natively(command: str, output: Callable[[bytes], object]) -> int:
+    kernelfs.provide()
     words = [sys.executable, *command.split()[1:]]
     process = subprocess.Popen(words, cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
