@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tests import kernelfs
 from tests.guests.checks import FAIL, PASS, SKIP, Result
 from tests.guests.matrix import GUESTS, KNOWN_LOSSES, Unavailable
 from tests.guests.project import TREE
