@@ -75,11 +75,12 @@ def _text(options: Options) -> str:
     if options.action == "list":
         from bfer.catalogue import Catalogue
         from bfer.listing import listing
+        from bfer.output.sink import OPTIONS
 
-        return listing(Catalogue(os.uname().machine))
-    from bfer.help import HELP
+        return listing(Catalogue(os.uname().machine, set(OPTIONS) - {"stack-addresses"}))
+    from bfer.help import HELP, section
 
-    return HELP
+    return section(options.topic) if options.topic else HELP
 
 
 def _occupy_standard_fds() -> None:

@@ -16,12 +16,14 @@ from bfer.records import (
     KIND_STRING,
     KIND_VECTOR,
     KIND_WORDS,
+    SLOT_HASH,
+    SLOT_SYSCALL,
 )
 from bfer.syscalls import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 # Columns of numbers in the table.
 X86_64, I386, GENERIC, ARM, S390X = range(5)
@@ -48,6 +50,12 @@ _MEMORY = {
     "argv": KIND_VECTOR,
     "envp": KIND_VECTOR,
 }
+
+# Values that are no argument of the hook, by kind.
+_SLOTS = {"syscall": SLOT_SYSCALL, "sha256": SLOT_HASH}
+
+STACKS = "stack-addresses"
+"""The output option with which every record has fields, for the stack is one of them."""
 
 # Calls that do not return, or have lost their arguments when they do: taken on entry.
 _ON_ENTRY = ("exit", "exit_group", "rt_sigreturn", "sigreturn")
@@ -87,21 +95,22 @@ def tables_of(machine: str) -> tuple[int, int | None]:
 
 
 class Arg:
-    """An argument: its name, C type and kind; ``slot`` is its place.
+    """An argument: its name, C type and kind; ``slot`` is its place. With an ``option`` it is there only if that is on.
 
     ``bits`` is the width of its value, ``signed`` whether it has a sign, and ``memory``
     (KIND_*) what of the caller's memory is in the record instead of the value, 0 for nothing.
     """
 
-    __slots__ = ("bits", "kind", "memory", "name", "signed", "slot", "type")
+    __slots__ = ("bits", "kind", "memory", "name", "option", "signed", "slot", "type")
 
     def __init__(self, text: str, slot: int) -> None:
+        text, _, self.option = text.partition("@")
         declaration, _, kind = text.partition(":")
         self.type, _, self.name = declaration.rpartition(" ")
         pointer = self.type.endswith(("*", "]"))
         self.kind = kind or _KINDS.get(self.type, "ptr" if pointer else "")
         self.memory = _MEMORY.get(self.kind, 0)
-        self.slot = slot
+        self.slot = _SLOTS.get(self.kind, slot)
         self.signed = self.type in _INTS or self.type in _LONGS
         self.bits = 32 if self.type in _INTS or self.type in _WORDS else 64
 
@@ -117,17 +126,27 @@ class Event:
     __slots__ = ("args", "compat", "hooks", "id", "is_compat", "name", "number", "program", "sets")
 
     def __init__(
-        self, name: str, id: int, number: int, sets: tuple[str, ...], args: str, hooks: tuple[str, ...] = ()
+        self,
+        name: str,
+        id: int,
+        number: int,
+        sets: tuple[str, ...],
+        args: str,
+        hooks: tuple[str, ...] = (),
+        options: Container[str] = (),
     ) -> None:
         self.hooks = hooks
         self.name = name
         self.id = id
         self.number = number
         self.sets = sets
-        self.args = tuple([Arg(text, slot) for slot, text in enumerate(args.split(", ") if args else ())])
+        declared = [Arg(text, slot) for slot, text in enumerate(args.split(", ") if args else ())]
+        self.args = tuple([arg for arg in declared if not arg.option or arg.option in options])
         self.compat: Event | None = None
         self.is_compat = COMPAT <= number < HOOKS
         self.program = self._program()
+        if STACKS in options and self.program in ("plain", "path"):
+            self.program = "fields"
         if self.is_compat:  # all registers have 32 bits
             for arg in self.args:
                 arg.bits = 32
@@ -160,12 +179,13 @@ class Event:
 
 
 class Catalogue:
-    """The events of one machine."""
+    """The events of one machine; ``options`` of output decide about some arguments."""
 
-    __slots__ = ("_all", "_compat", "_sets", "machine", "table")
+    __slots__ = ("_all", "_compat", "_options", "_sets", "machine", "table")
 
-    def __init__(self, machine: str) -> None:
+    def __init__(self, machine: str, options: Container[str] = ()) -> None:
         self.machine = machine
+        self._options = options
         self.table, self._compat = tables_of(machine)
         self._all: dict[str, Event] | None = None
         self._sets: dict[str, list[str]] | None = None
@@ -177,7 +197,9 @@ class Catalogue:
         native = compat = None
         for at in _lines_of(KERNEL_TABLE, name):
             (place, id, hooks), args = _split_line(KERNEL_TABLE, at)
-            return Event(name, int(id), HOOKS + int(place), _sets(KERNEL_TABLE, at), args, tuple(hooks.split(",")))
+            return Event(
+                name, int(id), HOOKS + int(place), _sets(KERNEL_TABLE, at), args, tuple(hooks.split(",")), self._options
+            )
         for at in _lines_of(TABLE, name):
             numbers, args = _split_line(TABLE, at)
             native = native or self._made(name, numbers, self.table, 0, at, args)
@@ -195,7 +217,7 @@ class Catalogue:
         sets = _sets(TABLE, at)
         if name in DEFAULT:
             sets = ("default", *sets)
-        return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args)
+        return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args, options=self._options)
 
     def starting(self, start: str) -> list[Event]:
         """The events whose names begin so, in the table's order."""

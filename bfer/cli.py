@@ -20,6 +20,25 @@ _OPTIONS = {
     "--help": ("-h", None, "help"),
     "--version": ("", None, "version"),
 }
+
+# Options of Tracee that bfer has no use for, or not yet, with what to say about them.
+_REFUSED = {
+    "--capture": "bfer does not capture files, programs or packets",
+    "-c": "bfer does not capture files, programs or packets",
+    "--cache": "bfer has no cache of events: see --buffer",
+    "-a": "bfer has no cache of events: see --buffer",
+    "--crs": "bfer asks no container runtime: containers are known by their control groups",
+    "--containers": "bfer asks no container runtime: containers are known by their control groups",
+    "--perf-buffer-size": "bfer has one buffer for all CPUs: see --buffer",
+    "-b": "bfer has one buffer for all CPUs: see --buffer",
+    "--blob-perf-buffer-size": "bfer has one buffer for all CPUs: see --buffer",
+    "--install-path": "bfer installs nothing",
+    "--metrics": "bfer has no network service; losses are told on standard error",
+    "--healthz": "bfer has no network service; losses are told on standard error",
+    "--listen-addr": "bfer has no network service; losses are told on standard error",
+    "--caps": "bfer drops no capabilities: CAP_BPF and CAP_PERFMON are enough for it",
+    "--rules": "bfer has no rules: filter by expressions",
+}
 _SHORT = {short: name for name, (short, _, _) in _OPTIONS.items() if short}
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -32,7 +51,7 @@ class Options:
 
     __slots__ = (
         *("action", "btf", "buffer", "command", "debug", "duration"),
-        *("explain", "expressions", "help", "list", "outputs", "quiet", "version"),
+        *("explain", "expressions", "help", "list", "outputs", "quiet", "topic", "version"),
     )
 
     def __init__(self) -> None:
@@ -43,6 +62,7 @@ class Options:
         self.duration: float | None = None
         self.buffer = 0
         self.btf = ""
+        self.topic = ""  # of which help is wanted: a section's title
         self.quiet = self.debug = self.explain = self.list = self.help = self.version = False
 
 
@@ -70,8 +90,9 @@ def parse(words: list[str]) -> Options:
     for name in ("version", "help", "list"):
         if getattr(options, name):
             options.action = name
-    if "help" in (*options.expressions, *options.outputs):  # Tracee's way to ask for the grammar
-        options.action = "help"
+    for words_given, topic in ((options.expressions, "expressions"), (options.outputs, "outputs")):
+        if "help" in words_given:  # Tracee's way to ask for the grammar
+            options.action, options.topic = "help", topic
     if not options.action:
         if not words:
             raise UsageError("nothing to do: try `bfer trace`, or `bfer --help`")
@@ -98,6 +119,8 @@ def _option(options: Options, word: str, rest: list[str]) -> None:
         name, value = _SHORT.get(word[:2], word[:2]), word[2:]
         given = value
     if name not in _OPTIONS:
+        if name in _REFUSED:
+            raise UsageError(f"{name}: {_REFUSED[name]}")
         from bfer.suggest import nearest
 
         raise UsageError(f"unknown option {name!r}{nearest(name, _OPTIONS) or ': see `bfer --help`'}")

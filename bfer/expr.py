@@ -217,6 +217,8 @@ class _Parser:
         items.extend(self.item(text, arg, word) for word in words)
 
     def item(self, text: str, arg: Arg, word: str) -> Pattern | int:
+        if arg.kind == "sha256":
+            raise UsageError(f"{arg.name} is found out when the event is shown, too late for a filter: {text!r}")
         pattern = _pattern(text, word)
         if arg.memory or pattern.kind != EXACT:
             return pattern

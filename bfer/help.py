@@ -57,11 +57,16 @@ outputs:
   template=TEXT           TEXT for each event; {processName} is a member, {args.fd} an argument
   template:FILE           the same, TEXT from FILE
   json:FILE table:FILE    a format, to a file
-  out-file:FILE           the file for a format given without one
+  gotemplate=FILE         the same, a Go template that prints fields only: {{.EventName}}
+  out-file:FILE           the file for a format given without one; folders are made
+  err-file:FILE           the file for notes and errors, instead of standard error
   none                    no events at all
   option:parse-arguments      JSON, XML and CSV: flags and modes as text
   option:parse-arguments-fds  and file descriptors with their files: 3=/etc/passwd
   option:exec-env             the environment of programs that are executed
+  option:exec-hash            the SHA-256 of programs that are executed (sched_process_exec)
+  option:stack-addresses      JSON, XML, CSV: where in the process a call came from, 20 addresses
+  option:detect-syscall       the system call behind events of the kernel's hooks
   option:sort-events          in the order of time, 50 ms late
   option:relative-time        time since the start instead of time of day
 
@@ -73,3 +78,9 @@ examples:
 exit status: 0, or the command's; 1 something failed; 2 wrong usage;
 126 and 127 the command cannot be run.
 """
+
+
+def section(title: str) -> str:
+    """The part of the text that begins with this title."""
+    start = HELP.index(f"\n{title}") + 1
+    return HELP[start : HELP.index("\n\n", start) + 1]

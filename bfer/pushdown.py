@@ -7,12 +7,26 @@ meets, and the event's rule says what it makes of them.
 
 from __future__ import annotations
 
-from bfer.catalogue import WRITES
+from bfer.catalogue import STACKS, WRITES
 from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Pattern, passes_by_default
-from bfer.records import ARGS, CHECK_RESULT, KIND_STRING, PATH_BITS, PATH_KEY_SIZE, SHAPE, SUFFIX_KEY, SUFFIX_SIZE
+from bfer.records import (
+    ARGS,
+    CHECK_RESULT,
+    EXTRA,
+    EXTRA_SYSCALL,
+    KIND_STRING,
+    PATH_BITS,
+    PATH_KEY_SIZE,
+    SHAPE,
+    SLOT_SYSCALL,
+    SUFFIX_KEY,
+    SUFFIX_SIZE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from bfer.catalogue import Arg, Event
     from bfer.policy import Choice, Numbers, Policy
 
@@ -25,8 +39,8 @@ class Shape:
 
     __slots__ = ("above", "below", "bits", "checked", "kinds", "masked", "narrow", "passing", "path", "rule", "used")
 
-    def __init__(self, event: Event, env: bool = False) -> None:
-        """``env``: read the environment of a program that starts, too."""
+    def __init__(self, event: Event, options: Container[str] = ()) -> None:
+        """``options`` of output: exec-env reads the environment of a program that starts, too."""
         self.rule = (0, 0)
         self.above, self.below = -(1 << 63), (1 << 63) - 1
         self.bits = self.masked = self.checked = self.passing = 0
@@ -35,8 +49,10 @@ class Shape:
         self.path = next((arg.slot for arg in event.args if arg.memory == KIND_STRING), 0)
         kinds = bytearray(8)
         for arg in event.args:
-            if not event.hooks and (arg.kind != "envp" or env):  # an address will do
+            if not event.hooks and (arg.kind != "envp" or "exec-env" in options):  # an address will do
                 kinds[arg.slot] = arg.memory
+            elif arg.slot == SLOT_SYSCALL:
+                kinds[EXTRA] |= EXTRA_SYSCALL
         self.kinds = bytes(kinds)
 
     def pack(self) -> bytes:
@@ -84,10 +100,10 @@ class Plan:
         return sorted({len(suffix) for suffix in self.suffixes})
 
 
-def push_down(policy: Policy, command: bool = False, env: bool = False) -> Plan:
+def push_down(policy: Policy, command: bool = False, options: Container[str] = ()) -> Plan:
     """Plan ``policy``; ``command``: only the tree of a command that is yet to run is traced.
 
-    ``env``: records of execve hold the environment.
+    ``options`` are those of output that want something of the programs: exec-env, stack-addresses, detect-syscall.
     """
     plan = Plan()
     config = plan.config
@@ -105,7 +121,11 @@ def push_down(policy: Policy, command: bool = False, env: bool = False) -> Plan:
         config["tree_default"] = int(not command and passes_by_default(policy.tree))
     if policy.follow:
         config["follow"] = 1
-    _Events(plan, env).add(policy)
+    if STACKS in options:
+        config["stacks"] = 1
+    if "detect-syscall" in options:
+        config["detect_syscall"] = 1
+    _Events(plan, options).add(policy)
     return plan
 
 
@@ -124,9 +144,9 @@ def _numbers(config: dict[str, int], field: str, numbers: Numbers | None) -> dic
 class _Events:
     """Fills a plan's shapes with what the kernel checks, and keeps the filters that stay in user space."""
 
-    def __init__(self, plan: Plan, env: bool) -> None:
+    def __init__(self, plan: Plan, options: Container[str]) -> None:
         self.plan = plan
-        self.env = env
+        self.options = options
         self.entries: dict[bytes, int] = {}
         self.next_bit = 1
         # What became of an argument's patterns, by event and argument: the 32-bit call shares it.
@@ -142,7 +162,7 @@ class _Events:
                 else:
                     plan.calls[event.number] = event.program
                 plan.names[event.number] = event.name
-                shape = plan.shapes[event.number] = Shape(event, self.env)
+                shape = plan.shapes[event.number] = Shape(event, self.options)
                 if event.name in policy.writes_only:
                     name, shape.bits = WRITES[event.name]
                     arg = event.arg(name)

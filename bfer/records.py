@@ -106,6 +106,14 @@ KIND_OUT = 0x80
 FIELDS_FULL = 8192
 """No further field is begun behind so many bytes of them."""
 
+SLOT_SYSCALL = 32
+SLOT_HASH = 33
+"""No program fills this one: bfer.hashes does."""
+SLOT_STACK = 34
+EXTRA = 7
+"""Place in a shape's kinds of what else belongs into the records."""
+EXTRA_SYSCALL = 1
+
 # Fields: argument, form, size; the bytes; padding to a multiple of 8.
 FIELD = Struct("=HHI")
 FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)

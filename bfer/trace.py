@@ -8,10 +8,10 @@ from bfer import expr
 from bfer.catalogue import Catalogue
 from bfer.errors import OutputClosed, OutputError, UsageError
 from bfer.names import Names
-from bfer.output.sink import Outputs, Sink
+from bfer.output.sink import Outputs, Sink, create
 from bfer.pushdown import push_down
 from bfer.signals import Hurry, Signals
-from bfer.writer import say
+from bfer.writer import STDERR, divert, say
 from btf.errors import Error
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ def trace(options: Options) -> int:
         return run.run()
     finally:
         close_all(run.sinks)
+        run.close_errors()
 
 
 def close_all(sinks: list[Sink]) -> None:
@@ -53,22 +54,37 @@ class _Run:
     """What the steps of one run share."""
 
     def __init__(self, options: Options) -> None:
-        catalogue = Catalogue(os.uname().machine)
         self.options = options
+        self.outputs = Outputs(options.outputs)
+        catalogue = Catalogue(os.uname().machine, self.outputs.options)
         self.names = Names(catalogue.machine)
         self.policy = expr.parse(options.expressions, catalogue, self.names, command=bool(options.command))
         self.events = {event.number: event for named in self.policy.events for event in named.both()}
-        self.outputs = Outputs(options.outputs)
-        self.plan = push_down(self.policy, command=bool(options.command), env="exec-env" in self.outputs.options)
+        self.plan = push_down(self.policy, bool(options.command), self.outputs.options)
         self.sinks: list[Sink] = []
+        self.errors = -1
         check_tree(self.policy, bool(options.command))
-        if not options.quiet:
-            for note in self.policy.notes:
-                say(f"note: {note}")
+
+    def close_errors(self) -> None:
+        if self.errors >= 0:
+            divert(STDERR)
+            os.close(self.errors)
 
     def open_outputs(self) -> None:
+        if self.outputs.errors:
+            self.errors = create(self.outputs.errors)
+            divert(self.errors)
+        hashes = None
+        if "exec-hash" in self.outputs.options:
+            from bfer.hashes import Hashes
+
+            hashes = Hashes()
         for format, path in self.outputs.targets:
             self.sinks.append(Sink(format, path, self.outputs.options, self.events, self.names))
+            self.sinks[-1].renderer.hashes = hashes
+        if not self.options.quiet:
+            for note in self.policy.notes:
+                say(f"note: {note}")
 
     def run(self) -> int:
         signals = Signals(patient=bool(self.options.command))

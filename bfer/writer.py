@@ -8,6 +8,7 @@ from errno import EAGAIN, EPIPE
 from bfer.errors import OutputClosed, OutputError
 
 STDOUT, STDERR = 1, 2
+_messages = STDERR
 
 
 def write_all(fd: int, data: bytes, name: str) -> None:
@@ -36,9 +37,15 @@ def _wait(fd: int) -> None:
     waiter.poll()
 
 
+def divert(fd: int) -> None:
+    """What ``say`` says goes to this descriptor from now on."""
+    global _messages
+    _messages = fd
+
+
 def say(text: str) -> None:
-    """One line on stderr; nobody there to read it is no reason to fail."""
+    """One line on stderr, or wherever it was diverted to; nobody there to read it is no reason to fail."""
     try:
-        write_all(STDERR, f"bfer: {text}\n".encode(errors="surrogateescape"), "stderr")
+        write_all(_messages, f"bfer: {text}\n".encode(errors="surrogateescape"), "stderr")
     except (OutputClosed, OutputError):
         pass

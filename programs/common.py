@@ -41,6 +41,8 @@ class Config(ConfigBase):
     bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
+    stacks: u32 = 0  # add the caller's stack to each record that has fields
+    detect_syscall: u32 = 0  # and the running system call, where the event's shape says so
     watermark: u64 = 0  # bytes waiting at which a sleeping reader is woken
 
 

@@ -47,6 +47,11 @@ def emit(event, fill, source):
         return
     begin_event(record)
     if fill(record, shape, source):
+        if config.detect_syscall:
+            if shape.kinds[EXTRA] & EXTRA_SYSCALL:
+                put_number(record, SLOT_SYSCALL, running_call(task))
+        if config.stacks:
+            add_stack(record)
         if call_is_selected(record, shape, event, 0):
             finish(record, task, event, 0, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
     record.busy = 0
@@ -137,3 +142,11 @@ def first_argument(task):
     if has(task_pt_regs):
         return syscall_arg(cast(Ptr[pt_regs], u64(task_pt_regs(get_current_task_btf()))), 0, False)
     return syscall_arg(cast(Ptr[pt_regs], u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)), 0, False)
+
+
+@inline
+def running_call(task):
+    """The number of the running system call; a huge one where there is none, as in a kernel thread."""
+    if has(task_pt_regs):
+        return syscall_number(cast(Ptr[pt_regs], u64(task_pt_regs(get_current_task_btf()))))
+    return syscall_number(cast(Ptr[pt_regs], u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)))

@@ -37,7 +37,7 @@ def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
 @hook(*SYS_ENTER)
 def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Numbers only, of a call that does not return."""
-    emit_call(regs, i64(0), scratch.lookup(0), no_memory)
+    emit_call(regs, i64(0), fields_scratch.lookup(0), no_fields)
     return 0
 
 
@@ -97,6 +97,8 @@ def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
             address = record.args[arg]
             record.args[arg] = 0
             add_vector(record, arg, address, 4 if event >= COMPAT else 8)
+    if config.stacks:
+        add_stack(record)
     if starting.update(u64(current_task()), record, BPF_ANY) < 0:
         count = lost.lookup(event)
         if count:

@@ -62,6 +62,14 @@ def no_memory(record, shape, event, result):
 
 
 @inline
+def no_fields(record, shape, event, result):
+    record.end = 0
+    if config.stacks:
+        add_stack(record)
+    return offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE)
+
+
+@inline
 def close_field(record, field, arg, form, size):
     field.arg = arg
     field.form = form
@@ -104,3 +112,15 @@ def add_bytes(record, field, arg, address, size, form):
         add_pointer(record, field, arg, address)
     else:
         close_field(record, field, arg, form, kept)
+
+
+@inline
+def add_stack(record):
+    """Where the calling process came from, as far as its frame pointers tell; nothing for a kernel thread."""
+    end = record.end
+    if end <= FIELDS_FULL:
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
+        stack = cast(Ptr[CallStack], addr(field[1]))
+        size = get_stack(context(), stack.addresses, sizeof(CallStack), BPF_F_USER_STACK)
+        if size > 0:
+            close_field(record, field, SLOT_STACK, FORM_BYTES, min(u64(size), sizeof(CallStack)))

@@ -33,6 +33,20 @@ THREAD_SIZE = 16384  # the kernel's stacks, arch/{x86,arm64}/include/asm
 ARGS = 6
 """Numbers that a record has room for: a system call has no more arguments."""
 
+# Places of what is no declared argument; fields carry them like those of arguments.
+SLOT_SYSCALL = 32
+"""The number of the running system call (Config.detect_syscall)."""
+
+SLOT_STACK = 34
+"""Return addresses of the calling process, u64 each, the innermost first (Config.stacks)."""
+
+STACK_DEPTH = 20
+
+EXTRA = 7
+"""Place in Shape.kinds of the bits EXTRA_*: what else belongs into the event's records."""
+
+EXTRA_SYSCALL = 1
+
 # How the memory behind a system call's argument gets into the record (Shape.kinds).
 KIND_NONE = 0
 KIND_STRING = 1
@@ -106,6 +120,12 @@ class Field(Struct):
     size: u32  # the prefix length of a PathKey while paths are matched
 
 
+class CallStack(Struct):
+    """Room for return addresses."""
+
+    addresses: u64[STACK_DEPTH]
+
+
 class PathText(Struct):
     """Room for one string."""
 
@@ -162,7 +182,7 @@ class Shape(Struct):
     checked: u32  # bit n: look up argument n in `verdicts`; bit CHECK_RESULT: the result
     passing: u32  # bit n: a value that is not found there passes
     path: u32  # the argument that is the path, or whose string must match
-    kinds: u8[8]  # by argument: KIND_*
+    kinds: u8[8]  # by argument: KIND_*; the last is EXTRA_*
 
 
 CHECK_RESULT = 6

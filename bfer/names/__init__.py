@@ -47,9 +47,10 @@ _ARM = ("aarch64", "arm64", "armv8l")
 class Names:
     """The names of one machine's kernel (``machine`` as uname says it)."""
 
-    __slots__ = ("_arm", "_kinds")
+    __slots__ = ("_arm", "_kinds", "_machine")
 
     def __init__(self, machine: str) -> None:
+        self._machine = machine
         self._arm = machine in _ARM or machine.startswith("arm")
         self._kinds: dict[str, Kind | None] = {}
 
@@ -58,7 +59,13 @@ class Names:
         try:
             return self._kinds[name]
         except KeyError:
-            found = self._kinds[name] = _find(f"{name}_arm" if self._arm and name in _ARM_KINDS else name)
+            if name == "syscall":
+                from bfer.names.calls import kind
+
+                found: Kind | None = kind(self._machine)
+            else:
+                found = _find(f"{name}_arm" if self._arm and name in _ARM_KINDS else name)
+            self._kinds[name] = found
             return found
 
     def text(self, kind: str, value: int) -> str | None:

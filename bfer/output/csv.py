@@ -27,7 +27,12 @@ COLUMNS = (
 class Csv(Json):
     __slots__ = ()
 
+    no_stack = ""
+
     opening = (",".join(COLUMNS) + "\r\n").encode()
+
+    def _addresses(self, addresses: list[int]) -> str:
+        return f'"{super()._addresses(addresses)}"'
 
     def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
         return [b"%d" % time for time in times]
@@ -42,7 +47,7 @@ class Csv(Json):
 
     def _call(self, block: Block, event: Event) -> str:
         flags = '{"containerStarted":false%s}' % (',"isCompat":true' if event.is_compat else "")
-        return f',{event.id},{event.name},{len(event.args)},{block.result},,"{_doubled(flags)}","'
+        return f',{event.id},{event.name},{len(event.args)},{block.result},{self.stack},"{_doubled(flags)}","'
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
         head, tail = self._args_around_path(block, event)

@@ -24,6 +24,8 @@ class Json(Lines):
 
     __slots__ = ("_texts",)
 
+    no_stack = "null"
+
     def __init__(self, events: dict[int, Event], names: Names, texts: bool = False) -> None:
         super().__init__(events, names)
         self._texts = texts
@@ -40,6 +42,9 @@ class Json(Lines):
 
     def _pointer(self, value: int) -> str:
         return f'"{value:#x}"' if self._texts else str(value)
+
+    def _addresses(self, addresses: list[int]) -> str:
+        return f"[{','.join(map(str, addresses))}]"
 
     def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
         return [b'{"timestamp":%d' % time for time in times]
@@ -60,7 +65,7 @@ class Json(Lines):
         compat = ',"isCompat":true' if event.is_compat else ""
         return (
             f',"eventId":"{event.id}","eventName":"{event.name}","argsNum":{len(event.args)}'
-            f',"returnValue":{block.result},"stackAddresses":null,"contextFlags":{{"containerStarted":false{compat}}}'
+            f',"returnValue":{block.result},"stackAddresses":{self.stack},"contextFlags":{{"containerStarted":false{compat}}}'
             ',"args":'
         )
 

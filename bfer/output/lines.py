@@ -10,7 +10,19 @@ from __future__ import annotations
 
 from bfer import memory
 from bfer.memory import Cut, Pointer
-from bfer.records import ARGS, FORM_NUMBER, PATH_CUT, PATH_UNREADABLE, POINTER, SPLIT, WHO_SIZE, Block
+from bfer.records import (
+    ARGS,
+    FIELD,
+    FORM_NUMBER,
+    PATH_CUT,
+    PATH_UNREADABLE,
+    POINTER,
+    SLOT_HASH,
+    SLOT_STACK,
+    SPLIT,
+    WHO_SIZE,
+    Block,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,20 +30,24 @@ if TYPE_CHECKING:
 
     from bfer.catalogue import Arg, Event
     from bfer.descriptors import Descriptors
+    from bfer.hashes import Hashes
     from bfer.names import Names
 
 _CACHE_MAX = 4096
 _WHO_MAX = 1024
+# Stands in a head for the stack, which is made anew for each record: no text has it.
+_STACK_PLACE = "\0"
 
 
 class Lines:
     """Base of the renderers. ``events`` is by number.
 
     A batch should have a few hundred records at most: the cache of 4096 blocks holds all of one at least.
-    ``descriptors``, if set, tells what file descriptors are; ``env``: records of execve hold the environment.
+    ``descriptors``, if set, tells what file descriptors are, ``hashes`` what the files are that are executed;
+    ``env``: records of execve hold the environment.
     """
 
-    __slots__ = ("_cache", "_events", "_makers", "_names", "_who", "descriptors", "env")
+    __slots__ = ("_cache", "_events", "_makers", "_names", "_who", "descriptors", "env", "hashes", "stack")
 
     header = b""
     """What a reader may like to see above the lines; --quiet leaves it out."""
@@ -40,6 +56,8 @@ class Lines:
     closing = b""
     """What it must end with."""
     lines_per_event = 1
+    no_stack = ""
+    """What stands where an event has no stack addresses."""
 
     def __init__(self, events: dict[int, Event], names: Names) -> None:
         self._events = events
@@ -49,7 +67,13 @@ class Lines:
         # What makes the middle of the line from the record's data, for blocks of the cache where that is not a path.
         self._makers: dict[bytes, Callable[[bytes], bytes]] = {}
         self.descriptors: Descriptors | None = None
+        self.hashes: Hashes | None = None
         self.env = False
+        self.stack = self.no_stack
+
+    def show_stacks(self) -> None:
+        """Records hold the caller's stack (option:stack-addresses)."""
+        self.stack = _STACK_PLACE
 
     def render(self, records: list[bytes], offset: int) -> bytes:
         """The lines of ``records`` (at least one); ``offset`` (ns) is added to their times."""
@@ -99,8 +123,29 @@ class Lines:
         else:
             head, tail = self._around_fields(block, event)
             self._makers[data] = lambda raw: self._joined(self._all_args(block, event, raw))
+        if _STACK_PLACE in head:
+            head = self._before_stack(data, head)
         parts = self._cache[data] = (who + head).encode(), tail.encode()
         return parts
+
+    def _before_stack(self, data: bytes, head: str) -> str:
+        """The head up to the stack; what follows it is made with the stack for each record."""
+        head, _, rest = head.partition(_STACK_PLACE)
+        after = rest.encode()
+        make = self._makers.get(data)
+
+        def with_stack(raw: bytes) -> bytes:
+            return self._stack(raw).encode() + after + (make(raw) if make is not None else b"")
+
+        self._makers[data] = with_stack
+        return head
+
+    def _stack(self, raw: bytes) -> str:
+        found = memory.fields(raw).get(SLOT_STACK)
+        if found is None:
+            return self.no_stack
+        addresses = [address for (address,) in POINTER.iter_unpack(found[0][1])]
+        return self._addresses(addresses)
 
     def _address(self, raw: bytes) -> bytes:
         return self._pointer(POINTER.unpack_from(raw)[0]).encode()
@@ -126,11 +171,16 @@ class Lines:
                 for arg in event.args
             ]
         pieces = memory.fields(raw)
-        vectors = memory.vectors(event, pieces, len(raw), self.env)
+        size = len(raw)
+        if SLOT_STACK in pieces:  # it comes last, and has no part in what was read of the arguments
+            size -= FIELD.size + len(pieces[SLOT_STACK][0][1])
+        vectors = memory.vectors(event, pieces, size, self.env)
         texts = []
         for arg in event.args:
             found = pieces.get(arg.slot)
-            if arg.slot in vectors:
+            if arg.slot == SLOT_HASH:
+                texts.append(self._memory(arg, self._hash(block, event, pieces)))
+            elif arg.slot in vectors:
                 texts.append(self._memory(arg, vectors[arg.slot]))
             elif found is None:
                 texts.append(self._scalar(block, event, arg))
@@ -139,6 +189,13 @@ class Lines:
             else:
                 texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
         return texts
+
+    def _hash(self, block: Block, event: Event, pieces: dict[int, list[tuple[int, bytes]]]) -> bytes:
+        path, changed = event.arg("pathname"), event.arg("ctime")
+        if self.hashes is None or path is None or changed is None:
+            return b""
+        found = pieces.get(path.slot)
+        return self.hashes.sha256(block, found[0][1], block.args[changed.slot]) if found else b""
 
     def _scalar(self, block: Block, event: Event, arg: Arg, raw: int | None = None) -> str:
         """An argument that is a number: that of the block, or ``raw``."""
@@ -160,6 +217,10 @@ class Lines:
         raise NotImplementedError
 
     def _pointer(self, value: int) -> str:
+        raise NotImplementedError
+
+    def _addresses(self, addresses: list[int]) -> str:
+        """A stack, where the format shows it."""
         raise NotImplementedError
 
     def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:

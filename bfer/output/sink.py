@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from bfer.catalogue import STACKS
 from bfer.errors import OutputClosed, OutputError, UsageError
 from bfer.writer import STDOUT, write_all
 
@@ -14,29 +15,34 @@ if TYPE_CHECKING:
     from bfer.output.lines import Lines
 
 FORMATS = ("table", "table-verbose", "json", "xml", "csv", "template")
-OPTIONS = ("parse-arguments", "parse-arguments-fds", "exec-env", "sort-events", "relative-time")
+OPTIONS = (
+    *("parse-arguments", "parse-arguments-fds", "exec-env", "exec-hash", "stack-addresses", "detect-syscall"),
+    *("sort-events", "relative-time"),
+)
 
 _TEMPLATE = "template="
+_GO = "gotemplate="
 _TEMPLATE_MAX = 1 << 16
 
 
 class Outputs:
     """The ``--output`` values together: ``targets`` is (format, path or "" for standard output).
 
-    A template is the format ``template=TEXT``.
+    A template is the format ``template=TEXT``. ``errors`` is the file for messages, "" for standard error.
     """
 
-    __slots__ = ("options", "targets")
+    __slots__ = ("errors", "options", "targets")
 
     def __init__(self, words: list[str]) -> None:
         self.options: set[str] = set()
         self.targets: list[tuple[str, str]] = []
+        self.errors = ""
         formats: list[str] = []
         file = ""
         none = False
         for word in words:
             head, colon, rest = word.partition(":")
-            if word.startswith(_TEMPLATE):
+            if word.startswith((_TEMPLATE, _GO)):
                 formats.append(_format(word))
                 continue
             if colon and not rest:
@@ -54,6 +60,10 @@ class Outputs:
                 if file and file != rest:
                     raise UsageError("--output out-file: can be given only once")
                 file = rest
+            elif head == "err-file" and colon:
+                if self.errors and self.errors != rest:
+                    raise UsageError("--output err-file: can be given only once")
+                self.errors = rest
             elif word == "none":
                 none = True
             elif head == "format" and colon:
@@ -83,14 +93,19 @@ def _format(word: str) -> str:
         return word
     if word == "template":
         raise UsageError("--output template: which? Give template=TEXT or template:FILE")
-    if word.startswith("gotemplate"):
-        raise UsageError(f"unrecognized output format: {word}: templates of Go are not read, see template=TEXT")
+    if word.startswith(_GO):
+        from bfer.output.gotemplate import translate
+
+        return _TEMPLATE + translate(_template(word[len(_GO) :]))
+    if word == "gob":
+        raise UsageError("unrecognized output format: gob: that is Go's own encoding; json has the same members")
     if word not in FORMATS:
         from bfer.suggest import nearest
 
         valid = ", ".join(FORMATS[:-1])
         hint = nearest(word, FORMATS) or (
-            f": valid are {valid}, FORMAT:FILE, template=TEXT, template:FILE, none, out-file:FILE, option:NAME"
+            f": valid are {valid}, FORMAT:FILE, template=TEXT, template:FILE, none, "
+            "out-file:FILE, err-file:FILE, option:NAME"
         )
         raise UsageError(f"unrecognized output format: {word}{hint}")
     return word
@@ -109,6 +124,21 @@ def _template(path: str) -> str:
     if not 0 < len(data) <= _TEMPLATE_MAX:
         raise UsageError(f"the template {path!r} is {'too long' if data else 'empty'}")
     return text
+
+
+def create(path: str) -> int:
+    """A descriptor of the file, which is made with the folders above it, and emptied. Raises OutputError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY
+    try:
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            if path.endswith("/"):
+                raise
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            return os.open(path, flags, 0o644)
+    except OSError as error:
+        raise OutputError(f"cannot write {path!r}: {error.strerror}") from None
 
 
 def renderer(format: str, options: set[str], events: dict[int, Event], names: Names) -> Lines:
@@ -148,6 +178,8 @@ class Sink:
         """Opens (and empties) the file. Raises OutputError, or UsageError before it touches anything."""
         self.renderer = renderer(format, options, events, names)
         self.renderer.env = "exec-env" in options
+        if STACKS in options:
+            self.renderer.show_stacks()
         if "parse-arguments-fds" in options:
             from bfer.descriptors import Descriptors
 
@@ -158,10 +190,7 @@ class Sink:
         self.name = "standard output"
         if path:
             self.name = path
-            try:
-                self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY, 0o644)
-            except OSError as error:
-                raise OutputError(f"cannot write {path!r}: {error.strerror}") from None
+            self.fd = create(path)
 
     def begin(self, quiet: bool) -> None:
         """Write what comes before the first event; ``quiet``: only what must. Raises as write does."""

@@ -48,6 +48,7 @@ class Xml(Lines):
 
     __slots__ = ("_texts",)
 
+    no_stack = "<stackAddresses/>"
     opening = b'<?xml version="1.0" encoding="UTF-8"?>\n<events>\n'
     closing = b"</events>\n"
 
@@ -63,6 +64,10 @@ class Xml(Lines):
 
     def _pointer(self, value: int) -> str:
         return f"{value:#x}" if self._texts else str(value)
+
+    def _addresses(self, addresses: list[int]) -> str:
+        items = "".join([f"<item>{address}</item>" for address in addresses])
+        return f"<stackAddresses>{items}</stackAddresses>"
 
     def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
         return [b"<event><timestamp>%d</timestamp>" % time for time in times]
@@ -84,7 +89,7 @@ class Xml(Lines):
         compat = "<isCompat>true</isCompat>" if event.is_compat else ""
         return (
             f"<eventId>{event.id}</eventId><eventName>{event.name}</eventName><argsNum>{len(event.args)}</argsNum>"
-            f"<returnValue>{block.result}</returnValue><stackAddresses/>"
+            f"<returnValue>{block.result}</returnValue>{self.stack}"
             f"<contextFlags><containerStarted>false</containerStarted>{compat}</contextFlags><args>"
         )
 

@@ -10,7 +10,7 @@ from pybpf.lang import ir
 from pybpf.lang.diagnostics import SourceFile, error_at
 from pybpf.lang.flow import Flow, Frame, merge
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
-from pybpf.lang.operand import Value
+from pybpf.lang.operand import Pointer, Value
 
 if TYPE_CHECKING:
     from pybpf.lang.compile import Compilation
@@ -35,6 +35,7 @@ class Emitter:
         self.kind = kind
         self.section = section
         self.frame = self.root = frame
+        self.context: Pointer | None = None  # of a program
         self.cur: Block | None = None
         self.flow: Flow = {}
         self.loc: Loc | None = None

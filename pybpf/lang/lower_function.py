@@ -28,7 +28,8 @@ class Lowering(Loops):
         context = self.pointer()
         self.emit(ir.PARAM, dst=context, imm=0)
         layout = self._context_type(params[0])
-        self._enter(params[0].arg, Pointer(layout, CTX, context, 0, False, 8), params[0])
+        self.context = Pointer(layout, CTX, context, 0, False, 8)
+        self._enter(params[0].arg, self.context, params[0])
         if len(params) > 1 and not self.kind.arguments:
             raise self.error(params[1], f"a {self.kind.name} program has no arguments besides the context")
         used = {name.id for name in nodes(node.body) if isinstance(name, ast.Name)} if len(params) > 1 else frozenset()

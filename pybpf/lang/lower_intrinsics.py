@@ -345,6 +345,13 @@ class Intrinsics(Calls):
             return Pointer(self.unit.task_struct, BTF, self.call(CURRENT_TASK_BTF, pointer=True))
         return Pointer(self.unit.task_struct, KERN, self.call(CURRENT_TASK))
 
+    def do_context(self, node: ast.Call) -> Value:
+        """The program's context, in whatever it inlines."""
+        self.arguments(node, (), 0, "context()")
+        if self.context is None:
+            raise self.error(node, "a subprogram has no context but the one it is given as its first parameter, ctx")
+        return self.context
+
     def do_tail_call(self, node: ast.Call) -> Value:
         """Go on with another program."""
         args = self.arguments(node, ("ctx", "programs", "index"), 3, "tail_call()")

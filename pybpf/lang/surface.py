@@ -357,6 +357,7 @@ INTRINSICS = {
         ("cast", "cast(Ptr[T], x): the pointer or number x as a pointer to T."),
         ("comm", "comm(place): write the current task's name there."),
         ("container_of", "container_of(p, T, 'field'): a pointer to the T whose member p points to."),
+        ("context", "context(): the program's context, for inline functions."),
         ("copy", "copy(to, from): copy as many bytes as the smaller place has."),
         ("current_task", "current_task(): the current task."),
         ("endswith", "endswith(place, text, n): whether the n bytes of a string end with that constant."),

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 VALID = (
     "valid are table, table-verbose, json, xml, csv, FORMAT:FILE, template=TEXT, template:FILE, none, "
-    "out-file:FILE, option:NAME"
+    "out-file:FILE, err-file:FILE, option:NAME"
 )
 
 
@@ -57,8 +57,8 @@ def fields(*words: str) -> dict[str, object]:
         ("trace --list", {"action": "list", "list": True}),
         ("help", {"action": "help"}),
         ("trace --help", {"action": "help", "help": True}),
-        ("--trace help", {"action": "help", "expressions": ["help"]}),
-        ("-o help", {"action": "help", "outputs": ["help"]}),
+        ("--trace help", {"action": "help", "expressions": ["help"], "topic": "expressions"}),
+        ("-o help", {"action": "help", "outputs": ["help"], "topic": "outputs"}),
         ("--version", {"action": "version", "version": True}),
         ("--duration 10", {"action": "trace", "duration": 10.0}),
         ("--duration=500ms", {"action": "trace", "duration": 0.5}),
@@ -144,7 +144,7 @@ def test_outputs(words: list[str], targets: list[tuple[str, str]], options: set[
         (["jsn"], "unrecognized output format: jsn: did you mean 'json'?"),
         (
             ["gob:/x"],
-            f"unrecognized output format: gob: {VALID}",
+            "unrecognized output format: gob: that is Go's own encoding; json has the same members",
         ),
         (["json:"], "--output json:: nothing follows the colon"),
         (["option:sort"], f"invalid output option: sort: there are {', '.join(OPTIONS)}"),
@@ -156,10 +156,8 @@ def test_outputs(words: list[str], targets: list[tuple[str, str]], options: set[
         (["template:/"], "cannot read the template '/': Is a directory"),
         (["template:/dev/null"], "the template '/dev/null' is empty"),
         (["template:/bin/sh"], None),
-        (
-            ["gotemplate=/x"],
-            "unrecognized output format: gotemplate=/x: templates of Go are not read, see template=TEXT",
-        ),
+        (["gotemplate=/no/such"], "cannot read the template '/no/such': No such file or directory"),
+        (["err-file:/x", "err-file:/y"], "--output err-file: can be given only once"),
         (["none", "json"], "--output none: stands alone"),
         (["json", "table"], "only one output can go to standard output: give the other a file, such as json:FILE"),
         (["json:/x", "table:/x"], "only one output can go to '/x': give the other a file, such as json:FILE"),
@@ -176,10 +174,58 @@ def test_bad_outputs(words: list[str], message: str | None) -> None:
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "x", "No such file or directory")):
+    (tmp_path / "file").write_text("")
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "x", "Not a directory")):
         with pytest.raises(OutputError) as error:
             Sink("json", str(path), set(), EVENTS, NAMES)
         assert str(error.value) == f"cannot write {str(path)!r}: {reason}"
+
+
+def test_folders_above_a_file_are_made(tmp_path: Path) -> None:
+    sink = Sink("json", str(tmp_path / "a" / "b" / "x"), set(), EVENTS, NAMES)
+    sink.close()
+    assert (tmp_path / "a" / "b" / "x").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("{{.EventName}} {{ .ProcessID }}", "{eventName} {processId}"),
+        ("{{ .UserID }} {{- .PIDNS -}}  x\n", "{userId}{pidNamespace}x\n"),
+        ('{"a": "{{ .ProcessName }}"}{{"\\n"}}', '{{"a": "{processName}"}}\\n'),
+        ("{{/* note */}}a\\b{{`{`}}", "a\\\\b{{"),
+        ("{{ .Timestamp }} {{ .ReturnValue }} {{ .Args }}", "{timestamp} {returnValue} {args}"),
+    ],
+)
+def test_templates_of_go(text: str, ours: str, tmp_path: Path) -> None:
+    file = tmp_path / "t"
+    file.write_text(text)
+    assert Outputs([f"gotemplate={file}"]).targets == [(f"template={ours}", "")]
+
+
+@pytest.mark.parametrize("word", ["range .Args", ".Nothing", "printf `%s` .EventName", "if .X", "EventName", ""])
+def test_templates_of_go_that_are_not_understood(word: str, tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(f"a {{{{ {word} }}}}")
+    with pytest.raises(UsageError, match=r"^gotemplate: ") as error:
+        Outputs([f"gotemplate={tmp_path / 't'}"])
+    assert word in str(error.value)
+    (tmp_path / "t").write_text("a {{ .EventName")
+    with pytest.raises(UsageError, match=r"^gotemplate: {{ without }} before '\.EventName'$"):
+        Outputs([f"gotemplate={tmp_path / 't'}"])
+
+
+def test_help_on_one_subject() -> None:
+    assert run("--output", "help").stdout.startswith(b"outputs:\n  table ")
+    expressions = run("-t", "help").stdout
+    assert expressions.startswith(b"expressions (")
+    assert b"outputs:" not in expressions
+    assert expressions in run("--help").stdout
+
+
+@pytest.mark.parametrize("option", [*cli._REFUSED])
+def test_what_tracee_has_and_bfer_not(option: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main([option, "x"]) == 2
+    assert capfd.readouterr() == ("", f"bfer: {option}: {cli._REFUSED[option]}\n")
 
 
 def test_output_is_checked_before_anything_is_loaded(

@@ -319,7 +319,8 @@ def test_vectors_that_are_empty_or_do_not_fit() -> None:
 def check(value: object, schema: dict, root: dict, where: str = "$") -> None:
     """The part of JSON Schema that ours uses; an unknown keyword is an error."""
     known = {"$ref", "$schema", "$id", "$defs", "title", "description", "type", "enum", "const", "pattern", "minimum"}
-    known |= {"maximum", "properties", "required", "additionalProperties", "items", "anyOf", "contentEncoding"}
+    known |= {"maximum", "properties", "required", "additionalProperties", "items", "maxItems", "anyOf"}
+    known |= {"contentEncoding"}
     assert schema.keys() <= known, f"{where}: {schema.keys() - known}"
     if "$ref" in schema:
         check(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, where)
@@ -327,7 +328,8 @@ def check(value: object, schema: dict, root: dict, where: str = "$") -> None:
         assert any(passes(value, choice, root) for choice in schema["anyOf"]), f"{where}: {value!r}"
     if "type" in schema:
         kinds = {"integer": int, "string": str, "boolean": bool, "null": type(None), "array": list, "object": dict}
-        assert type(value) is kinds[schema["type"]], f"{where}: {value!r} is not {schema['type']}"
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert type(value) in [kinds[name] for name in types], f"{where}: {value!r} is not {schema['type']}"
     if "const" in schema:
         assert value == schema["const"], where
     if isinstance(value, int):
@@ -336,6 +338,8 @@ def check(value: object, schema: dict, root: dict, where: str = "$") -> None:
         import re
 
         assert re.search(schema["pattern"], value), f"{where}: {value!r}"
+    if isinstance(value, list):
+        assert len(value) <= schema.get("maxItems", len(value)), where
     if isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
             check(item, schema["items"], root, f"{where}[{index}]")

@@ -10,6 +10,7 @@ import bfer.records as user
 import programs.records as kernel
 from bfer import expr, values
 from bfer.catalogue import Catalogue
+from bfer.output.sink import OPTIONS
 from bfer.pushdown import Shape, push_down
 from programs import common, execs, hooks, processes, syscalls
 from pybpf.lang.types import field_at
@@ -79,7 +80,12 @@ def test_the_shape_of_an_event() -> None:
 
 
 def test_constants_and_keys() -> None:
-    names = [name for name in vars(user) if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD", "FIELDS_"))]
+    names = [
+        name
+        for name in vars(user)
+        if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD", "FIELDS_", "EXTRA"))
+    ]
+    names += ["SLOT_SYSCALL", "SLOT_STACK"]
     assert len(names) > 15
     for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT"):
         assert getattr(user, name) == getattr(kernel, name), name
@@ -93,7 +99,8 @@ def test_settings_have_their_names() -> None:
     names = {name for name, _, _ in common.Config.settings}
     catalogue = Catalogue("x86_64")
     texts = ["uid=1", "uid<5", "uid>2", "pid=1", "pid<5", "pid>2", "pid=new", "comm=x", "tree=1", "follow"]
-    plan = push_down(expr.parse([*texts, "openat.pathname=/x,*y", "open.retval>0", "open.mode=1"], catalogue))
+    policy = expr.parse([*texts, "openat.pathname=/x,*y", "open.retval>0", "open.mode=1"], catalogue)
+    plan = push_down(policy, options=OPTIONS)
     assert plan.config.keys() | {"self_pid", "started", "watermark", "suffix_lengths"} == names
 
 

@@ -273,3 +273,29 @@ def test_helpers_are_those_of_the_kernel():
     assert (HELPERS["ringbuf_output"].since, HELPERS["map_lookup_elem"].since) == ("5.8", "3.18")
     assert (HELPERS["strncmp"].since, HELPERS["cgrp_storage_delete"].since) == ("5.17", "6.2")
     assert struct.calcsize("Q") == 8
+
+
+def test_the_context_inside_of_inline_functions(tmp_path):
+    """The same code as with the context handed on; a subprogram has only what it is given."""
+    text = """
+@inline
+def stack({0}):
+    return get_stackid({1}, traces, BPF_F_USER_STACK)
+@hook('raw_tp/sys_exit')
+def f(ctx):
+    return stack({0})
+"""
+    explicit, implicit = (
+        read_object(object_of(tmp_path, MORE + text.format(*names))).programs["f"]
+        for names in (("ctx", "ctx"), ("", "context()"))
+    )
+    assert implicit.insns == explicit.insns
+    text = """
+def g(x: u64) -> u64:
+    return get_stackid(context(), traces, 0)
+@hook('raw_tp/sys_exit')
+def f(ctx):
+    return g(1)
+"""
+    with pytest.raises(CompileError, match="a subprogram has no context but"):
+        object_of(tmp_path, MORE + text)

@@ -54,7 +54,7 @@ def test_bad_arguments(arguments: list[str], words: list[str]) -> None:
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("path", ["/no/such\0"[:-1] + "/dir/../../proc/nothing/x", "/tmp", "/proc/version/x"])
+@pytest.mark.parametrize("path", ["/proc/nothing/x", "/tmp", "/proc/version/x"])
 def test_output_that_cannot_be_written(path: str) -> None:
     line = one_line(bfer("trace", "event=openat", "--output", f"json:{path}"), 1)
     assert path in line

@@ -1,0 +1,16 @@
+"""The numbers of system calls by name, of one machine; 32-bit callers' have COMPAT added."""
+
+from __future__ import annotations
+
+from bfer.names import CHOICE, Kind
+
+
+def kind(machine: str) -> Kind:
+    from bfer.catalogue import Catalogue
+    from bfer.records import CALLS
+
+    table = []
+    for named in Catalogue(machine).events.values():
+        table += [(event.name, event.number) for event in named.both() if event.number < CALLS]
+    names = {number: name for name, number in reversed(table)}
+    return Kind(CHOICE, table, lambda value: names.get(value & 0xFFFFFFFF, str(value)))

@@ -1,0 +1,167 @@
+"""Output options that add to events: stacks, the running system call, hashes of what is executed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from struct import pack
+from xml.etree import ElementTree
+
+import pytest
+from fake_records import NAMES, field, record
+
+from bfer import __main__, expr
+from bfer.catalogue import Catalogue
+from bfer.hashes import Hashes
+from bfer.names import Names
+from bfer.output.csv import Csv
+from bfer.output.json import Json
+from bfer.output.table import Table
+from bfer.output.xml import Xml
+from bfer.pushdown import push_down
+from bfer.records import BLOCK, EXTRA, EXTRA_SYSCALL, FORM_BYTES, FORM_NUMBER, SLOT_STACK, SLOT_SYSCALL, Block
+
+OPTIONS = {"stack-addresses", "detect-syscall", "exec-hash"}
+CATALOGUE = Catalogue("x86_64", OPTIONS)
+EVENTS = {event.number: event for named in CATALOGUE.events.values() for event in named.both()}
+STACK = (0x7F0000001000, 0x400123, (1 << 64) - 1)
+
+
+def stack(*addresses: int) -> bytes:
+    return field(SLOT_STACK, pack(f"={len(addresses)}Q", *addresses), FORM_BYTES)
+
+
+def records() -> list[bytes]:
+    return [
+        record("openat", field(1, b"/x") + stack(*STACK)),
+        record("openat", field(1, b"/y") + stack(1)),
+        record("openat", field(1, b"/z")),  # no stack, as of a kernel thread
+        record("exit_group", scalars=(0,)) + stack(*STACK),
+        record("getpid", scalars=()) + stack(*STACK),
+    ]
+
+
+WANTED = [list(STACK), [1], None, list(STACK), list(STACK)]
+
+
+def test_stacks_in_every_format() -> None:
+    renderer = Json(EVENTS, NAMES)
+    renderer.show_stacks()
+    for _ in range(2):  # from the cache the second time
+        lines = [json.loads(line) for line in renderer.render(records(), 0).splitlines()]
+        assert [line["stackAddresses"] for line in lines] == WANTED
+    assert lines[0]["args"][1] == {"name": "pathname", "type": "const char*", "value": "/x"}
+    assert [len(line["args"]) for line in lines] == [4, 4, 4, 1, 0]
+    rows = Csv(EVENTS, NAMES)
+    rows.show_stacks()
+    cells = [row[-3] for row in csv.reader(io.StringIO(rows.render(records(), 0).decode(), newline=""), strict=True)]
+    assert [json.loads(cell) if cell else None for cell in cells] == WANTED
+    xml = Xml(EVENTS, NAMES)
+    xml.show_stacks()
+    root = ElementTree.fromstring(xml.opening + xml.render(records(), 0) + xml.closing)
+    items = [[int(item.text or "") for item in event.find("stackAddresses") or ()] for event in root]
+    assert items == [wanted or [] for wanted in WANTED]
+    table = Table(EVENTS, NAMES)
+    table.show_stacks()
+    assert b"pathname: /x, flags" in table.render(records(), 0)
+
+
+def test_a_stack_takes_no_room_from_vectors() -> None:
+    """The program adds it after them: that a record is full with it says nothing about them."""
+    renderer = Json(EVENTS, NAMES)
+    renderer.show_stacks()
+    fields = field(0, b"/bin/ls") + field(1, b"a" * 4070, 5) + field(1, b"b" * 4070, 5)
+    assert len(fields) <= 8192 < len(fields + stack(*STACK))
+    (line,) = renderer.render([record("execve", scalars=(), fields=fields + stack(*STACK))], 0).splitlines()
+    args = json.loads(line)["args"]
+    assert len(args[1]["value"]) == 2
+    assert "truncated" not in args[1]
+
+
+def test_what_the_programs_are_told() -> None:
+    plan = push_down(expr.parse(["event=openat,security_file_open,sched_process_exec"], CATALOGUE), options=OPTIONS)
+    assert plan.config == {"stacks": 1, "detect_syscall": 1}
+    assert plan.calls == {257: "fields", 512 + 295: "fields"}
+    extras = {plan.names[number]: shape.kinds[EXTRA] for number, shape in plan.shapes.items()}
+    assert extras == {"openat": 0, "security_file_open": EXTRA_SYSCALL, "sched_process_exec": 0}
+    plain = Catalogue("x86_64")
+    plan = push_down(expr.parse(["event=openat,security_file_open"], plain))
+    assert plan.config == {}
+    assert plan.calls[257] == "path"
+    for name in ("security_file_open", "security_mmap_file", "task_rename", "sched_process_exec"):
+        wanted = [arg.name for arg in CATALOGUE.events[name].args]
+        assert [arg.name for arg in plain.events[name].args] == wanted[:-1]
+        assert wanted[-1] in ("syscall", "sha256")
+
+
+@pytest.mark.parametrize(
+    ("machine", "number", "name"),
+    [
+        ("x86_64", 257, "openat"),
+        ("aarch64", 56, "openat"),
+        ("x86_64", 512 + 295, "openat"),
+        ("x86_64", 2**32 - 1, None),
+    ],
+)
+def test_the_running_system_call(machine: str, number: int, name: str | None) -> None:
+    catalogue = Catalogue(machine, OPTIONS)
+    event = catalogue.events["task_rename"]
+    names = Names(machine)
+    raw = record("task_rename", fields=field(0, b"a") + field(1, b"b") + field(SLOT_SYSCALL, number, FORM_NUMBER))
+    (line,) = Json({event.number: event}, names, True).render([raw], 0).splitlines()
+    assert json.loads(line)["args"][2]["value"] == (name or "4294967295")
+    (line,) = Json({event.number: event}, names).render([raw], 0).splitlines()
+    assert json.loads(line)["args"][2] == {"name": "syscall", "type": "int", "value": number if name else -1}
+
+
+def block(pid: int, namespace: int) -> Block:
+    return Block(BLOCK.pack(1, 1, pid, pid, 1, pid, pid, 1, 0, namespace, 1, 0, b"x", b"y", 0, *[0] * 6, 0, 0))
+
+
+def test_hashes(tmp_path: Path) -> None:
+    """A /proc of two processes in one mount namespace, whose root directory is not ours."""
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    program = root / "bin" / "x"
+    program.write_bytes(b"program" * 100_000)
+    proc = tmp_path / "proc"
+    for pid in ("self", "7", "8"):
+        (proc / pid / "ns").mkdir(parents=True)
+        (proc / pid / "ns" / "mnt").write_text("")
+        (proc / pid / "root").symlink_to(root)
+    os.link(proc / "7" / "ns" / "mnt", proc / "8" / "ns" / "mnt2")
+    (proc / "8" / "ns" / "mnt").unlink()
+    (proc / "8" / "ns" / "mnt2").rename(proc / "8" / "ns" / "mnt")
+    (proc / "7" / "exe").symlink_to(program)
+    namespace = (proc / "7" / "ns" / "mnt").stat().st_ino
+    changed = program.stat().st_ctime_ns
+    expected = hashlib.sha256(program.read_bytes()).hexdigest().encode()
+
+    hashes = Hashes(str(proc))
+    assert hashes.sha256(block(7, namespace), b"/bin/x", changed + 1) == b"", "another version of the file"
+    assert hashes.sha256(block(7, namespace), b"/bin/x", changed) == expected
+    program.unlink()
+    assert hashes.sha256(block(9, namespace), b"/bin/x", changed) == expected, "kept"
+    assert hashes.sha256(block(9, 4), b"/bin/x", changed) == b"", "of another mount namespace"
+
+    program.write_bytes(b"y")
+    changed = program.stat().st_ctime_ns
+    (proc / "7" / "exe").unlink()
+    assert hashes.sha256(block(99, namespace), b"/bin/x", changed) == hashlib.sha256(b"y").hexdigest().encode()
+    for number in range(3000):
+        hashes.sha256(block(number, number), b"/bin/x", changed)
+    for number in range(3000):
+        hashes._cache[0, b"%d" % number, 0] = b"z"
+        hashes.sha256(block(99, namespace), b"/bin/x", changed)
+    assert len(hashes._neighbours) <= 256
+    assert max(map(len, hashes._neighbours.values())) <= 4
+
+
+def test_hashes_are_no_filter(capfd: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["-o", "option:exec-hash", "-t", "sched_process_exec.sha256=00"]) == 2
+    message = "sha256 is found out when the event is shown, too late for a filter: 'sched_process_exec.sha256=00'"
+    assert capfd.readouterr() == ("", f"bfer: {message}\n")
