@@ -291,7 +291,8 @@ def f(ctx):
     )
     assert implicit.insns == explicit.insns
     text = """
-def g(x: u64) -> u64:
+@subprog
+def g(x: u64) -> i64:
     return get_stackid(context(), traces, 0)
 @hook('raw_tp/sys_exit')
 def f(ctx):

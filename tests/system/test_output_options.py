@@ -35,7 +35,7 @@ open("maps", "w").write(open("/proc/self/maps").read())
 
 
 def run(tmp_path: Path, *words: str) -> None:
-    done = bfer(*("trace", "-q", *words, "--", PYTHON, "-S", "-E", "-c", WORKLOAD, str(tmp_path)))
+    done = bfer(*("trace", "-q", "--buffer", "16M", *words, "--", PYTHON, "-S", "-E", "-c", WORKLOAD, str(tmp_path)))
     assert (done.returncode, done.stderr) == (0, "")
 
 
