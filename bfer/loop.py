@@ -16,14 +16,38 @@ from bfer.signals import SAME, SIGCHLD, SIGINT, in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
     from bfer.clock import RelativeClock, WallClock
     from bfer.command import Command
     from bfer.losses import Losses
-    from bfer.output.sink import Sink
     from bfer.residual import Residual
-    from bfer.signals import Signals
     from bfer.sorting import Sorter
     from bfer.tracer import Tracer
+
+    class Receiver(Protocol):
+        """What takes the records: ``fd``, if not negative, tells by hanging up that nobody wants them any more."""
+
+        fd: int
+
+        def render(self, records: list[bytes], offset: int, /) -> Any:
+            """What ``write`` is to get for these; ``offset`` (ns) is added to their times."""
+
+        def write(self, data: Any, /) -> None:
+            """Raises OutputClosed or OutputError."""
+
+    class Waker(Protocol):
+        """What ends a run from outside: ``fd`` becomes readable, and ``take`` gives signal numbers, 0 for just stop."""
+
+        fd: int
+
+        def take(self) -> list[int]:
+            """What came since the last call."""
+
+        def stop(self) -> None:
+            """The end has begun."""
+
 
 _BATCH = 256
 _TURNS = 16
@@ -48,9 +72,9 @@ class Loop:
     def __init__(
         self,
         tracer: Tracer,
-        sinks: list[Sink],
+        sinks: Sequence[Receiver],
         clock: WallClock | RelativeClock,
-        signals: Signals,
+        signals: Waker,
         losses: Losses,
         residual: Residual | None = None,
         command: Command | None = None,
@@ -74,6 +98,7 @@ class Loop:
         self._deadline = None if duration is None else monotonic() + duration
         self._next_check = monotonic() + _LOSS_INTERVAL
         self._active = False
+        self._nap = _NAP_MIN
         self._stop = False
         self._bell = _SILENT
         self._last_stop: float | None = None
@@ -81,6 +106,8 @@ class Loop:
         self._epoll.register(self.ring.fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(signals.fd, select.EPOLLIN)
         for sink in sinks:
+            if sink.fd < 0:
+                continue
             try:
                 self._epoll.register(sink.fd, 0)  # hang-up and error are always reported
             except (PermissionError, FileExistsError):  # a plain file, which cannot hang up
@@ -91,12 +118,17 @@ class Loop:
     def run(self) -> None:
         """Until a signal, the command's end, the deadline or a failing output. Then detach and write what is left."""
         try:
-            self._run()
+            while not self._stop:
+                self.wait(self.turn())
         except (OutputClosed, OutputError) as error:
             self.failure = error
         finally:
             self.signals.stop()
             self.tracer.detach()
+        self.finish()
+
+    def finish(self) -> None:
+        """Write what is left once the programs are detached, or count it where nobody takes it."""
         if self.failure is None:
             try:
                 self._drain()
@@ -105,26 +137,31 @@ class Loop:
         if self.failure is not None:
             self._drop()
 
-    def _run(self) -> None:
+    @property
+    def stopped(self) -> bool:
+        """Is it time to end?"""
+        return self._stop
+
+    @property
+    def fd(self) -> int:
+        """Readable when ``wait`` would return at once."""
+        return self._epoll.fileno()
+
+    def turn(self) -> float:
+        """Write what waits; the seconds to ``wait`` before the next turn, -1 for ever."""
         ring = self.ring
-        nap = _NAP_MIN
-        while not self._stop:
-            waiting = ring.available()
-            if not waiting:
-                self._ring_at(_AT_NEXT)
-                if ring.available():  # it came before the doorbell was set
-                    continue
-                self._wait(self._idle_time())
-                nap = _NAP_MIN
-                continue
-            self._take()
-            if waiting > ring.size >> 3:
-                nap = _NAP_MIN
-                self._wait(0)
-                continue
-            nap = min(nap * 2, _NAP_MAX) if waiting < ring.size >> 5 else _NAP_MIN
-            self._ring_at(_AT_WATERMARK)
-            self._wait(nap)
+        waiting = ring.available()
+        if not waiting:
+            self._nap = _NAP_MIN
+            self._ring_at(_AT_NEXT)
+            return 0 if ring.available() else self._idle_time()  # it may have come before the doorbell was set
+        self._take()
+        if waiting > ring.size >> 3:
+            self._nap = _NAP_MIN
+            return 0
+        self._nap = min(self._nap * 2, _NAP_MAX) if waiting < ring.size >> 5 else _NAP_MIN
+        self._ring_at(_AT_WATERMARK)
+        return self._nap
 
     def _take(self) -> None:
         """Write what waits, but come back now and then however much comes."""
@@ -151,7 +188,8 @@ class Loop:
             until.append(now + due)
         return max(0.0, min(until) - now) if until else -1
 
-    def _wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> None:
+        """Sleep for so many seconds, or until there is something to do; take note of signals, time and losses."""
         for fd, _ in self._epoll.poll(timeout):
             if fd == self.ring.fd:
                 self._bell = _SILENT  # the program takes the request back when it rings

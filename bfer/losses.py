@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from struct import iter_unpack
 
-from bfer.writer import say
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,13 +12,22 @@ if TYPE_CHECKING:
 
 
 class Losses:
-    """Reads the programs' counters. ``missed`` gives the runs that the kernel left out of the attached program."""
+    """Reads the programs' counters. ``missed`` gives the runs that the kernel left out of the attached program.
 
-    __slots__ = ("_lost", "_missed", "_names", "_told", "_untracked", "by_name", "total", "untracked")
+    ``say`` takes what there is to tell, if anybody wants to hear it.
+    """
+
+    __slots__ = ("_lost", "_missed", "_names", "_say", "_told", "_untracked", "by_name", "total", "untracked")
 
     def __init__(
-        self, lost: Map, untracked: Map | None, missed: Callable[[], int] | None, names: dict[int, str]
+        self,
+        lost: Map,
+        untracked: Map | None,
+        missed: Callable[[], int] | None,
+        names: dict[int, str],
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        self._say = say
         self._lost = lost
         self._untracked = untracked
         self._missed = missed
@@ -47,6 +54,9 @@ class Losses:
         if (self.total, self.untracked) == ((0, 0) if final else self._told):
             return
         self._told = (self.total, self.untracked)
+        say = self._say
+        if say is None:
+            return
         so_far = "" if final else " so far"
         if self.total:
             details = ", ".join(f"{name} {count}" for name, count in self.by_name.items())

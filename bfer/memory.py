@@ -10,6 +10,7 @@ from struct import unpack_from
 from sys import byteorder
 
 from bfer.records import (
+    ARGS,
     FIELD,
     FIELDS_FULL,
     FORM_BYTES,
@@ -17,8 +18,14 @@ from bfer.records import (
     FORM_ITEM,
     FORM_ITEM_CUT,
     FORM_MORE,
+    FORM_NUMBER,
     FORM_POINTER,
     FORM_STRING,
+    PATH_CUT,
+    PATH_UNREADABLE,
+    POINTER,
+    SLOT_HASH,
+    SLOT_STACK,
 )
 
 TYPE_CHECKING = False
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
+    from bfer.records import Block
 
 
 class Cut(bytes):
@@ -118,6 +126,40 @@ def vectors(event: Event, pieces: dict[int, list[tuple[int, bytes]]], size: int,
                 found[arg.slot] = [*items, MORE]
             break
     return found
+
+
+def arguments(event: Event, block: Block, raw: bytes, names: Names, env: bool) -> list[object]:
+    """The values of all arguments of a record with this block and data: an int for a plain number, as the register
+    held it, None for what no record has (a hash), and else what stands above.
+    """
+    if event.program == "path":
+        return [_path(block, raw) if arg.memory else block.args[arg.slot] for arg in event.args]
+    if event.program in ("plain", "plain_enter"):
+        return [block.args[arg.slot] for arg in event.args]
+    pieces = fields(raw)
+    size = len(raw)
+    if SLOT_STACK in pieces:  # it comes last, and has no part in what was read of the arguments
+        size -= FIELD.size + len(pieces[SLOT_STACK][0][1])
+    lists = vectors(event, pieces, size, env)
+    values: list[object] = []
+    for arg in event.args:
+        slot = arg.slot
+        found = pieces.get(slot)
+        if slot in lists:
+            values.append(lists[slot])
+        elif found is None:
+            values.append(block.args[slot] if slot < ARGS else None if slot == SLOT_HASH else 0)
+        elif found[0][0] == FORM_NUMBER:
+            values.append(POINTER.unpack(found[0][1])[0])
+        else:
+            values.append(value(arg, found, block.args, names))
+    return values
+
+
+def _path(block: Block, raw: bytes) -> bytes | Pointer:
+    if block.status == PATH_UNREADABLE:
+        return Pointer(POINTER.unpack_from(raw)[0])
+    return Cut(raw) if block.status == PATH_CUT else raw
 
 
 def _pair(data: bytes, args: Sequence[int]) -> object:

@@ -9,15 +9,9 @@ leaves most of the work to loops inside of the interpreter.
 from __future__ import annotations
 
 from bfer import memory
-from bfer.memory import Cut, Pointer
 from bfer.records import (
-    ARGS,
-    FIELD,
-    FORM_NUMBER,
-    PATH_CUT,
     PATH_UNREADABLE,
     POINTER,
-    SLOT_HASH,
     SLOT_STACK,
     SPLIT,
     WHO_SIZE,
@@ -165,42 +159,28 @@ class Lines:
 
     def _all_args(self, block: Block, event: Event, raw: bytes) -> list[str]:
         """All arguments of one record."""
-        if event.program == "path":
-            return [
-                self._memory(arg, _path_value(block, raw)) if arg.memory else self._scalar(block, event, arg)
-                for arg in event.args
-            ]
-        pieces = memory.fields(raw)
-        size = len(raw)
-        if SLOT_STACK in pieces:  # it comes last, and has no part in what was read of the arguments
-            size -= FIELD.size + len(pieces[SLOT_STACK][0][1])
-        vectors = memory.vectors(event, pieces, size, self.env)
+        found = memory.arguments(event, block, raw, self._names, self.env)
         texts = []
-        for arg in event.args:
-            found = pieces.get(arg.slot)
-            if arg.slot == SLOT_HASH:
-                texts.append(self._memory(arg, self._hash(block, event, pieces)))
-            elif arg.slot in vectors:
-                texts.append(self._memory(arg, vectors[arg.slot]))
-            elif found is None:
-                texts.append(self._scalar(block, event, arg))
-            elif found[0][0] == FORM_NUMBER:
-                texts.append(self._scalar(block, event, arg, POINTER.unpack(found[0][1])[0]))
+        for arg, value in zip(event.args, found):
+            if type(value) is int:
+                texts.append(self._scalar(block, event, arg, value))
+            elif value is None:
+                texts.append(self._memory(arg, self._hash(block, event, found)))
             else:
-                texts.append(self._memory(arg, memory.value(arg, found, block.args, self._names)))
+                texts.append(self._memory(arg, value))
         return texts
 
-    def _hash(self, block: Block, event: Event, pieces: dict[int, list[tuple[int, bytes]]]) -> bytes:
-        path, changed = event.arg("pathname"), event.arg("ctime")
-        if self.hashes is None or path is None or changed is None:
+    def _hash(self, block: Block, event: Event, values: list[object]) -> bytes:
+        if self.hashes is None:
             return b""
-        found = pieces.get(path.slot)
-        return self.hashes.sha256(block, found[0][1], block.args[changed.slot]) if found else b""
+        of = {arg.name: value for arg, value in zip(event.args, values)}
+        path, changed = of.get("pathname"), of.get("ctime")
+        if not isinstance(path, bytes) or not isinstance(changed, int):
+            return b""
+        return self.hashes.sha256(block, path, changed)
 
-    def _scalar(self, block: Block, event: Event, arg: Arg, raw: int | None = None) -> str:
-        """An argument that is a number: that of the block, or ``raw``."""
-        if raw is None:
-            raw = block.args[arg.slot] if arg.slot < ARGS else 0
+    def _scalar(self, block: Block, event: Event, arg: Arg, raw: int) -> str:
+        """An argument that is a number."""
         if self.descriptors is not None:
             name = self.descriptors.name(block, event, arg, raw)
             if name is not None:
@@ -253,9 +233,3 @@ class Lines:
 
     def _joined(self, args: list[str]) -> bytes:
         raise NotImplementedError
-
-
-def _path_value(block: Block, raw: bytes) -> bytes | Pointer:
-    if block.status == PATH_UNREADABLE:
-        return Pointer(POINTER.unpack_from(raw)[0])
-    return Cut(raw) if block.status == PATH_CUT else raw

@@ -13,7 +13,7 @@ from fake_records import EVENTS, NAMES
 from bfer import __main__, cli
 from bfer.errors import OutputError, UsageError
 from bfer.output.sink import OPTIONS, Outputs, Sink
-from bfer.trace import default_buffer
+from bfer.session import default_buffer
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,13 @@ import pytest
 from fake_kernel import FakeMap
 
 from bfer.losses import Losses
+from bfer.writer import say
 
 
 def test_told_when_new_and_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
     lost, untracked = FakeMap("lost"), FakeMap("untracked")
     missed = [0]
-    losses = Losses(lost, untracked, lambda: missed[0], {257: "openat", 87: "unlink"})
+    losses = Losses(lost, untracked, lambda: missed[0], {257: "openat", 87: "unlink"}, say)
 
     def told(final: bool = False) -> str:
         losses.tell(final)
@@ -38,6 +39,6 @@ def test_told_when_new_and_at_the_end(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_nothing_lost_is_nothing_said(capfd: pytest.CaptureFixture[str]) -> None:
-    losses = Losses(FakeMap("lost"), None, None, {257: "openat"})
+    losses = Losses(FakeMap("lost"), None, None, {257: "openat"}, say)
     losses.tell(final=True)
     assert capfd.readouterr().err == ""
