@@ -9,6 +9,9 @@ COMMANDS = ("trace", "list", "help")
 # Long name: short name, name of the value (None for a switch), attribute of Options.
 _OPTIONS = {
     "--trace": ("-t", "EXPRESSION", "expressions"),
+    "--filter": ("-f", "EXPRESSION", "expressions"),
+    "--scope": ("-s", "EXPRESSION", "expressions"),
+    "--events": ("-e", "EVENTS", "events"),
     "--output": ("-o", "OUTPUT", "outputs"),
     "--duration": ("", "TIME", "duration"),
     "--buffer": ("", "SIZE", "buffer"),
@@ -138,6 +141,9 @@ def _option(options: Options, word: str, rest: list[str]) -> None:
         value = rest.pop(0)
     if attribute == "expressions":
         options.expressions.append(value)
+    elif attribute == "events":
+        # Names alone, or an expression as for --trace.
+        options.expressions.append(value if any(c in value for c in "=<>") else f"events={value}")
     elif attribute == "outputs":
         options.outputs.append(value)
     elif attribute == "duration":

@@ -13,28 +13,72 @@ from bfer import values
 from bfer.catalogue import WRITES
 from bfer.errors import UsageError
 from bfer.names import Names
-from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, EventFilter, Numbers, Pattern, Policy
+from bfer.policy import (
+    CONTAINS,
+    EXACT,
+    NUMBERS,
+    PREFIX,
+    SUFFIX,
+    Choice,
+    Containers,
+    EventFilter,
+    Numbers,
+    Pattern,
+    Policy,
+)
+from bfer.records import PATH_KEY_SIZE, SUFFIX_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import NoReturn
 
     from bfer.catalogue import Arg, Catalogue, Event
 
-FIELDS = ("event", "set", "comm", "uid", "pid", "tree", "follow")
-# Those that may be cut short, as in Tracee: `e=open`, `u=0`.
-_SHORT = ("event", "set", "uid", "pid", "follow")
-_OPERATORS = {
-    "event": ("=", "!="),
-    "set": ("=",),
-    "comm": ("=", "!="),
-    "uid": ("=", "!=", "<", ">", "<=", ">="),
-    "pid": ("=", "!=", "<", ">", "<=", ">="),
-    "tree": ("=", "!="),
+_EQUAL, _ALL = ("=", "!="), ("=", "!=", "<", ">", "<=", ">=")
+
+FIELDS = {
+    "event": _EQUAL,
+    "events": _EQUAL[:1],
+    "set": _EQUAL[:1],
+    "comm": _EQUAL,
+    "binary": _EQUAL,
+    **dict.fromkeys(NUMBERS, _ALL),
+    "uts": _EQUAL,
+    "container": _EQUAL,
+    "tree": _EQUAL,
+    "follow": (),
 }
+"""Names of filters, with their operators."""
+
+SYNONYMS = {"tag": "set", "executable": "binary", "exec": "binary", "bin": "binary", "not-container": "!container"}
+# Those that may be cut short, as in Tracee: `e=open`, `u=0`.
+_SHORT = ("event", "set", "uid", "pid", "follow", "container")
+
+SCOPE = {
+    **dict.fromkeys(("cpu", "processorId"), "cpu"),
+    **dict.fromkeys(("pid", "processId", "p"), "pid"),
+    **dict.fromkeys(("tid", "threadId"), "tid"),
+    **dict.fromkeys(("ppid", "parentProcessId"), "ppid"),
+    **dict.fromkeys(("hostPid", "hostProcessId"), "host_pid"),
+    **dict.fromkeys(("hostTid", "hostThreadId"), "host_tid"),
+    **dict.fromkeys(("hostPpid", "hostParentProcessId"), "host_ppid"),
+    **dict.fromkeys(("uid", "userId"), "uid"),
+    **dict.fromkeys(("mntns", "mountNamespace"), "mnt_ns"),
+    **dict.fromkeys(("pidns", "pidNamespace"), "pid_ns"),
+    **dict.fromkeys(("comm", "processName"), "comm"),
+    **dict.fromkeys(("uts", "hostName"), "node"),
+    "cgroupId": "cgroup_id",
+    **dict.fromkeys(("container", "containerId"), "container"),
+}
+"""What may follow ``EVENT.scope.``, with the field of a record's block."""
+
 _COMM_MAX = 15
+_NODE_MAX = 64
 _U32_MAX = 0xFFFFFFFF
+_RESULT_RANGE = (-(1 << 63), (1 << 63) - 1)
+# Events that are made of packets; those are not traced yet.
+_PACKETS = ("net_packet", "net_flow", "net_tcp", "dns_request", "dns_response", "network_events", "packets", "flows")
 
 
 def parse(
@@ -51,7 +95,8 @@ def split(text: str) -> tuple[str, str, str]:
     """Name, operator and value of an expression; the latter two are empty where it has none."""
     if not text:
         raise UsageError("empty filter expression")
-    at = min((i for i in (text.find(c) for c in "=!<>") if i >= 0), default=-1)
+    start = int(text[0] == "!" and text[1:2].isalpha())  # !container
+    at = min((i for i in (text.find(c, start) for c in "=!<>") if i >= 0), default=-1)
     if at < 0:
         return text, "", ""
     name, rest = text[:at], text[at:]
@@ -72,37 +117,56 @@ class _Parser:
         self.policy = Policy()
         self.named: dict[str, Event] = {}
         self.members: dict[str, Event] = {}
-        self.excluded: set[str] = set()
+        self.spelled: set[str] = set()  # of those that are wanted, the ones named in full
+        self.excluded: dict[str, str] = {}  # with the word that excludes it
         self.sets_given = False
         self.in_other_sets: set[str] = set()
+        self.texts: dict[str, list[str]] = {}  # expressions by what they are about
+        # Can nothing match? Asked when all are known.
+        self.checks: dict[str, Callable[[], bool]] = {}
 
     def add(self, text: str) -> None:
         name, op, value = split(text)
         field = self.field(name)
-        if field == "follow":
-            if op:
-                raise UsageError(f"'follow' takes no value: {text!r}")
-            self.policy.follow = True
-            return
         if not field and "." in name:
             self.add_event_filter(text, name, op, value)
             return
         if not field:
-            self.unknown_field(name)
-        self.check_operator(text, field, op, _OPERATORS[field])
-        getattr(self, f"add_{field}")(text, op, _values(text, value))
+            self.unknown_field(text, name)
+        self.texts.setdefault(field.lstrip("!"), []).append(text)
+        if field == "follow":
+            if op:
+                raise UsageError(f"'follow' takes no value: {text!r}")
+            self.policy.follow = True
+        elif field == "!container" or (field == "container" and not op):
+            if op:
+                raise UsageError(f"{name!r} takes no value: {text!r}")
+            self.add_inside(field == "container")
+        else:
+            self.check_operator(text, field, op, FIELDS[field])
+            words = _values(text, value)
+            if field in NUMBERS:
+                self.add_number(field, text, op, words)
+            else:
+                getattr(self, f"add_{field}")(text, op, words)
 
     def field(self, name: str) -> str:
         if name in FIELDS:
             return name
+        if name in SYNONYMS:
+            return SYNONYMS[name]
+        if name[:1] == "!":
+            return "!container" if len(name) > 1 and "container".startswith(name[1:]) else ""
         return next((field for field in _SHORT if field.startswith(name)), "")
 
-    def unknown_field(self, name: str) -> NoReturn:
+    def unknown_field(self, text: str, name: str) -> NoReturn:
         from bfer.suggest import nearest
 
-        hint = nearest(name, FIELDS) or f": there are {', '.join(FIELDS)}, EVENT.ARG, EVENT.retval"
+        if name.startswith("net") and (name == "net" or text != name):
+            raise UsageError(f"packets are not traced yet, leave out {text!r}: `bfer list` tells what there is")
         if self.catalogue.event(name) is not None or self.catalogue.is_absent(name):
-            hint = f": did you mean 'event={name}'?"
+            raise UsageError(f"unknown filter {name!r}: did you mean 'event={name}'?")
+        hint = nearest(name, (*FIELDS, *SYNONYMS)) or f": there are {', '.join(FIELDS)}, EVENT.ARG, EVENT.retval"
         raise UsageError(f"unknown filter {name!r}{hint}")
 
     def check_operator(self, text: str, field: str, op: str, allowed: tuple[str, ...]) -> None:
@@ -111,6 +175,9 @@ class _Parser:
         if op not in allowed:
             raise UsageError(f"{field!r} knows no operator {op!r}, only {' '.join(allowed)}: {text!r}")
 
+    def never(self, about: str) -> NoReturn:
+        raise UsageError(f"nothing can ever match {' and '.join(map(repr, dict.fromkeys(self.texts[about])))}")
+
     # --- events ---------------------------------------------------------------
 
     def event(self, name: str) -> Event:
@@ -118,6 +185,8 @@ class _Parser:
         if event is None:
             if self.catalogue.is_absent(name):
                 raise UsageError(f"event {name!r} does not exist on {self.catalogue.machine}")
+            if name.startswith(_PACKETS):
+                raise UsageError(f"packets are not traced yet, leave out {name!r}: `bfer list` tells what there is")
             from bfer.suggest import nearest
 
             hint = nearest(name, self.catalogue.events) or ": see `bfer list`"
@@ -140,14 +209,28 @@ class _Parser:
             for event in self.matching(word):
                 if op == "=":
                     self.named[event.name] = event
+                    if not word.endswith("*"):
+                        self.spelled.add(word)
                 else:
-                    self.excluded.add(event.name)
+                    self.excluded[event.name] = text
+
+    def add_events(self, text: str, op: str, words: list[str]) -> None:
+        """As in ``--events NAME,NAME*,SET,-NAME``."""
+        for word in words:
+            if word[:1] == "-":
+                self.add_event(word, "!=", [word[1:]])
+            elif self.catalogue.event(word) is None and word in self.catalogue.sets:
+                self.add_set(text, op, [word])
+            else:
+                self.add_event(word, "=", [word])
 
     def add_set(self, text: str, op: str, words: list[str]) -> None:
         self.sets_given = True
         for word in words:
             names = self.catalogue.sets.get(word)
             if names is None:
+                if word.startswith(_PACKETS):
+                    raise UsageError(f"packets are not traced yet, leave out {text!r}: `bfer list` tells what there is")
                 from bfer.suggest import nearest
 
                 sets = sorted(self.catalogue.sets)
@@ -159,13 +242,8 @@ class _Parser:
 
     # --- who --------------------------------------------------------------------
 
-    def add_uid(self, text: str, op: str, words: list[str]) -> None:
-        self.policy.uid = self.policy.uid or Numbers()
-        for word in words:
-            _add_number(self.policy.uid, op, _user(text, word))
-
-    def add_pid(self, text: str, op: str, words: list[str]) -> None:
-        if "new" in words:
+    def add_number(self, field: str, text: str, op: str, words: list[str]) -> None:
+        if field == "pid" and "new" in words:
             if len(words) > 1 or op not in ("=", "!="):
                 raise UsageError(f"'new' stands alone, as pid=new or pid!=new: {text!r}")
             new = op == "="
@@ -173,18 +251,34 @@ class _Parser:
                 raise UsageError("pid=new and pid!=new exclude each other")
             self.policy.pid_new = new
             return
-        self.policy.pid = self.policy.pid or Numbers()
+        numbers = self.policy.numbers.setdefault(field, Numbers())
         for word in words:
-            _add_number(self.policy.pid, op, _u32(text, word))
+            numbers.add(op, _user(text, word) if field == "uid" else _u32(text, word))
+        self.checks[field] = lambda: numbers.is_empty(0, _U32_MAX)
 
     def add_comm(self, text: str, op: str, words: list[str]) -> None:
+        self.add_names("comm", self.policy.comms, _COMM_MAX, text, op, words)
+
+    def add_uts(self, text: str, op: str, words: list[str]) -> None:
+        self.add_names("uts", self.policy.nodes, _NODE_MAX, text, op, words)
+
+    def add_names(
+        self, field: str, verdicts: dict[bytes, bool], size: int, text: str, op: str, words: list[str]
+    ) -> None:
         for word in words:
             data = fsencode(word)
-            if len(data) > _COMM_MAX:
-                raise UsageError(f"a comm has at most {_COMM_MAX} bytes, {word!r} has {len(data)}")
+            if len(data) > size:
+                what = "a comm" if field == "comm" else "a host name"
+                raise UsageError(f"{what} has at most {size} bytes, {word!r} has {len(data)}")
             if "*" in word:
-                raise UsageError(f"'comm' takes no wildcards: {text!r}")
-            self.policy.comms[data] = op == "=" and self.policy.comms.get(data, True)
+                raise UsageError(f"{field!r} takes no wildcards: {text!r}")
+            verdicts[data] = op == "=" and verdicts.get(data, True)
+        self.check_wanted(field, verdicts)
+
+    def check_wanted(self, field: str, verdicts: dict[bytes, bool] | dict[int, bool]) -> None:
+        """Were values wanted, and each of them is also unwanted?"""
+        texts = self.texts[field]
+        self.checks[field] = lambda: not any(verdicts.values()) and any(split(text)[1] == "=" for text in texts)
 
     def add_tree(self, text: str, op: str, words: list[str]) -> None:
         for word in words:
@@ -192,15 +286,68 @@ class _Parser:
             if not pid:
                 raise UsageError(f"there is no process 0: {text!r}")
             self.policy.tree[pid] = op == "=" and self.policy.tree.get(pid, True)
+        self.check_wanted("tree", self.policy.tree)
+
+    def add_binary(self, text: str, op: str, words: list[str]) -> None:
+        choice = self.policy.binary = self.policy.binary or Choice()
+        for word in words:
+            pattern = _pattern(text, word)
+            if pattern.kind == CONTAINS:
+                raise UsageError(f"'binary' takes PATH, PATH* and *PATH, not {word!r}")
+            if pattern.kind in (EXACT, PREFIX) and pattern.data[:1] not in (b"/", b""):
+                raise UsageError(f"{word!r} is no absolute path: give /..., or */{word}: {text!r}")
+            if len(pattern.data) >= PATH_KEY_SIZE or (pattern.kind == SUFFIX and len(pattern.data) > SUFFIX_SIZE):
+                limit = SUFFIX_SIZE if pattern.kind == SUFFIX else PATH_KEY_SIZE - 1
+                raise UsageError(f"'binary' compares at most {limit} bytes, {word!r} has {len(pattern.data)}")
+            (choice.wanted if op == "=" else choice.unwanted).append(pattern)
+        self.checks["binary"] = lambda: bool(choice.wanted) and choice.is_empty(0, -1)
+
+    def containers(self) -> Containers:
+        if self.policy.container is None:
+            self.policy.container = Containers()
+            self.checks["container"] = self.policy.container.is_empty
+        return self.policy.container
+
+    def add_inside(self, inside: bool) -> None:
+        containers = self.containers()
+        if containers.inside is (not inside):
+            self.never("container")
+        containers.inside = inside
+
+    def add_container(self, text: str, op: str, words: list[str]) -> None:
+        containers = self.containers()
+        if "new" in words:
+            if len(words) > 1:
+                raise UsageError(f"'new' stands alone, as container=new or container!=new: {text!r}")
+            if containers.new is (op != "="):
+                self.never("container")
+            containers.new = op == "="
+        else:
+            for word in words:
+                containers.ids[word] = op == "=" and containers.ids.get(word, True)
 
     # --- arguments and return values ----------------------------------------------
 
     def add_event_filter(self, text: str, name: str, op: str, value: str) -> None:
         event_name, _, member = name.partition(".")
         event = self.event(event_name)
+        kind, dot, rest = member.partition(".")
+        if kind == "scope":
+            self.add_scope(event, text, name, rest, op, value)
+            return
+        if dot and kind in ("data", "args"):
+            member = rest
+        key = f"{event.name}.{member}"
+        self.texts.setdefault(key, []).append(text)
+        filter = self.policy.filters.setdefault(event.name, EventFilter())
         if member == "retval":
-            self.check_operator(text, name, op, ("=", "!=", "<", ">", "<=", ">="))
-            self.add_result(event, text, op, _values(text, value))
+            self.check_operator(text, name, op, _ALL)
+            if event.program == "plain_enter":
+                raise UsageError(f"{event.name} never returns, it has no result: {text!r}")
+            result = filter.result = filter.result or Numbers()
+            for word in _values(text, value):
+                result.add(op, _result(text, word))
+            self.checks[key] = lambda: result.is_empty(*_RESULT_RANGE)
             return
         arg = event.arg(member)
         if arg is None:
@@ -209,33 +356,76 @@ class _Parser:
             names = [arg.name for arg in event.args] + ["retval"]
             hint = nearest(member, names) or f": it has {', '.join(names)}"
             raise UsageError(f"event {event_name!r} has no argument {member!r}{hint}")
-        self.check_operator(text, name, op, ("=", "!="))
-        words = _values(text, value)
-        filter = self.policy.filters.setdefault(event.name, EventFilter())
+        self.check_operator(text, name, op, _EQUAL if arg.memory else _ALL)
         choice = filter.args.setdefault(arg.name, (arg, Choice()))[1]
-        items = choice.wanted if op == "=" else choice.unwanted
-        items.extend(self.item(text, arg, word) for word in words)
+        self.fill(choice, op, [self.item(text, arg, op, word) for word in _values(text, value)])
+        self.checks[key] = lambda: choice.is_empty(*_range_of(arg))
 
-    def item(self, text: str, arg: Arg, word: str) -> Pattern | int:
+    def fill(self, choice: Choice, op: str, items: list[Pattern | int]) -> None:
+        if op in _EQUAL:
+            (choice.wanted if op == "=" else choice.unwanted).extend(items)
+            return
+        bounds = choice.bounds = choice.bounds or Numbers()
+        for item in items:
+            assert not isinstance(item, Pattern)
+            bounds.add(op, item)
+
+    def item(self, text: str, arg: Arg, op: str, word: str) -> Pattern | int:
         if arg.kind == "sha256":
             raise UsageError(f"{arg.name} is found out when the event is shown, too late for a filter: {text!r}")
-        pattern = _pattern(text, word)
-        if arg.memory or pattern.kind != EXACT:
-            return pattern
+        if op in _EQUAL:
+            pattern = _pattern(text, word)
+            if arg.memory or pattern.kind != EXACT:
+                return pattern
         number = values.parse(arg, word, self.names)
         if number is None:
             raise UsageError(f"{word!r} is no value of {arg.name} ({arg.type}): {text!r}")
-        return number
+        low, high = _range_of(arg)
+        # A number may be given with or without its sign, whatever the type has.
+        if not -(1 << arg.bits - 1) <= number < 1 << arg.bits:
+            raise UsageError(f"{word} does not fit {arg.name} ({arg.type}): {text!r}")
+        if number > high:
+            return number - (1 << arg.bits)
+        return number if number >= low else number + (1 << arg.bits)
 
-    def add_result(self, event: Event, text: str, op: str, words: list[str]) -> None:
-        filter = self.policy.filters.setdefault(event.name, EventFilter())
-        filter.result = filter.result or Numbers()
-        for word in words:
-            _add_number(filter.result, op, _result(text, word))
+    def add_scope(self, event: Event, text: str, name: str, member: str, op: str, value: str) -> None:
+        field = SCOPE.get(member)
+        if field is None:
+            from bfer.suggest import nearest
+
+            hint = nearest(member, SCOPE) or f": there are {', '.join(SCOPE)}"
+            raise UsageError(f"there is no scope {member!r}{hint}: {text!r}")
+        scope = self.policy.filters.setdefault(event.name, EventFilter()).scope
+        if field == "container":
+            containers = scope.setdefault(field, Containers())
+            assert isinstance(containers, Containers)
+            if not op:
+                containers.inside = True
+                return
+            self.check_operator(text, name, op, _EQUAL)
+            containers.ids.update(dict.fromkeys(_values(text, value), op == "="))
+            return
+        is_text = field in ("comm", "node")
+        self.check_operator(text, name, op, _EQUAL if is_text else _ALL)
+        choice = scope.setdefault(field, Choice())
+        assert isinstance(choice, Choice)
+        items: list[Pattern | int] = []
+        for word in _values(text, value):
+            if is_text:
+                items.append(_pattern(text, word))
+            else:
+                items.append(_user(text, word) if field == "uid" else _number(text, word))
+        self.fill(choice, op, items)
+        self.texts.setdefault(name, []).append(text)
+        self.checks[name] = lambda: choice.is_empty(0, (1 << 64) - 1)
 
     # --- all together ---------------------------------------------------------------
 
     def finish(self) -> Policy:
+        for about, is_empty in self.checks.items():
+            if is_empty():
+                texts = dict.fromkeys(self.texts[about])
+                raise UsageError(f"nothing can ever match {' and '.join(map(repr, texts))}")
         filtered = self.policy.filters
         if not self.named and not self.sets_given:
             if filtered and not self.excluded:
@@ -247,8 +437,14 @@ class _Parser:
                 self.in_other_sets.update(every)
             else:
                 self.members = {name: self.catalogue.events[name] for name in self.catalogue.sets["default"]}
-        selected = {name: event for name, event in self.members.items() if name not in self.excluded}
-        selected.update(self.named)
+        selected = {**self.members, **self.named}
+        for name in self.excluded:
+            if selected.pop(name, None) is not None and name in self.spelled:
+                self.policy.notes.append(f"event {name} is both named and excluded: it is not traced")
+        for name in filtered:
+            if name in self.excluded:
+                about = next(texts[0] for key, texts in self.texts.items() if key.startswith(name + "."))
+                raise UsageError(f"{self.excluded[name]!r} excludes {name}, so {about!r} can never match")
         missing = [name for name in filtered if name not in selected]
         if missing:
             self.note(missing, "traced too")
@@ -267,8 +463,11 @@ class _Parser:
     def is_narrowed(self) -> bool:
         """Are only some processes traced? Then all that they do is shown, as strace does."""
         policy = self.policy
-        return bool(
-            self.command or policy.comms or policy.pid or policy.pid_new is not None or policy.tree or policy.follow
+        return (
+            bool(self.command or policy.comms or policy.binary or policy.tree or policy.follow)
+            or policy.pid_new is not None
+            or "pid" in policy.numbers
+            or "tid" in policy.numbers
         )
 
     def note(self, names: Iterable[str], how: str) -> None:
@@ -286,10 +485,22 @@ def _values(text: str, value: str) -> list[str]:
     return words
 
 
-def _u32(text: str, word: str) -> int:
+def _range_of(arg: Arg) -> tuple[int, int]:
+    """The least and the greatest value of a number."""
+    if arg.signed:
+        return -(1 << arg.bits - 1), (1 << arg.bits - 1) - 1
+    return 0, (1 << arg.bits) - 1
+
+
+def _number(text: str, word: str) -> int:
     number = values.parse_number(word)
     if number is None or number < 0:
         raise UsageError(f"{word!r} is not a number: {text!r}")
+    return number
+
+
+def _u32(text: str, word: str) -> int:
+    number = _number(text, word)
     if number > _U32_MAX:
         raise UsageError(f"{word} is too big: {text!r}")
     return number
@@ -299,12 +510,10 @@ def _user(text: str, word: str) -> int:
     """A user, by number or name."""
     if not word[:1].isalpha() and word[:1] != "_":
         return _u32(text, word)
-    try:
-        from pwd import getpwnam
-
-        return getpwnam(word).pw_uid
-    except (ImportError, KeyError):
-        raise UsageError(f"there is no user {word!r}: {text!r}") from None
+    uid = values.account(word)
+    if uid is None:
+        raise UsageError(f"there is no user {word!r}: {text!r}")
+    return uid
 
 
 def _result(text: str, word: str) -> int:
@@ -322,15 +531,6 @@ def _result(text: str, word: str) -> int:
     if not -(1 << 63) <= number < 1 << 63:
         raise UsageError(f"{word} is too big: {text!r}")
     return number
-
-
-def _add_number(numbers: Numbers, op: str, value: int) -> None:
-    if op == "<=":
-        numbers.add("<", value + 1)
-    elif op == ">=":
-        numbers.add(">", value - 1)
-    else:
-        numbers.add(op, value)
 
 
 def _pattern(text: str, word: str) -> Pattern:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 HELP = """\
 usage: bfer trace [OPTION...] [EXPRESSION...] [-- COMMAND ARG...]
-       bfer list
+       bfer list [events|sets|filters] [--json]
+       bfer explain EVENT              its arguments, their values by name, where it hooks here
        bfer doctor [--json]            what can be traced on this system and what not, and why
        bfer archive OUT.pyz [--pyc]    all of bfer as one executable file (--pyc: byte
                                        code only, starts faster, this Python version only)
@@ -17,7 +18,9 @@ With a COMMAND, run it, trace it and its descendants, and stop with it; the exit
 status is the command's.
 
 options:
-  -t, --trace EXPRESSION  the same as the bare EXPRESSION
+  -t, --trace EXPRESSION  the same as the bare EXPRESSION; so are -f, --filter and -s, --scope
+  -e, --events EVENTS     events and sets, separated by commas; -NAME leaves one out; also an
+                          EXPRESSION
   -o, --output OUTPUT     how and where events are written, see below; can be repeated
       --duration TIME     stop after TIME: 10, 10s, 500ms, 2m, 1h
       --buffer SIZE       buffer between kernel and bfer: 16K to 1G, a power of two
@@ -32,21 +35,34 @@ options:
       --version           show the version
 
 expressions (ANDed; several VALUEs after one = are ORed: VALUE,VALUE):
-  event=NAME event!=NAME  which events; NAME* for all that begin so; != takes away from sets
-  set=NAME                all events of a set
+  event=NAME event!=NAME  which events; NAME* for all that begin so
+  events=NAME,SET,-NAME   the same in one
+  set=NAME (or tag=)      all events of a set
   comm=NAME comm!=NAME    name of the calling thread, at most 15 bytes
+  binary=PATH binary!=PATH
+                          file that the process runs: PATH, PATH* or *PATH; also exec, executable
   uid=N uid!=N uid<N uid>N uid<=N uid>=N
-  pid=N ... (as uid)      process id
+                          user, by number or name
+  pid=N tid=N ... (as uid)
+                          process, thread
   pid=new pid!=new        processes that started after bfer, or before
+  mntns=N pidns=N ... (as uid)
+                          namespace, by inode number
+  uts=NAME uts!=NAME      host name
+  container !container    processes of containers, or none (not-container)
+  container=ID container!=ID container=new container!=new
+                          of one container, of those that are made later, or before
   tree=PID tree!=PID      a process and its descendants
   follow                  and all descendants of any process that was ever selected
   EVENT.ARG=VALUE EVENT.ARG!=VALUE
                           argument of an event: VALUE, VALUE* (begins), *VALUE (ends),
-                          *VALUE* (contains); numbers also as names: openat.flags=O_RDWR
+                          *VALUE* (contains); numbers also as names: openat.flags=O_RDWR,
+                          and with < > <= >=; also EVENT.data.ARG, EVENT.args.ARG
   EVENT.retval=N (also != < > <= >=)
                           returned value: a number or an error such as -ENOENT
-  event, set, uid, pid and follow can be cut short (e=open*). Without event and set, the
-  events that ARG and retval filters name are traced, or else the set `default`.
+  EVENT.scope.FIELD=VALUE who called, for one event: EVENT.scope.uid=0
+  event, set, uid, pid, container and follow can be cut short (e=open*). Without event and
+  set, the events that ARG and retval filters name are traced, or else the set `default`.
 
 outputs:
   table                   columns for people (default)

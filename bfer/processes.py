@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from sys import byteorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bfer.policy import Choice
     from pybpf.maps import Map
 
 _PROC = "/proc"
+_DELETED = b" (deleted)"
+_MARK_SHIFT = 1  # programs.records.MEMBER_SHIFT
 _ROUNDS = 10
 
 
@@ -16,19 +22,22 @@ def exists(pid: int, proc: str = _PROC) -> bool:
     return os.path.isdir(f"{proc}/{pid}")
 
 
-def parents(proc: str = _PROC) -> dict[int, int]:
-    """Parent by process id, of all processes that run now."""
+def table(proc: str = _PROC) -> dict[int, tuple[int, int]]:
+    """Parent and start (clock ticks since boot) by process id, of all processes that run now."""
     found = {}
-    for name in os.listdir(proc):
-        if not name.isdigit():
-            continue
+    for pid in _pids(proc):
         try:
-            with open(f"{proc}/{name}/stat", "rb") as file:
+            with open(f"{proc}/{pid}/stat", "rb") as file:
                 # The name in parentheses may hold anything, parentheses too.
-                found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+                fields = file.read().rpartition(b")")[2].split()
+            found[pid] = (int(fields[1]), int(fields[19]))
         except (OSError, IndexError, ValueError):  # it has just ended
             continue
     return found
+
+
+def _pids(proc: str) -> list[int]:
+    return [int(name) for name in os.listdir(proc) if name.isdigit()]
 
 
 def inherited(roots: dict[int, bool], parents: dict[int, int]) -> dict[int, bool]:
@@ -47,27 +56,83 @@ def inherited(roots: dict[int, bool], parents: dict[int, int]) -> dict[int, bool
 
 
 def seed(tree: Map, roots: dict[int, bool], proc: str = _PROC) -> None:
-    """Put ``roots`` and their descendants into the map, while forks add to it from the kernel.
+    """Put ``roots`` and their descendants into the map, while the programs at fork and exit keep it.
 
     Looks again until nothing new is found: a process that forked before its own
     entry was made has children that nobody entered.
     """
-    entered: dict[int, bool] = {}
+    entered: dict[int, tuple[int, bool]] = {}
     for _ in range(_ROUNDS):
-        verdicts = inherited(roots, parents(proc))
-        fresh = {pid: verdict for pid, verdict in verdicts.items() if pid not in entered}
+        running = table(proc)
+        verdicts = inherited(roots, {pid: parent for pid, (parent, _) in running.items()})
+        found = {pid: (running[pid][1] if pid in running else 0, verdict) for pid, verdict in verdicts.items()}
+        fresh = {pid: what for pid, what in found.items() if entered.get(pid) != what}
         if not fresh:
             break
-        for pid, verdict in fresh.items():
-            tree.update(_key(pid), _key(verdict))
+        for pid, (_, verdict) in fresh.items():
+            _enter(tree, pid, verdict)
         entered.update(fresh)
+    _drop_ended(tree, entered, proc)
+
+
+def seed_binaries(binaries: Map, choice: Choice, proc: str = _PROC) -> None:
+    """Enter the processes that run a file other than what ``choice`` takes for granted, while programs keep the map.
+
+    Looks again until nothing changed: what a process runs may be another file when it has been entered.
+    """
+    from bfer.residual import path_test
+
+    wanted = path_test(choice, False)
+    default = not choice.wanted
+    seen: dict[int, bytes] = {}
+    for _ in range(_ROUNDS):
+        fresh = {pid: path for pid in _pids(proc) if (path := executable(pid, proc)) != seen.get(pid, b"")}
+        if not fresh:
+            break
+        for pid, path in fresh.items():
+            verdict = wanted(path)
+            if verdict != default:
+                _enter(binaries, pid, verdict)
+            else:
+                _leave(binaries, pid)
+        seen.update(fresh)
+    _drop_ended(binaries, seen, proc)
+
+
+def executable(pid: int, proc: str = _PROC) -> bytes:
+    """Path of the file that a process runs; empty where there is none, as in kernel threads."""
+    link = f"{proc}/{pid}/exe"
+    try:
+        path = os.readlink(link.encode())
+        if path.endswith(_DELETED) and not os.stat(link).st_nlink:
+            path = path[: -len(_DELETED)]
+    except OSError:
+        return b""
+    return path
+
+
+def _enter(members: Map, pid: int, verdict: bool) -> None:
+    if not _kernel_knows(members, pid):
+        members.update(_key(pid), int(verdict).to_bytes(8, byteorder))
+
+
+def _leave(members: Map, pid: int) -> None:
+    if not _kernel_knows(members, pid):
+        members.delete(_key(pid))
+
+
+def _kernel_knows(members: Map, pid: int) -> bool:
+    """Was the entry made by a program, at fork or exec? Then it is right, and ours would be late."""
+    value = members.lookup(_key(pid))
+    return value is not None and int.from_bytes(value, byteorder) >> _MARK_SHIFT != 0
+
+
+def _drop_ended(members: Map, entered: Iterable[int], proc: str) -> None:
+    """Take out those that ended before they were entered, so that nobody will."""
     for pid in entered:
-        # It may have ended before its entry was made, so that nobody removes it; the number will be used again.
         if not exists(pid, proc):
-            tree.delete(_key(pid))
+            _leave(members, pid)
 
 
 def _key(value: int) -> bytes:
-    from sys import byteorder
-
     return value.to_bytes(4, byteorder)

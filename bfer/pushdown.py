@@ -8,7 +8,8 @@ meets, and the event's rule says what it makes of them.
 from __future__ import annotations
 
 from bfer.catalogue import STACKS, WRITES
-from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Pattern, passes_by_default
+from bfer.errors import UsageError
+from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Numbers, Pattern, passes_by_default
 from bfer.records import (
     ARGS,
     CHECK_RESULT,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from bfer.catalogue import Arg, Event
-    from bfer.policy import Choice, Numbers, Policy
+    from bfer.policy import Choice, Containers, Policy
 
 _BITS = 64
 _SUFFIX_LENGTHS = 8
@@ -37,13 +38,16 @@ _SUFFIX_LENGTHS = 8
 class Shape:
     """What the programs must know of one event (programs.records.Shape)."""
 
-    __slots__ = ("above", "below", "bits", "checked", "kinds", "masked", "narrow", "passing", "path", "rule", "used")
+    __slots__ = (
+        *("above", "below", "bits", "checked", "kinds", "masked", "narrow", "passing", "path", "ranged", "rule"),
+        "used",
+    )
 
     def __init__(self, event: Event, options: Container[str] = ()) -> None:
         """``options`` of output: exec-env reads the environment of a program that starts, too."""
         self.rule = (0, 0)
         self.above, self.below = -(1 << 63), (1 << 63) - 1
-        self.bits = self.masked = self.checked = self.passing = 0
+        self.bits = self.masked = self.checked = self.passing = self.ranged = 0
         self.used = (1 << min(len(event.args), ARGS)) - 1
         self.narrow = sum([1 << arg.slot for arg in event.args if arg.bits == 32 and arg.slot < ARGS])
         self.path = next((arg.slot for arg in event.args if arg.memory == KIND_STRING), 0)
@@ -57,7 +61,7 @@ class Shape:
 
     def pack(self) -> bytes:
         bounds = (self.above, self.below, self.bits, self.masked)
-        masks = (self.used, self.narrow, self.checked, self.passing, self.path)
+        masks = (self.used, self.narrow, self.checked, self.passing, self.path, self.ranged, 0)
         return SHAPE.pack(*self.rule, *bounds, *masks, self.kinds)
 
 
@@ -66,14 +70,15 @@ class Plan:
 
     ``config`` holds the settings that differ from the programs' defaults, by
     name. ``hooks`` are the events that are no system calls, ``calls`` (the others' programs) and ``shapes``
-    are by event number, ``prefixes`` and
-    ``suffixes`` are bits by path, the trie's exact paths ending in NUL, ``verdicts`` is by
-    (event number, slot, value). ``residual`` is by event number.
+    are by event number, ``prefixes`` and ``suffixes`` are bits by path, the trie's exact paths ending in NUL,
+    ``verdicts`` is by (event number, slot, value), ``ranges`` (both bounds included, and the sign bit) by (event
+    number, slot). ``numbers`` is by (field, number); ``binary`` and ``container`` are for what user
+    space judges. ``residual`` is by event number.
     """
 
     __slots__ = (
-        *("calls", "comms", "config", "hooks", "names", "pids", "prefixes", "residual"),
-        *("shapes", "suffixes", "tree", "uids", "verdicts"),
+        *("binary", "calls", "comms", "config", "container", "hooks", "names", "nodes", "numbers", "prefixes"),
+        *("ranges", "residual", "shapes", "suffixes", "tree", "verdicts"),
     )
 
     def __init__(self) -> None:
@@ -81,20 +86,23 @@ class Plan:
         self.calls: dict[int, str] = {}
         self.hooks: list[Event] = []
         self.names: dict[int, str] = {}
-        self.uids: dict[int, bool] = {}
-        self.pids: dict[int, bool] = {}
+        self.numbers: dict[tuple[str, int], bool] = {}
+        self.nodes: dict[bytes, bool] = {}
+        self.binary: Choice | None = None
+        self.container: Containers | None = None
         self.comms: dict[bytes, bool] = {}
         self.tree: dict[int, bool] = {}
         self.shapes: dict[int, Shape] = {}
         self.verdicts: dict[tuple[int, int, int], bool] = {}
+        self.ranges: dict[tuple[int, int], tuple[int, int, int]] = {}
         self.prefixes: dict[bytes, int] = {}
         self.suffixes: dict[bytes, int] = {}
         self.residual: dict[int, EventFilter] = {}
 
     @property
     def follows_processes(self) -> bool:
-        """Must the programs at fork and exit run?"""
-        return bool(self.config.get("tree_on") or self.config.get("follow"))
+        """Must the programs at a process's beginning and end run?"""
+        return bool(self.config.get("tree_on") or self.config.get("follow") or self.binary)
 
     def suffix_lengths(self) -> list[int]:
         return sorted({len(suffix) for suffix in self.suffixes})
@@ -107,38 +115,50 @@ def push_down(policy: Policy, command: bool = False, options: Container[str] = (
     """
     plan = Plan()
     config = plan.config
-    plan.uids = _numbers(config, "uid", policy.uid)
-    plan.pids = _numbers(config, "pid", policy.pid)
+    for field, numbers in policy.numbers.items():
+        _add_numbers(plan, field, numbers)
     if policy.pid_new is not None:
         config["pid_new"] = 1 if policy.pid_new else 2
     if policy.comms:
         plan.comms = policy.comms
         config["comm_on"] = 1
         config["comm_default"] = int(passes_by_default(policy.comms))
+    if policy.nodes:
+        plan.nodes = policy.nodes
+        config["uts_on"] = 1
+        config["uts_default"] = int(passes_by_default(policy.nodes))
     if policy.tree or command:
         plan.tree = policy.tree
         config["tree_on"] = 1
         config["tree_default"] = int(not command and passes_by_default(policy.tree))
+    if policy.container is not None:
+        plan.container = policy.container
+        config["container_on"] = 1
     if policy.follow:
         config["follow"] = 1
+    events = _Events(plan, options)
+    if policy.binary is not None:
+        events.add_binary(policy.binary)
+    if config:
+        config["who_on"] = 1
     if STACKS in options:
         config["stacks"] = 1
     if "detect-syscall" in options:
         config["detect_syscall"] = 1
-    _Events(plan, options).add(policy)
+    events.add(policy)
     return plan
 
 
-def _numbers(config: dict[str, int], field: str, numbers: Numbers | None) -> dict[int, bool]:
-    if numbers is None:
-        return {}
+def _add_numbers(plan: Plan, field: str, numbers: Numbers) -> None:
+    config = plan.config
     config[f"{field}_on"] = 1
     config[f"{field}_default"] = int(numbers.default)
     if numbers.above is not None:
         config[f"{field}_above"] = numbers.above
     if numbers.below is not None:
         config[f"{field}_below"] = numbers.below
-    return numbers.exact
+    for number, verdict in numbers.exact.items():
+        plan.numbers[field, number] = verdict
 
 
 class _Events:
@@ -170,6 +190,10 @@ class _Events:
                     shape.masked = arg.slot
                 if filter is not None:
                     self.add_filter(event, shape, filter)
+        self.enter_prefixes()
+
+    def enter_prefixes(self) -> None:
+        plan = self.plan
         # A lookup gives only the longest entry that matches: it must know what the shorter ones say.
         for key in self.entries:
             plan.prefixes[key] = 0
@@ -178,6 +202,16 @@ class _Events:
                     plan.prefixes[key] |= mask
         if plan.prefixes:
             plan.config["prefixes_on"] = 1
+
+    def add_binary(self, choice: Choice) -> None:
+        (wanted, unwanted), rest = self.add_path(choice)
+        if rest:
+            raise UsageError(f"'binary' takes endings (*NAME) of at most {_SUFFIX_LENGTHS} different lengths")
+        plan = self.plan
+        plan.binary = choice
+        plan.config.update(
+            binary_on=1, binary_default=int(not choice.wanted), binary_wanted=wanted, binary_unwanted=unwanted
+        )
 
     def add_filter(self, event: Event, shape: Shape, filter: EventFilter) -> None:
         if filter.result is not None:
@@ -202,9 +236,10 @@ class _Events:
             ):
                 self.add_values(event, shape, arg, choice)
                 continue
-            if choice.wanted or choice.unwanted:
+            if choice:
                 rest.args[name] = (arg, choice)
-        if rest.args:
+        rest.scope = filter.scope
+        if rest.args or rest.scope:
             self.plan.residual[event.number] = rest
 
     def add_result(self, event: Event, shape: Shape, numbers: Numbers) -> None:
@@ -220,7 +255,20 @@ class _Events:
         for item in (*choice.wanted, *choice.unwanted):
             assert isinstance(item, int)
             verdicts[item & ((1 << arg.bits) - 1)] = item not in choice.unwanted
-        self.add_verdicts(event, shape, arg.slot, verdicts, not choice.wanted)
+        self.add_verdicts(event, shape, arg.slot, verdicts, not choice.wanted or choice.bounds is not None)
+        if choice.bounds is not None:
+            self.add_range(event, shape, arg, choice.bounds)
+
+    def add_range(self, event: Event, shape: Shape, arg: Arg, bounds: Numbers) -> None:
+        self.plan.config["ranges_on"] = 1
+        shape.ranged |= 1 << arg.slot
+        lowest, highest = (-(1 << arg.bits - 1), (1 << arg.bits - 1) - 1) if arg.signed else (0, (1 << arg.bits) - 1)
+        low = lowest if bounds.above is None else max(lowest, bounds.above + 1)
+        high = highest if bounds.below is None else min(highest, bounds.below - 1)
+        # Moved up so that the lowest is 0: for a signed number the same as to flip its sign bit.
+        flip = 1 << arg.bits - 1 if arg.signed else 0
+        # A 32-bit call may have no such number at all.
+        self.plan.ranges[event.number, arg.slot] = (low + flip, high + flip, flip) if low <= high else (1, 0, 0)
 
     def add_verdicts(self, event: Event, shape: Shape, slot: int, verdicts: dict[int, bool], default: bool) -> None:
         self.plan.config["values_on"] = 1

@@ -86,11 +86,19 @@ HOOKS = CALLS
 """The number of the first event that is no system call."""
 
 # What the programs know of an event: wanted and unwanted path bits; bounds of the result (exclusive);
-# masks of arguments: used, narrow, checked, passing; the argument of which bits must be set, and the
-# bits; the path's argument; a kind for each argument.
-SHAPE = Struct("=QQqqQIIIIII8s")
+# bits, one of which must be set in an argument, and that argument; masks of arguments: used, narrow, checked, passing;
+# the path's argument; the mask of those with bounds; 4 bytes of nothing; a kind for each argument.
+SHAPE = Struct("=QQqqQIIIIIIII8s")
 CHECK_RESULT = 6
 VALUE_KEY = Struct("=IIQ")
+RANGE = Struct("=QQQ")  # lowest, highest, the bit to flip in both and in the number
+
+# Who is calling, by number.
+NUMBER_KEY = Struct("=II")
+BY = {"uid": 0, "pid": 1, "tid": 2, "mntns": 3, "pidns": 4}
+
+NEW_CGROUP = 0xFFFFFFFF
+"""The number of records that are for the tracer itself: a control group was made; its id is the first number."""
 
 # How the memory behind an argument gets into a record.
 KIND_STRING = 1

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from bfer import memory, values
 from bfer.memory import Cut, Pointer
-from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Pattern
+from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, Containers, Pattern
 from bfer.records import (
     ARGS,
     BLOCK_START,
     CALL,
     DATA_START,
     FORM_NUMBER,
+    NEW_CGROUP,
     PATH_CUT,
     PATH_UNREADABLE,
     POINTER,
     WHO_SIZE,
+    Block,
 )
 
 TYPE_CHECKING = False
@@ -26,21 +28,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bfer.catalogue import Arg, Event
+    from bfer.containers import Groups
     from bfer.names import Names
-    from bfer.policy import Choice, EventFilter
+    from bfer.policy import EventFilter
 
 _CACHE_MAX = 4096
 
 
 class Residual:
-    """Keeps the records that pass. ``filters`` and ``events`` are by number."""
+    """Keeps the records that pass. ``filters`` and ``events`` are by number; ``groups`` knows the control groups,
+    where containers are filtered.
+    """
 
-    __slots__ = ("_cache", "_events", "_filters", "_names", "_paths")
+    __slots__ = ("_cache", "_events", "_filters", "_groups", "_names", "_paths")
 
-    def __init__(self, filters: dict[int, EventFilter], events: dict[int, Event], names: Names) -> None:
+    def __init__(
+        self, filters: dict[int, EventFilter], events: dict[int, Event], names: Names, groups: Groups | None = None
+    ) -> None:
         self._filters = filters
         self._events = events
         self._names = names
+        self._groups = groups
         # By block: do its records pass, or what to ask about their data?
         self._cache: dict[bytes, bool | Callable[[bytes], bool]] = {}
         self._paths: dict[tuple[int, int], Callable[[bytes], bool]] = {}
@@ -62,9 +70,15 @@ class Residual:
 
     def _judge(self, block: bytes) -> bool | Callable[[bytes], bool]:
         _, *args, number, status = CALL.unpack_from(block, WHO_SIZE)
+        if number == NEW_CGROUP:
+            return lambda path: self._learn(args[0], path)
         filter = self._filters.get(number)
+        if self._groups is not None and not self._groups.passes(Block(block).cgroup_id):
+            return False
         if filter is None:
             return True
+        if filter.scope and not self._scope_passes(filter, Block(block)):
+            return False
         event = self._events[number]
         in_memory: list[tuple[Arg, Choice]] = []
         for arg, choice in filter.args.values():
@@ -78,6 +92,24 @@ class Residual:
             return self._path_test(number, in_memory[0][1], status)
         return lambda data: self._fields_pass(in_memory, args, data)
 
+    def _learn(self, id: int, path: bytes) -> bool:
+        """A control group was made. What its processes do comes later, so nothing has been judged yet."""
+        if self._groups is not None:
+            self._groups.learn(id, path)
+        return False
+
+    def _scope_passes(self, filter: EventFilter, block: Block) -> bool:
+        for field, wanted in filter.scope.items():
+            if isinstance(wanted, Containers):
+                from bfer.containers import container_of
+
+                if not wanted.matches(container_of(block.cgroup_id), False):
+                    return False
+                continue
+            if not _decide(wanted, getattr(block, field)):
+                return False
+        return True
+
     def _path_test(self, event: int, choice: Choice, status: int) -> bool | Callable[[bytes], bool]:
         """What decides on a path. One that could not be read meets nothing, wanted or not."""
         if status == PATH_UNREADABLE:
@@ -89,16 +121,7 @@ class Residual:
 
     def _number_passes(self, arg: Arg, choice: Choice, raw: int) -> bool:
         number = values.number(arg, raw)
-        texts = [values.text(arg, raw, self._names).encode(), str(number).encode()]
-
-        def meets(item: Pattern | int) -> bool:
-            if isinstance(item, Pattern):
-                return any(item.matches(text) for text in texts)
-            return item in (number, raw)
-
-        if choice.wanted and not any(meets(item) for item in choice.wanted):
-            return False
-        return not any(meets(item) for item in choice.unwanted)
+        return _decide(choice, number, raw, values.text(arg, raw, self._names).encode(), str(number).encode())
 
     def _fields_pass(self, filters: list[tuple[Arg, Choice]], args: Sequence[int], data: bytes) -> bool:
         pieces = memory.fields(data)
@@ -115,6 +138,24 @@ class Residual:
             elif not path_test(choice, isinstance(value, Cut))(memory.text(value, self._names)):
                 return False
         return True
+
+
+def _decide(choice: Choice, value: int | bytes, *others: int | bytes) -> bool:
+    """Does ``value``, which may also be written as one of ``others``, meet ``choice``?"""
+    forms = (value, *others)
+
+    def meets(item: Pattern | int) -> bool:
+        if isinstance(item, Pattern):
+            return any(item.matches(form) for form in forms if isinstance(form, bytes))
+        return item in forms
+
+    if any(meets(item) for item in choice.unwanted):
+        return False
+    if any(meets(item) for item in choice.wanted):
+        return True
+    if choice.bounds is not None:
+        return isinstance(value, int) and choice.bounds.within(value)
+    return not choice.wanted
 
 
 def path_test(choice: Choice, cut: bool) -> Callable[[bytes], bool]:

@@ -127,11 +127,12 @@ class Session:
         return RelativeClock() if "relative-time" in self.options else WallClock()
 
     def _residual(self) -> Residual | None:
-        if not self.plan.residual:
+        groups = self.tracer.groups
+        if not self.plan.residual and groups is None:
             return None
         from bfer.residual import Residual
 
-        return Residual(self.plan.residual, self.events, self.names)
+        return Residual(self.plan.residual, self.events, self.names, groups)
 
     def _sorter(self) -> Sorter | None:
         if "sort-events" not in self.options:

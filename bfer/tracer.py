@@ -9,7 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import VALUE_KEY
+from bfer.records import BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
 from programs import HOOKS, load_object
 from pybpf.errors import LoadError, VerifierError
@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bfer.containers import Groups
     from bfer.hooks import Hooks
     from bfer.pushdown import Plan
     from btf.reader import Btf
@@ -36,7 +37,9 @@ FAMILIES = ("", "__raw_tp")
 # hundred microseconds; to find out by loading them costs an old kernel a second walk of its BTF.
 _TASK_BTF = 158
 _TREE_SIZE = 8192
+_GROUPS = 4096
 _COMM_SIZE = 16
+_NODE_SIZE = 64
 
 
 class Tracer:
@@ -52,12 +55,12 @@ class Tracer:
         names = ["sys_exit"] if self._exits else []
         names += ["sys_enter"] if self._enters else []
         names += sorted({*self._enters.values(), *self._exits.values()})
-        if plan.follows_processes:
-            names += ["fork", "exit"]
+        names += _keepers(plan)
         self._programs = names
         self.maps: dict[str, Map] = {}
         self._collection: Collection | None = None
         self.hooks: Hooks | None = None
+        self.groups: Groups | None = None
         self._buffer_size = buffer_size
         self._btf_path = btf_path
         try:
@@ -130,38 +133,50 @@ class Tracer:
                 assert self._collection is not None
                 fd = self._collection.programs[program + self.family].fd
                 maps[name + self.family].update(_u32(number), _u32(fd))
-        for name, numbers in (("uids", plan.uids), ("pids", plan.pids)):
-            for number, verdict in numbers.items():
-                maps[name].update(_u32(number), _u32(verdict))
+        for (field, number), verdict in plan.numbers.items():
+            maps["numbers"].update(NUMBER_KEY.pack(BY[field], number), _u32(verdict))
         for comm, verdict in plan.comms.items():
             maps["comms"].update(comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
+        for node, verdict in plan.nodes.items():
+            maps["nodes"].update(node.ljust(_NODE_SIZE, b"\0"), _u32(verdict))
         for number, shape in plan.shapes.items():
             maps["shapes"].update(_u32(number), shape.pack())
         for key, verdict in plan.verdicts.items():
             maps["verdicts"].update(VALUE_KEY.pack(*key), _u32(verdict))
+        for (number, slot), bounds in plan.ranges.items():
+            maps["ranges"].update(VALUE_KEY.pack(number, slot, 0), RANGE.pack(*bounds))
         for path, mask in plan.prefixes.items():
             maps["path_prefixes"].update(prefix_key(path), pack("=Q", mask))
         for path, mask in plan.suffixes.items():
             maps["path_suffixes"].update(suffix_key(path), pack("=Q", mask))
+        if plan.container is not None:
+            from bfer.containers import Groups
+
+            self.groups = Groups(plan.container, maps["cgroups"])
 
     def start(self, command_pid: int = 0) -> None:
         """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""
         programs = self._collection.programs if self._collection is not None else {}
-        # First, for the program at a process's end forgets it: later ones of that hook would not know it.
+        # First, so that what an event's program asks for is known by then.
+        for name in _keepers(self.plan):
+            self.links.append(attach(programs[name + self.family]))
         if self.hooks is not None:
             hooks = self.hooks
             self._with_target(lambda btf: hooks.attach(lambda: load_object(HOOKS), btf))
             if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
                 raise self._nothing()
-        if self.plan.follows_processes:
-            for name in ("fork", "exit"):
-                self.links.append(attach(programs[name + self.family]))
         if command_pid:
-            self.maps["tree"].update(_u32(command_pid), _u32(1))
+            self.maps["tree"].update(_u32(command_pid), _u64(1))
         elif self.plan.tree:
             from bfer.processes import seed
 
             seed(self.maps["tree"], self.plan.tree)
+        if self.plan.binary is not None:
+            from bfer.processes import seed_binaries
+
+            seed_binaries(self.maps["binaries"], self.plan.binary)
+        if self.groups is not None:
+            self.groups.scan()
         for name in self._programs[:2]:
             if name in ("sys_exit", "sys_enter"):
                 self.links.append(attach(programs[name + self.family]))
@@ -207,12 +222,15 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
         spec.set("suffix_lengths", b"".join(_u32(length) for length in lengths))
     sizes = {
         "events": buffer_size,
-        "uids": len(plan.uids),
-        "pids": len(plan.pids),
+        "numbers": len(plan.numbers),
         "comms": len(plan.comms),
+        "nodes": len(plan.nodes),
+        "ranges": len(plan.ranges),
         "path_prefixes": len(plan.prefixes),
         "path_suffixes": len(plan.suffixes),
         "tree": _TREE_SIZE if plan.config.get("tree_on") else 0,
+        "binaries": _TREE_SIZE if plan.binary else 0,
+        "cgroups": _GROUPS if plan.container else 0,
         "followed": _TREE_SIZE if plan.config.get("follow") else 0,
         "shapes": max(plan.shapes, default=0) + 1,
         "lost": max(plan.shapes, default=0) + 1,
@@ -221,6 +239,13 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
     for name, size in sizes.items():
         if name in spec.maps:
             spec.maps[name].max_entries = max(size, 1)
+
+
+def _keepers(plan: Plan) -> list[str]:
+    """The programs that keep what is known of processes and control groups."""
+    names = ["fork", "free"] if plan.follows_processes else []
+    names += ["exec"] if plan.binary is not None else []
+    return names + (["new_cgroup"] if plan.container is not None else [])
 
 
 def _slots(plan: Plan) -> tuple[dict[int, str], dict[int, str]]:
@@ -243,3 +268,7 @@ def _progress(error: Error) -> int:
 
 def _u32(value: int) -> bytes:
     return value.to_bytes(4, byteorder)
+
+
+def _u64(value: int) -> bytes:
+    return value.to_bytes(8, byteorder)

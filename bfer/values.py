@@ -45,11 +45,31 @@ def parse(arg: Arg, word: str, names: Names) -> int | None:
     """The number that ``word`` stands for where ``arg`` is meant; None when it is neither number nor name."""
     if arg.kind == "dirfd" and word == "AT_FDCWD":
         return AT_FDCWD
+    if arg.type in ("uid_t", "gid_t", "bool") and word.isidentifier():
+        return _truth(word) if arg.type == "bool" else account(word, arg.type == "gid_t")
     value = names.parse(arg.kind, word) if arg.kind and not word.lstrip("-").isdigit() else None
     if value is None:
         octal = arg.kind == "mode" and word[:1] == "0" and word.isdigit()
         value = parse_number("0o" + word if octal else word)
     return value
+
+
+def _truth(word: str) -> int | None:
+    return {"true": 1, "false": 0}.get(word)
+
+
+def account(word: str, group: bool = False) -> int | None:
+    """The number of a user or a group, by name; None where there is none of this name."""
+    try:
+        if group:
+            from grp import getgrnam
+
+            return getgrnam(word).gr_gid
+        from pwd import getpwnam
+
+        return getpwnam(word).pw_uid
+    except (ImportError, KeyError):
+        return None
 
 
 def parse_number(word: str) -> int | None:

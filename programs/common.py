@@ -22,6 +22,7 @@ class Config(ConfigBase):
     """Read-only settings, fixed before the programs are loaded: what is off costs nothing."""
 
     self_pid: u32 = 0  # the tracer itself, never traced
+    who_on: u32 = 0  # any of the filters on who is calling is on
     follow: u32 = 0
     uid_on: u32 = 0
     uid_default: u32 = 0  # verdict on a uid that no exact value decides
@@ -31,13 +32,33 @@ class Config(ConfigBase):
     pid_default: u32 = 0
     pid_above: i64 = -1
     pid_below: i64 = 1 << 32
+    tid_on: u32 = 0
+    tid_default: u32 = 0
+    tid_above: i64 = -1
+    tid_below: i64 = 1 << 32
+    mntns_on: u32 = 0
+    mntns_default: u32 = 0
+    mntns_above: i64 = -1
+    mntns_below: i64 = 1 << 32
+    pidns_on: u32 = 0
+    pidns_default: u32 = 0
+    pidns_above: i64 = -1
+    pidns_below: i64 = 1 << 32
     pid_new: u32 = 0  # 1: only processes that started after `started`; 2: only the others
     started: u64 = 0  # ns since boot (monotonic)
     comm_on: u32 = 0
     comm_default: u32 = 0
+    uts_on: u32 = 0
+    uts_default: u32 = 0
     tree_on: u32 = 0
     tree_default: u32 = 0
+    binary_on: u32 = 0
+    binary_default: u32 = 0
+    binary_wanted: u64 = 0  # bits of the masks that the path maps hold, as in Shape
+    binary_unwanted: u64 = 0
+    container_on: u32 = 0
     values_on: u32 = 0  # some event's arguments or result are looked up in `verdicts`
+    ranges_on: u32 = 0  # some event's arguments have bounds, in `ranges`
     bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
@@ -54,15 +75,19 @@ scratch = PerCpuArray(PathRecord, 1)
 lost = PerCpuArray(u64, CALLS)
 doorbell = Array(u32, 1)
 
-uids = Hash(u32, u32, 256)
-pids = Hash(u32, u32, 256)
+numbers = Hash(NumberKey, u32, 256)  # verdicts on single users, processes, threads and namespaces
 comms = Hash(Comm, u32, 64)
-tree = Hash(u32, u32, 8192)
-followed = Hash(u32, u32, 8192)
-untracked = PerCpuArray(u64, 1)  # processes that found no room in `tree` or `followed`
+nodes = Hash(Node, u32, 64)
+# By process id: the verdict on it, beside the time of its start (programs.records.MEMBER_*).
+tree = Hash(u32, u64, 8192)
+followed = Hash(u32, u64, 8192)
+binaries = Hash(u32, u64, 8192)  # only those on which the verdict is not binary_default
+untracked = PerCpuArray(u64, 1)  # processes that found no room in one of these
+cgroups = LruHash(u64, u32, 4096)  # verdicts on control groups; on those that are missing user space decides
 
 shapes = Array(Shape, CALLS)
 verdicts = Hash(ValueKey, u32, 1024)
+ranges = Hash(ValueKey, Range, 64)  # bounds of arguments; the key's value is 0
 path_prefixes = LpmTrie(PathKey, u64, 256)
 path_suffixes = Hash(SuffixKey, u64, 256)
 
@@ -145,9 +170,12 @@ def syscall_arg(regs, n, compat):
 
 
 @inline
-def number_passes(exact, value: u32, default, above, below):
+def number_passes(field, value: u32, default, above, below):
     """Tracee's rule: an exact value decides at once, then the bounds, then the default."""
-    verdict = exact.lookup(value)
+    key = NumberKey()
+    key.field = field
+    key.value = value
+    verdict = numbers.lookup(key)
     if verdict:
         return verdict[0]
     if i64(value) <= above or i64(value) >= below:
@@ -157,46 +185,103 @@ def number_passes(exact, value: u32, default, above, below):
 
 @inline
 def is_selected(task):
-    """Do the filters on who is calling let this task through?"""
+    """Do the filters on who is calling let the current task through?"""
     pid: u32 = task.tgid
     if pid == config.self_pid:
         return False
+    if config.who_on:
+        return is_wanted(pid) != 0
+    return True
+
+
+@subprog
+def is_wanted(pid: u32) -> u32:
+    """All filters on who is calling (process ``pid``), the cheap ones first. One copy for all programs: it is long."""
+    task = current_task()
     if config.follow:
         if followed.lookup(pid):
-            return True
+            return u32(1)
     if config.pid_on:
-        if not number_passes(pids, pid, config.pid_default, config.pid_above, config.pid_below):
-            return False
+        if not number_passes(BY_PID, pid, config.pid_default, config.pid_above, config.pid_below):
+            return u32(0)
+    if config.tid_on:
+        tid: u32 = task.pid
+        if not number_passes(BY_TID, tid, config.tid_default, config.tid_above, config.tid_below):
+            return u32(0)
     if config.pid_new == 1:
         if task.group_leader.start_time < config.started:
-            return False
+            return u32(0)
     if config.pid_new == 2:
         if task.group_leader.start_time >= config.started:
-            return False
+            return u32(0)
     if config.uid_on:
         uid: u32 = task.cred.uid.val
-        if not number_passes(uids, uid, config.uid_default, config.uid_above, config.uid_below):
-            return False
+        if not number_passes(BY_UID, uid, config.uid_default, config.uid_above, config.uid_below):
+            return u32(0)
+    if config.mntns_on:
+        mntns: u32 = task.nsproxy.mnt_ns.ns.inum
+        if not number_passes(BY_MNTNS, mntns, config.mntns_default, config.mntns_above, config.mntns_below):
+            return u32(0)
+    if config.pidns_on:
+        pidns = pid_namespace_of(task)
+        if not number_passes(BY_PIDNS, pidns, config.pidns_default, config.pidns_above, config.pidns_below):
+            return u32(0)
     if config.tree_on:
-        inside = config.tree_default
-        member = tree.lookup(pid)
-        if member:
-            inside = member[0]
-        if not inside:
-            return False
+        if not member_passes(tree, pid, config.tree_default):
+            return u32(0)
+    if config.binary_on:
+        if not member_passes(binaries, pid, config.binary_default):
+            return u32(0)
     if config.comm_on:
         name = Comm()
         get_current_comm(name.name)  # pads with NULs, which the name in the task does not on old kernels
-        wanted = config.comm_default
-        verdict = comms.lookup(name)
-        if verdict:
-            wanted = verdict[0]
-        if not wanted:
-            return False
+        if not verdict_of(comms, name, config.comm_default):
+            return u32(0)
+    if config.uts_on:
+        node = Node()
+        read_kernel_str(node.name, u64(addr(task.nsproxy.uts_ns.name.nodename)))
+        if not verdict_of(nodes, node, config.uts_default):
+            return u32(0)
+    known = 1
+    if config.container_on:
+        inside = cgroups.lookup(get_current_cgroup_id())
+        if inside:
+            if not inside[0]:
+                return u32(0)
+        else:
+            known = 0  # a new one: the record goes to user space, which decides
     if config.follow:
-        if followed.update(pid, u32(1), BPF_ANY) < 0:
-            untracked[0] += 1
-    return True
+        if known:
+            mark = task.group_leader.start_time << MEMBER_SHIFT | 1
+            if followed.update(pid, mark, BPF_ANY) < 0:
+                untracked[0] += 1
+    return u32(1)
+
+
+@inline
+def member_passes(members, pid, default):
+    member = members.lookup(pid)
+    if member:
+        return u32(member[0] & MEMBER_VERDICT)
+    return u32(default)
+
+
+@inline
+def verdict_of(verdicts, key, default):
+    verdict = verdicts.lookup(key)
+    if verdict:
+        return verdict[0]
+    return u32(default)
+
+
+@inline
+def pid_namespace_of(task):
+    """The inode number of the pid namespace that the task itself lives in."""
+    thread_pid = task.thread_pid
+    level = thread_pid.level
+    if level == 0:
+        return u32(PROC_PID_INIT_INO)
+    return u32(thread_pid.numbers[level].ns.ns.inum)
 
 
 @inline
@@ -253,13 +338,19 @@ def call_is_selected(record, shape, event, result):
                 value: u64 = record.args[i]
                 if shape.narrow & (1 << i):
                     value = value & 0xFFFFFFFF
-                if not verdict_on(event, i, value, shape.passing >> i & 1):
+                if not value_passes(event, i, value, shape.passing >> i & 1, shape.ranged & (1 << i)):
                     return False
     return True
 
 
 @inline
 def verdict_on(event, slot, value, default):
+    return value_passes(event, slot, value, default, 0)
+
+
+@inline
+def value_passes(event, slot, value, default, ranged):
+    """An exact value decides, then the bounds where there are any, then the default."""
     key = ValueKey()
     key.event = event
     key.slot = slot
@@ -267,6 +358,12 @@ def verdict_on(event, slot, value, default):
     verdict = verdicts.lookup(key)
     if verdict:
         return u32(verdict[0])
+    if config.ranges_on and ranged:
+        key.value = 0
+        bounds = ranges.lookup(key)
+        if bounds:
+            number = value ^ bounds.flip
+            return u32(bounds.low <= number and number <= bounds.high)
     return u32(default)
 
 
@@ -279,6 +376,15 @@ def path_is_selected(shape, key, length):
     """
     if shape.wanted == 0 and shape.unwanted == 0:
         return True
+    hits = path_hits(key, length)
+    if shape.wanted and not hits & shape.wanted:
+        return False
+    return not hits & shape.unwanted
+
+
+@inline
+def path_hits(key, length):
+    """Bits of all patterns that the path meets; parameters as in path_is_selected."""
     hits: u64 = 0
     if length > 0:
         if config.prefixes_on:
@@ -298,9 +404,7 @@ def path_is_selected(shape, key, length):
                     found = path_suffixes.lookup(suffix)
                     if found:
                         hits |= found[0]
-    if shape.wanted and not hits & shape.wanted:
-        return False
-    return not hits & shape.unwanted
+    return hits
 
 
 @inline

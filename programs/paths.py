@@ -59,16 +59,11 @@ def step_up(walk):
 
 
 @inline
-def put_path(record, shape, arg, dentry_address, mount_address):
-    """Add the path of a dentry as a string; False when the event's filter does not want it.
+def write_path(walk, text, dentry_address, mount_address):
+    """Write the path of a dentry, and a NUL behind it; returns its length.
 
     ``mount_address`` is that of its struct vfsmount, 0 for a path within its own file system.
     """
-    end = record.end
-    walk = walks.lookup(0)
-    if not walk or end > FIELDS_FULL:
-        return True
-    field = cast(Ptr[Field], addr(record.data[end >> 3]))
     walk.dentry = dentry_address
     walk.mount = mount_address - offsetof(mount, "mnt")
     walk.count = 0
@@ -76,7 +71,6 @@ def put_path(record, shape, arg, dentry_address, mount_address):
         if step_up(walk):
             break
     walk.size = 0
-    text = cast(Ptr[PathText], addr(field[1]))
     for _ in range(DEPTH):
         if not append_name(walk, text):
             break
@@ -86,6 +80,19 @@ def put_path(record, shape, arg, dentry_address, mount_address):
         size = 1
     size = min(size, PATH_SIZE - 1)
     text.data[size] = 0
+    return size
+
+
+@inline
+def put_path(record, shape, arg, dentry_address, mount_address):
+    """Add the path of a dentry (see write_path) as a string; False when the event's filter does not want it."""
+    end = record.end
+    walk = walks.lookup(0)
+    if not walk or end > FIELDS_FULL:
+        return True
+    field = cast(Ptr[Field], addr(record.data[end >> 3]))
+    text = cast(Ptr[PathText], addr(field[1]))
+    size = write_path(walk, text, dentry_address, mount_address)
     if shape.path == arg:
         if not path_is_selected(shape, addr(field.size), size + 1):
             return False

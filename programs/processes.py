@@ -1,18 +1,33 @@
-"""Keeping track of process trees: who descends from a traced process."""
+"""Keeping track of processes: who descends from a traced one, what runs in it, and new control groups.
+
+What is known of a process is kept by its number, from its first instruction until the kernel lets go of it: not only
+until it ends, for threads that end together, and what is closed at the end, are its events too. A number that is used
+again begins anew, whatever was known before.
+"""
 
 from __future__ import annotations
 
 from programs.common import *
-from pybpf.ktypes import task_struct
+from programs.fields import *
+from programs.paths import *
+from pybpf.ktypes import cgroup as struct_cgroup
+from pybpf.ktypes import linux_binprm, task_struct
 from pybpf.lang import *
+
+exec_paths = PerCpuArray(PathRecord, 1)
+exec_walks = PerCpuArray(Walk, 1)
+cgroup_records = PerCpuArray(PathRecord, 1)
 
 
 @inline
-def inherit(members, parent: u32, child: u32):
+def inherit(members, parent: u32, child: u32, mark: u64):
+    """A new process is what its parent is; ``mark`` is the child's start, shifted."""
     member = members.lookup(parent)
     if member:
-        if members.update(child, member[0], BPF_ANY) < 0:
+        if members.update(child, mark | member[0] & MEMBER_VERDICT, BPF_ANY) < 0:
             untracked[0] += 1
+    else:
+        members.delete(child)  # an earlier process of this number
 
 
 @hook("tp_btf/sched_process_fork", "raw_tp/sched_process_fork")
@@ -22,19 +37,80 @@ def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
     pid: u32 = child.tgid
     if pid == mother:  # a thread
         return 0
+    mark: u64 = child.start_time << MEMBER_SHIFT
     if config.tree_on:
-        inherit(tree, mother, pid)
+        inherit(tree, mother, pid, mark)
+    if config.binary_on:
+        inherit(binaries, mother, pid, mark)
     if config.follow:
-        if is_selected(current_task()):
-            inherit(followed, mother, pid)
+        is_selected(current_task())  # enters the parent where it is
+        inherit(followed, mother, pid, mark)
     return 0
 
 
-@hook("tp_btf/sched_process_exit", "raw_tp/sched_process_exit")
-def exit(ctx, task: Ptr[task_struct]):
-    """Forget a process with its last thread, so that its number can be used again."""
-    if task.signal.live.counter == 0:
-        pid: u32 = task.tgid
-        tree.delete(pid)
-        followed.delete(pid)
+@hook("tp_btf/sched_process_exec", "raw_tp/sched_process_exec")
+def exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
+    """Once for each program that starts: is its file one of those that the filter names?"""
+    record = exec_paths.lookup(0)
+    walk = exec_walks.lookup(0)
+    if not record or not walk:
+        return 0
+    opened = program.file
+    text = cast(Ptr[PathText], addr(record.path))
+    size = write_path(walk, text, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
+    hits = path_hits(addr(record.status), size + 1)
+    verdict = u64(0)
+    if config.binary_wanted == 0 or hits & config.binary_wanted:
+        if not hits & config.binary_unwanted:
+            verdict = 1
+    pid: u32 = task.tgid
+    if verdict == config.binary_default:
+        binaries.delete(pid)
+    else:
+        mark = task.group_leader.start_time << MEMBER_SHIFT | verdict
+        if binaries.update(pid, mark, BPF_ANY) < 0:
+            untracked[0] += 1
+    return 0
+
+
+@inline
+def forget(members, pid: u32, started: u64):
+    member = members.lookup(pid)
+    if member:
+        mark = member[0] >> MEMBER_SHIFT
+        if mark == 0 or mark == started:  # else the number is in use again
+            members.delete(pid)
+
+
+@hook("tp_btf/sched_process_free", "raw_tp/sched_process_free")
+def free(ctx, task: Ptr[task_struct]):
+    """Forget a process with its first thread, which the kernel keeps until all others are gone."""
+    pid: u32 = task.tgid
+    thread: u32 = task.pid
+    if pid != thread:
+        return 0
+    started: u64 = task.start_time
+    if config.tree_on:
+        forget(tree, pid, started)
+    if config.binary_on:
+        forget(binaries, pid, started)
+    if config.follow:
+        forget(followed, pid, started)
+    return 0
+
+
+@hook("tp_btf/cgroup_mkdir", "raw_tp/cgroup_mkdir")
+def new_cgroup(ctx, group: Ptr[struct_cgroup], path: u64):
+    """Tell of a new control group, before anyone can be in it: its id as the first number, and its path."""
+    record = cgroup_records.lookup(0)
+    if not record or group.root.hierarchy_id != 0:  # version 1 has ids of its own
+        return 0
+    length = read_kernel_str(record.path, path)
+    if length <= 0:
+        return 0
+    record.args[0] = group.kn.id
+    record.event = NEW_CGROUP
+    record.status = PATH_OK
+    record.time = ktime_get_boot_ns()
+    submit(record, offsetof(PathRecord, "path") + min(u64(length) - 1, PATH_SIZE - 1), NEW_CGROUP)
     return 0

@@ -24,6 +24,9 @@ CALLS = 2 * COMPAT
 HOOKS = CALLS
 """The number of the first event that is no system call."""
 
+NEW_CGROUP = 0xFFFFFFFF
+"""The number of records that are for the tracer itself: a control group was made."""
+
 SOCKADDR_MAX = 128
 """struct sockaddr_storage, include/linux/socket.h."""
 
@@ -168,6 +171,37 @@ class Comm(Struct):
     name: char[16]
 
 
+class Node(Struct):
+    """A host's name, NUL-padded."""
+
+    name: char[64]
+
+
+# What a number is compared with (NumberKey.field).
+BY_UID, BY_PID, BY_TID, BY_MNTNS, BY_PIDNS = range(5)
+
+
+class NumberKey(Struct):
+    """Key of the map of verdicts on who is calling."""
+
+    field: u32
+    value: u32
+
+
+# A process's entry in a map of members: the verdict in the lowest bit, above it the start of its first thread (ns since
+# boot, monotonic); 0 where user space made the entry. It tells the process from a later one of the same number.
+MEMBER_VERDICT = 1
+MEMBER_SHIFT = 1
+
+
+class Range(Struct):
+    """Bounds of an argument, both inclusive. `flip` is the sign bit of a signed one: flipped, numbers are in order."""
+
+    low: u64
+    high: u64
+    flip: u64
+
+
 class Shape(Struct):
     """What the programs must know of one event."""
 
@@ -182,6 +216,8 @@ class Shape(Struct):
     checked: u32  # bit n: look up argument n in `verdicts`; bit CHECK_RESULT: the result
     passing: u32  # bit n: a value that is not found there passes
     path: u32  # the argument that is the path, or whose string must match
+    ranged: u32  # bit n: argument n, if not found there, must be within its entry of `ranges`
+    _pad: u32
     kinds: u8[8]  # by argument: KIND_*; the last is EXTRA_*
 
 

@@ -106,15 +106,30 @@ class Kind:
         return f"{value:#x}" if value > 9 else str(value)
 
     def parse(self, word: str) -> int | None:
+        """The value of what ``text`` gives, in any order; None for what is none."""
         known = dict(self._table)
         if self._style == CHOICE:
             return known.get(word)
         value = 0
         for name in word.split("|"):
-            if name not in known:
+            bits = known.get(name)
+            if bits is None:
+                bits = _bits(name)
+            if bits is None:
                 return None
-            value |= known[name]
+            value |= bits
         return value
+
+
+def _bits(word: str) -> int | None:
+    """What has no name: hex, a mode with its 0, or a decimal number."""
+    base = 16 if word[:2] == "0x" else 8 if word[:1] == "0" else 10
+    if not word.isascii() or not word.isalnum():
+        return None
+    try:
+        return int(word, base)
+    except ValueError:
+        return None
 
 
 def flags(value: int, table: Sequence[tuple[str, int]]) -> str:

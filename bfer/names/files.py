@@ -68,7 +68,7 @@ KINDS = {
     "open_only": Kind(FLAGS, _GENERIC),
     "open_only_arm": Kind(FLAGS, _ARM),
     "mode": Kind(OCTAL),
-    "inode_mode": Kind(CUSTOM, (), _inode_mode),
+    "inode_mode": Kind(CUSTOM, tuple([(name, value) for value, name in _TYPES.items()]), _inode_mode),
     "unlinkat": Kind(FLAGS, (("AT_REMOVEDIR", 0x200),)),
     "resolve": Kind(
         FLAGS,

@@ -23,25 +23,36 @@ _FUTEX = (
 )
 
 
+_OPERATIONS = (
+    *[(f"FUTEX_{name}", number) for number, name in enumerate(_FUTEX)],
+    *[(f"FUTEX_{name}_PRIVATE", number | 0x80) for number, name in enumerate(_FUTEX)],
+    ("FUTEX_CLOCK_REALTIME", 0x100),
+)
+_SIZES = ("FUTEX2_SIZE_U8", "FUTEX2_SIZE_U16", "FUTEX2_SIZE_U32", "FUTEX2_SIZE_U64")
+_FUTEX2 = (("FUTEX2_NUMA", 4), ("FUTEX2_MPOL", 8), ("FUTEX2_PRIVATE", 128))
+
+
 def _futex(value: int) -> str:
     operation = value & 0x7F
     name = f"FUTEX_{_FUTEX[operation]}" if operation < len(_FUTEX) else f"{operation:#x}"
     if value & 0x80:
         name += "_PRIVATE"
-    return f"{name}|FUTEX_CLOCK_REALTIME" if value & 0x100 else name
+    if value & 0x100:
+        name += "|FUTEX_CLOCK_REALTIME"
+    return f"{name}|{value & ~0x1FF:#x}" if value & ~0x1FF else name
 
 
 def _futex2(value: int) -> str:
-    size = ("FUTEX2_SIZE_U8", "FUTEX2_SIZE_U16", "FUTEX2_SIZE_U32", "FUTEX2_SIZE_U64")[value & 3]
+    size = _SIZES[value & 3]
     rest = value & ~3
-    return f"{size}|{flags(rest, (('FUTEX2_NUMA', 4), ('FUTEX2_MPOL', 8), ('FUTEX2_PRIVATE', 128)))}" if rest else size
+    return f"{size}|{flags(rest, _FUTEX2)}" if rest else size
 
 
 KINDS = {
     "ipcget": _with_mode(_GET),
     "shmget": _with_mode(_SHMGET),
-    "futex": Kind(CUSTOM, tuple([(f"FUTEX_{name}", number) for number, name in enumerate(_FUTEX)]), _futex),
-    "futex2": Kind(CUSTOM, (), _futex2),
+    "futex": Kind(CUSTOM, _OPERATIONS, _futex),
+    "futex2": Kind(CUSTOM, (*zip(_SIZES, range(4)), *_FUTEX2), _futex2),
     "shmctl_cmd": Kind(
         CHOICE,
         (

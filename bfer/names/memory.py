@@ -42,7 +42,7 @@ def _mempolicy(value: int) -> str:
 
 KINDS = {
     "mmap": Kind(CUSTOM, tuple(zip(_SHARING, range(4))) + _MAP, _mmap),
-    "mempolicy": Kind(CUSTOM, _POLICY, _mempolicy),
+    "mempolicy": Kind(CUSTOM, (*[(f"MPOL_{name}", n) for n, name in enumerate(_POLICIES)], *_POLICY), _mempolicy),
     "prot": Kind(
         FLAGS,
         (

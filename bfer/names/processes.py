@@ -26,7 +26,11 @@ _SIGNALS = (
     *("STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO"),
     *("PWR", "SYS"),
 )
-_SIGNAL = tuple([(f"SIG{name}", number) for number, name in enumerate(_SIGNALS, 1)])
+_SIGNAL = (
+    *[(f"SIG{name}", number) for number, name in enumerate(_SIGNALS, 1)],
+    ("SIGRTMIN", 32),
+    *[(f"SIGRT_{number - 32}", number) for number in range(33, 65)],
+)
 
 # include/uapi/linux/sched.h
 _CLONE = (
@@ -91,6 +95,12 @@ def _clone(value: int) -> str:
     return "|".join(names) or "0"
 
 
+_SCHED = (
+    *[(f"SCHED_{name}", number) for number, name in enumerate(_POLICIES)],
+    ("SCHED_RESET_ON_FORK", 0x40000000),
+)
+
+
 def _policy(value: int) -> str:
     policy = value & ~0x40000000
     name = f"SCHED_{_POLICIES[policy]}" if policy < len(_POLICIES) else f"{policy:#x}"
@@ -107,8 +117,8 @@ KINDS = {
     "signal": Kind(CUSTOM, _SIGNAL, _signal),
     "clone": Kind(CUSTOM, _CLONE + _SIGNAL, _clone),
     "clone3": Kind(FLAGS, _CLONE),
-    "sched": Kind(CUSTOM, tuple([(f"SCHED_{name}", number) for number, name in enumerate(_POLICIES)]), _policy),
-    "personality": Kind(CUSTOM, _PERSONALITY, _personality),
+    "sched": Kind(CUSTOM, _SCHED, _policy),
+    "personality": Kind(CUSTOM, (("PER_LINUX", 0), *_PERSONALITY), _personality),
     "unshare": Kind(
         FLAGS,
         (

@@ -40,12 +40,22 @@ class FakeSpec(ObjectSpec):
                 "scratch",
                 "lost",
                 "doorbell",
-                "uids",
-                "pids",
+                "numbers",
                 "comms",
+                "nodes",
                 "tree",
             ),
-            *("followed", "untracked", "shapes", "verdicts", "path_prefixes", "path_suffixes"),
+            *(
+                "binaries",
+                "cgroups",
+                "ranges",
+                "followed",
+                "untracked",
+                "shapes",
+                "verdicts",
+                "path_prefixes",
+                "path_suffixes",
+            ),
         ):
             self.maps[name] = MapSpec(name, 1, 4, 4, 1)
 

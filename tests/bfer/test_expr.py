@@ -8,6 +8,7 @@ from bfer import expr
 from bfer.catalogue import Catalogue
 from bfer.errors import UsageError
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Numbers
+from bfer.residual import _decide
 
 X86 = Catalogue("x86_64")
 ARM64 = Catalogue("aarch64")
@@ -39,15 +40,23 @@ ALL = sorted({*X86.sets["default"], *X86.sets["syscalls"]})
         (("set=ipc_pipe",), ["pipe", "pipe2"]),
         (("s=ipc_shm", "e!=shmat,shmdt"), ["shmget", "shmctl"]),
         (("set=ipc_pipe", "event=open"), ["open", "pipe", "pipe2"]),
-        # Tracee: != takes away from sets only.
-        (("event=openat*", "event!=openat"), ["openat", "openat2"]),
-        *[((who,), ALL) for who in ("comm=x", "pid=7", "pid=new", "tree=7", "follow")],
+        # Tracee's != takes away from sets only.
+        (("event=openat*", "event!=openat"), ["openat2"]),
+        (("event=openat,open", "event!=openat"), ["open"]),
+        (("tag=ipc_pipe",), ["pipe", "pipe2"]),
+        (("events=openat*,-openat",), ["openat2"]),
+        (("events=ipc_pipe,open,-pipe",), ["open", "pipe2"]),
+        (("events=-openat",), [name for name in DEFAULT if name != "openat"]),
+        *[((who,), ALL) for who in ("comm=x", "pid=7", "tid=7", "pid=new", "tree=7", "follow", "bin=/x")],
+        *[((who,), DEFAULT) for who in ("uts=x", "mntns=1", "pidns!=1", "container", "!container", "container=ab")],
         (("uid=0",), DEFAULT),
         (("openat.pathname=/x",), ["openat"]),
         (("openat.pathname=/x", "unlink.retval=0"), ["openat", "unlink"]),
         (("event=unlink", "openat.pathname=/x"), ["openat", "unlink"]),
         (("event!=unlink", "openat.pathname=/x"), [name for name in DEFAULT if name != "unlink"]),
-        (("event!=openat", "openat.pathname=/x"), DEFAULT),
+        (("openat.scope.comm=x",), ["openat"]),
+        (("openat.data.pathname=/x",), ["openat"]),
+        (("openat.args.pathname=/x",), ["openat"]),
     ],
 )
 def test_events(texts: tuple[str, ...], expected: list[str]) -> None:
@@ -76,6 +85,8 @@ def test_events_of_another_machine() -> None:
             ["events openat, open are traced alone, because filters name them"],
         ),
         (("event=open", "openat.retval<0"), ["event openat is traced too, because a filter names it"]),
+        (("event=open,creat", "event!=open"), ["event open is both named and excluded: it is not traced"]),
+        (("event=open*", "event!=open"), []),
     ],
 )
 def test_notes(texts: tuple[str, ...], notes: list[str]) -> None:
@@ -124,6 +135,20 @@ def test_values_are_ored_and_repeats_merge() -> None:
         ("openat.dirfd=-100", -100),
         ("openat2.size=24", 24),
         ("unlinkat.flags=AT_REMOVEDIR", 0x200),
+        ("kill.sig=SIGKILL", 9),
+        ("socket.domain=AF_INET", 2),
+        ("socket.type=SOCK_STREAM", 1),
+        ("ptrace.request=PTRACE_ATTACH", 16),
+        ("setuid.uid=root", 0),
+        ("setgid.gid=root", 0),
+        ("setsockopt.level=SOL_SOCKET", 1),
+        ("clone.flags=CLONE_VM|CLONE_VFORK|SIGCHLD", 0x4111),
+        ("mknodat.mode=S_IFIFO|0644", 0o10644),
+        ("security_socket_create.type=SOCK_DGRAM|SOCK_CLOEXEC", 0o2000002),
+        ("sched_process_exit.process_group_exit=true", 1),
+        ("close.fd=-1", -1),
+        ("close.fd=4294967295", -1),
+        ("fchown.owner=-1", -1),
     ],
 )
 def test_numbers_of_arguments(text: str, value: int) -> None:
@@ -145,11 +170,11 @@ def test_numbers_of_arguments(text: str, value: int) -> None:
         (("uid>5", "uid>7"), [8], [6, 7]),
         (("uid=0", "uid>1000"), [0, 1001], [1, 1000]),
         (("uid=0,5", "uid!=5"), [0], [5, 6]),
-        (("uid!=5", "uid=5"), [], [5]),
+        (("uid>5", "uid!=7", "uid<10"), [6, 8, 9], [5, 7, 10]),
     ],
 )
 def test_numbers(texts: tuple[str, ...], inside: list[int], outside: list[int]) -> None:
-    uid = parse(*texts).uid
+    uid = parse(*texts).numbers["uid"]
     assert isinstance(uid, Numbers)
     assert [n for n in inside + outside if uid.matches(n)] == inside
 
@@ -171,20 +196,71 @@ def test_results(text: str, inside: list[int], outside: list[int]) -> None:
 
 
 def test_who() -> None:
-    policy = parse("comm=a.sh,x=y", "comm!=cat", "tree=3,5", "tree!=7", "follow", "pid=9", "pid=new")
+    policy = parse("comm=a.sh,x=y", "comm!=cat", "tree=3,5", "tree!=7", "follow", "pid=9", "pid=new", "uts!=a.b")
+    assert policy.nodes == {b"a.b": False}
     assert policy.comms == {b"a.sh": True, b"x=y": True, b"cat": False}
     assert policy.tree == {3: True, 5: True, 7: False}
     assert policy.follow
-    assert policy.pid.exact == {9: True}
+    assert policy.numbers["pid"].exact == {9: True}
     assert policy.pid_new is True
     assert parse("pid!=new", "f").pid_new is False
-    assert parse("p=new").pid is None
+    assert not parse("p=new").numbers
+    assert {*parse("mntns>5", "pidns!=6", "tid=7", "u=0").numbers} == {"mntns", "pidns", "tid", "uid"}
+
+
+@pytest.mark.parametrize("name", ["binary", "executable", "exec", "bin"])
+def test_binary(name: str) -> None:
+    choice = parse(f"{name}=/usr/bin/curl,*/wget", f"{name}!=/usr/b*").binary
+    assert [(item.kind, item.data) for item in choice.wanted] == [(EXACT, b"/usr/bin/curl"), (SUFFIX, b"/wget")]
+    assert [(item.kind, item.data) for item in choice.unwanted] == [(PREFIX, b"/usr/b")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "passing"),
+    [
+        (("container",), ["abc old", "abc new", "def old"]),
+        (("c",), ["abc old", "abc new", "def old"]),
+        (("!container",), [" old", " new"]),
+        (("!c",), [" old", " new"]),
+        (("not-container",), [" old", " new"]),
+        (("container=new",), ["abc new"]),
+        (("container!=new",), ["abc old", "def old"]),
+        (("container=ab,d",), ["abc old", "abc new", "def old"]),
+        (("container=ab", "cont=new"), ["abc new"]),
+        (("container!=ab",), ["def old", " old", " new"]),
+        (("container", "container!=ab"), ["def old"]),
+    ],
+)
+def test_containers(texts: tuple[str, ...], passing: list[str]) -> None:
+    container = parse(*texts).container
+    tried = ["abc old", "abc new", "def old", " old", " new"]
+    assert [word for word in tried if container.matches(word.split(" ")[0], word.endswith("new"))] == passing
+
+
+def test_scope() -> None:
+    scope = parse("openat.scope.uid>=1000", "openat.scope.comm=a*", "openat.scope.container").filters["openat"].scope
+    assert scope.keys() == {"uid", "comm", "container"}
+    assert scope["container"].inside is True
+
+
+@pytest.mark.parametrize(
+    ("texts", "inside", "outside"),
+    [
+        (("lseek.offset>=5",), [5, 1 << 40], [4, -1]),
+        (("lseek.offset<0",), [-1], [0, 5]),
+        (("lseek.offset>0", "lseek.offset<=9", "lseek.offset!=3"), [1, 9], [0, 3, 10]),
+        (("lseek.offset=7", "lseek.offset>100"), [7, 101], [8, 100]),
+        (("lseek.offset=-1",), [-1], [1]),
+    ],
+)
+def test_bounds_of_arguments(texts: tuple[str, ...], inside: list[int], outside: list[int]) -> None:
+    choice = parse(*texts).filters["lseek"].args["offset"][1]
+    assert [n for n in inside + outside if _decide(choice, n)] == inside
 
 
 BAD = [
     ("", "empty filter expression"),
     ("=x", "no name before '=' in '=x'"),
-    ("!container", "unknown operator '!' in '!container'"),
     ("uid==5", "unknown operator '==' in 'uid==5'"),
     ("uid!==5", "unknown operator '!==' in 'uid!==5'"),
     ("uid!5", "unknown operator '!' in 'uid!5'"),
@@ -211,8 +287,8 @@ BAD = [
     ("set=fs_file_op", "unknown set 'fs_file_op': did you mean 'fs_file_ops'?"),
     ("set=ned", "unknown set 'ned': did you mean 'net'?"),
     (
-        "mntns=5",
-        "unknown filter 'mntns': there are event, set, comm, uid, pid, tree, follow, EVENT.ARG, EVENT.retval",
+        "xyzzyx=5",
+        f"unknown filter 'xyzzyx': there are {', '.join(expr.FIELDS)}, EVENT.ARG, EVENT.retval",
     ),
     ("com=x", "unknown filter 'com': did you mean 'comm'?"),
     ("tre=5", "unknown filter 'tre': did you mean 'tree'?"),
@@ -271,3 +347,40 @@ def test_contradictions() -> None:
         parse("pid=new", "pid!=new")
     with pytest.raises(UsageError, match="no event is left to trace: event!= removed them all"):
         parse("event!=*")
+
+
+NEVER = [
+    ("uid<5", "uid>10"),
+    ("uid=5", "uid!=5"),
+    ("pid>5", "pid<7", "pid!=6"),
+    ("comm=a", "comm!=a"),
+    ("uts=a", "uts!=a"),
+    ("tree=1", "tree!=1"),
+    ("container", "!container"),
+    ("!container", "container=ab"),
+    ("not-container", "container=new"),
+    ("container=abc", "container!=ab"),
+    ("binary=/bin/sh", "binary!=*/sh"),
+    ("binary=/bin/a*", "binary!=/bin/*"),
+    ("openat.retval<0", "openat.retval>=0"),
+    ("openat.flags=O_RDWR", "openat.flags!=2"),
+    ("openat.pathname=/tmp/x", "openat.pathname!=/tmp/*"),
+    ("openat.pathname=*ab*", "openat.pathname!=*a*"),
+    ("close.fd>5", "close.fd<3"),
+    ("openat.scope.uid<1", "openat.scope.uid>1"),
+]
+
+
+@pytest.mark.parametrize("texts", NEVER, ids=" ".join)
+def test_what_can_never_match(texts: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(*texts)
+    assert str(error.value) == f"nothing can ever match {' and '.join(map(repr, texts))}"
+    for text in texts[:-1]:
+        parse(text)
+
+
+def test_filters_of_events_that_are_left_out() -> None:
+    with pytest.raises(UsageError) as error:
+        parse("event!=open*", "openat.retval<0")
+    assert str(error.value) == "'event!=open*' excludes openat, so 'openat.retval<0' can never match"

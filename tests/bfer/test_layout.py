@@ -6,11 +6,13 @@ from sys import byteorder
 
 import pytest
 
+import bfer.processes as process_table
 import bfer.records as user
 import programs.records as kernel
 from bfer import expr, values
 from bfer.catalogue import Catalogue
 from bfer.output.sink import OPTIONS
+from bfer.policy import NUMBERS
 from bfer.pushdown import Shape, push_down
 from programs import common, execs, hooks, processes, syscalls
 from pybpf.lang.types import field_at
@@ -69,10 +71,11 @@ def test_the_shape_of_an_event() -> None:
     shape = Shape(event)
     shape.rule, shape.above, shape.below, shape.bits, shape.masked = (1, 2), 3, 4, 5, 6
     shape.used, shape.narrow, shape.checked, shape.passing, shape.path = 7, 8, 9, 10, 11
+    shape.ranged = 12
     raw = shape.pack()
     assert len(raw) == layout.size
-    members = ("wanted", "unwanted", "above", "below", "bits", "masked", "used", "narrow", "checked", "passing", "path")
-    for expected, name in enumerate(members, 1):
+    members = "wanted unwanted above below bits masked used narrow checked passing path ranged"
+    for expected, name in enumerate(members.split(), 1):
         offset, type = field_at(layout, name)
         assert int.from_bytes(raw[offset : offset + type.size], byteorder) == expected
     offset, type = field_at(layout, "kinds")
@@ -87,20 +90,27 @@ def test_constants_and_keys() -> None:
     ]
     names += ["SLOT_SYSCALL", "SLOT_STACK"]
     assert len(names) > 15
-    for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT"):
+    for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT", "NEW_CGROUP"):
         assert getattr(user, name) == getattr(kernel, name), name
     assert kernel.PathKey.layout.size == user.PATH_BITS.size + user.PATH_KEY_SIZE
     assert kernel.SuffixKey.layout.size == user.SUFFIX_KEY.size
     assert field_at(kernel.SuffixKey.layout, "data")[1].size == user.SUFFIX_SIZE
     assert kernel.ValueKey.layout.size == user.VALUE_KEY.size
+    assert kernel.Range.layout.size == user.RANGE.size
+    assert kernel.NumberKey.layout.size == user.NUMBER_KEY.size
+    assert {f"BY_{name.upper()}": value for name, value in user.BY.items()} == {
+        name: value for name, value in vars(kernel).items() if name.startswith("BY_")
+    }
+    assert kernel.MEMBER_SHIFT == process_table._MARK_SHIFT
 
 
 def test_settings_have_their_names() -> None:
     names = {name for name, _, _ in common.Config.settings}
     catalogue = Catalogue("x86_64")
-    texts = ["uid=1", "uid<5", "uid>2", "pid=1", "pid<5", "pid>2", "pid=new", "comm=x", "tree=1", "follow"]
-    policy = expr.parse([*texts, "openat.pathname=/x,*y", "open.retval>0", "open.mode=1"], catalogue)
-    plan = push_down(policy, options=OPTIONS)
+    texts = [f"{field}{op}" for field in NUMBERS for op in ("=1", "<5", ">2")]
+    texts += ["pid=new", "comm=x", "tree=1", "follow", "uts=x", "container", "binary=/x"]
+    texts += ["openat.pathname=/x,*y", "open.retval>0", "open.mode=1", "open.mode>1"]
+    plan = push_down(expr.parse(texts, catalogue), options=OPTIONS)
     assert plan.config.keys() | {"self_pid", "started", "watermark", "suffix_lengths"} == names
 
 
@@ -125,7 +135,7 @@ def test_every_event_has_its_program(machine: str) -> None:
                 vectors = [arg.slot for arg in event.args if arg.memory == user.KIND_VECTOR]
                 assert vectors == [strings[0] + 1, strings[0] + 2]
     assert processes.fork is not None
-    assert processes.exit is not None
+    assert processes.free is not None
 
 
 def test_numbers_have_their_c_types() -> None:

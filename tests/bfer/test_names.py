@@ -16,7 +16,7 @@ from bfer.names import CHOICE, FLAGS, Names
 NAMES = Names("x86_64")
 PLAIN = ("ptr", "fd", "dirfd")
 
-_OWN = ("O_LARGEFILE", "__O_TMPFILE")  # the C library means something else
+_OWN = ("O_LARGEFILE", "__O_TMPFILE", "SIGRTMIN")  # the C library means something else
 
 HEADERS = (
     *(
@@ -202,3 +202,20 @@ def test_options_of_sockets_are_named_where_they_are_meant() -> None:
 
 def test_styles_are_known() -> None:
     assert {kind._style for kind in all_kinds().values()} > {FLAGS, CHOICE}
+
+
+def test_what_is_printed_can_be_given_as_a_value() -> None:
+    """Every kind of every argument that is a number, in any event."""
+    tried = [*range(70), *(1 << bit for bit in range(32)), 0x1FF, 0o101666]
+    kinds = {
+        arg.kind for event in Catalogue("x86_64").events.values() for arg in event.args if arg.kind and not arg.memory
+    }
+    for name in sorted(kinds):
+        kind = NAMES.kind(name)
+        if kind is None:
+            assert name in PLAIN
+            continue
+        for value in tried:
+            text = kind.text(value)
+            if not text.isdigit() and not text.startswith("0x"):
+                assert kind.parse(text) == value, (name, text)

@@ -18,7 +18,7 @@ from fake_kernel import FakeKernel
 from fake_records import record
 
 from bfer import __main__
-from bfer.records import COMPAT
+from bfer.records import BY, COMPAT
 from pybpf.errors import LoadError, VerifierError
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,10 @@ def bfer(*words: str) -> int:
 
 def key(number: int) -> bytes:
     return pack("=I", number)
+
+
+def long(number: int) -> bytes:
+    return pack("=Q", number)
 
 
 def test_table(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +181,7 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert kernel.loads == [["sys_exit", "path"]]
     numbers = (257, COMPAT + 295, 87, COMPAT + 10)
     assert maps["calls"].data == {key(number): key(101) for number in numbers}
-    assert maps["uids"].data == {key(1000): key(1), key(0): key(0)}
+    assert maps["numbers"].data == {key(BY["uid"]) + key(1000): key(1), key(BY["uid"]) + key(0): key(0)}
     assert maps["comms"].data == {b"cat".ljust(16, b"\0"): key(1)}
     shapes = maps["shapes"].data
     assert shapes.keys() == {key(number) for number in numbers}
@@ -192,8 +196,8 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert 0 < values["started"] <= time.monotonic_ns()
     sizes = {name: spec.max_entries for name, spec in kernel.spec.maps.items()}
     assert sizes["events"] == 65536
-    assert sizes["tree"] == sizes["followed"] == sizes["pids"] == 1
-    assert sizes["uids"] == 2
+    assert sizes["tree"] == sizes["followed"] == sizes["binaries"] == 1
+    assert sizes["numbers"] == 2
     assert sizes["shapes"] == COMPAT + 296
 
 
@@ -203,10 +207,10 @@ def test_a_tree_is_entered_before_tracing_starts(kernel: FakeKernel) -> None:
         time.sleep(0.2)
         assert bfer(f"tree={child.pid}", "tree!=1", "event=openat") == 0
         tree = kernel.maps["tree"].data
-        assert tree[key(child.pid)] == key(1)
-        assert len([value for value in tree.values() if value == key(1)]) == 2  # the shell and sleep
-        assert tree[key(1)] == tree[key(os.getppid())] == key(0)
-        assert kernel.log[:3] == ["attach fork", "attach exit", "attach sys_exit"]
+        assert tree[key(child.pid)] == long(1)
+        assert len([value for value in tree.values() if value == long(1)]) == 2  # the shell and sleep
+        assert tree[key(1)] == tree[key(os.getppid())] == long(0)
+        assert kernel.log[:3] == ["attach fork", "attach free", "attach sys_exit"]
         assert kernel.spec.maps["tree"].max_entries == 8192
     finally:
         subprocess.run(["pkill", "-P", str(child.pid)], check=False)
@@ -217,7 +221,7 @@ def test_a_tree_is_entered_before_tracing_starts(kernel: FakeKernel) -> None:
 def test_second_family(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
     kernel.refused["tp_btf"] = LoadError("no tp_btf", 22)
     assert bfer("event=unlink", "follow", "-q") == 0
-    assert kernel.loads[1] == ["sys_exit__raw_tp", "path__raw_tp", "fork__raw_tp", "exit__raw_tp"]
+    assert kernel.loads[1] == ["sys_exit__raw_tp", "path__raw_tp", "fork__raw_tp", "free__raw_tp"]
     assert kernel.log[0] == "attach fork__raw_tp"
     assert capfd.readouterr() == ("", "")
 
@@ -322,7 +326,7 @@ class TestCommand:
     def test_status(self, kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) -> None:
         assert bfer("-q", "--", "sh", "-c", "echo hello; exit 3") == 3
         assert capfd.readouterr() == ("hello\n", "")
-        hooks = ("fork", "exit", "sys_exit", "sys_enter")
+        hooks = ("fork", "free", "sys_exit", "sys_enter")
         assert kernel.log == [
             *(f"attach {n}" for n in hooks),
             *(f"detach {n}" for n in hooks),

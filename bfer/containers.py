@@ -1,0 +1,145 @@
+"""Which container a control group belongs to: by the names that engines give to the groups they make.
+
+Control groups are those of version 2, by the 64-bit id that records carry.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pybpf.cgroups import root
+from pybpf.errors import SyscallError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bfer.policy import Containers
+    from pybpf.maps import Map
+
+_ROOT = 1  # the id of the hierarchy's root (kernel/cgroup/cgroup.c: the first node of its kernfs)
+_ID_SIZE = 64
+_HEX = frozenset("0123456789abcdef")
+_MOST = 16384
+# What stands before a 64-digit id: docker, podman, containerd, cri-o, nerdctl and others; with a
+# monitor's group ("crio-conmon-ID.scope") it is not the container's.
+_MONITORS = ("conmon", "monitor")
+# Names instead of ids.
+_NAMED = (
+    ("systemd-nspawn@", ".service"),
+    ("machine-", ".scope"),
+    ("lxc.payload.", ""),
+)
+_MACHINES_NOT_CONTAINERS = "qemu"  # libvirt registers virtual machines beside containers
+_PARENTS = ("lxc", "lxc.payload")  # /lxc/NAME, of older versions
+
+
+def container_id(path: str) -> str:
+    """Id of the innermost container that a control group's path lies in, the empty string for none."""
+    names = path.split("/")
+    for at in range(len(names) - 1, -1, -1):
+        id = _id(names[at], names[at - 1] if at else "")
+        if id:
+            return id
+    return ""
+
+
+def _id(name: str, parent: str) -> str:
+    word = name[: -len(".scope")] if name.endswith(".scope") else name
+    tail = word[-_ID_SIZE:]
+    if len(tail) == _ID_SIZE and _HEX.issuperset(tail):
+        before = word[:-_ID_SIZE]
+        if (not before or before[-1] in "-:") and not any(monitor in before for monitor in _MONITORS):
+            return tail
+    for start, end in _NAMED:
+        if name.startswith(start) and name.endswith(end) and len(name) > len(start) + len(end):
+            id = _unescaped(name[len(start) : len(name) - len(end)])
+            if not id.startswith(_MACHINES_NOT_CONTAINERS):
+                return id
+    return name if parent in _PARENTS and name else ""
+
+
+def _unescaped(name: str) -> str:
+    """systemd writes a dash within a name as ``\\x2d``."""
+    first, *rest = name.split("\\x")
+    return first + "".join([_character(part) for part in rest])
+
+
+def _character(part: str) -> str:
+    try:
+        return chr(int(part[:2], 16)) + part[2:]
+    except ValueError:
+        return "\\x" + part
+
+
+class Groups:
+    """Control groups and their containers; at most 16,384 are remembered, others are looked up again.
+
+    With ``wanted`` and ``verdicts``, the programs' map, it also judges them, and tells the programs.
+    """
+
+    __slots__ = ("_containers", "_first", "_verdicts", "_wanted")
+
+    def __init__(self, wanted: Containers | None = None, verdicts: Map | None = None) -> None:
+        self._wanted = wanted
+        self._verdicts = verdicts
+        self._containers: dict[int, str] = {}
+        self._first: set[int] = set()  # those that were there when the trace began
+
+    def container(self, id: int) -> str:
+        """Id of the container that control group ``id`` belongs to, or the empty string."""
+        if id == _ROOT:
+            return ""
+        try:
+            return self._containers[id]
+        except KeyError:
+            self._walk()
+            return self._containers.setdefault(id, "")  # gone, or of another cgroup namespace
+
+    def _walk(self) -> None:
+        """Read the whole hierarchy."""
+        try:
+            top = root()
+        except (SyscallError, OSError):
+            return
+        if len(self._containers) > _MOST:
+            self._containers.clear()
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:  # removed meanwhile
+                continue
+            for entry in found:
+                # What was told at its making stays: the name may be another's by now, the id never is.
+                self._containers.setdefault(entry.inode(), container_id(entry.path[len(top) :]))
+                folders.append(entry.path)
+
+    def scan(self) -> None:
+        """Judge the groups that there are. Call it when new ones are told of already."""
+        known = set(self._containers)
+        self._walk()
+        self._first = set(self._containers) - known | {_ROOT}
+        for id in self._first:
+            self.passes(id)
+
+    def learn(self, id: int, path: bytes) -> None:
+        """Group ``id`` was made just now."""
+        self._containers[id] = container_id(os.fsdecode(path))
+        self._first.discard(id)
+        self.passes(id)
+
+    def passes(self, id: int) -> bool:
+        """Does the filter want the processes of this group? The programs know it from now on."""
+        if self._wanted is None:
+            return True
+        verdict = self._wanted.matches(self.container(id), id not in self._first)
+        if self._verdicts is not None:
+            from sys import byteorder
+
+            self._verdicts.update(id.to_bytes(8, byteorder), int(verdict).to_bytes(4, byteorder))
+        return verdict
+
+
+container_of = Groups().container
+"""The container's id of a control group, for those who only want to show it."""
