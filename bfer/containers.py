@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 
+from bfer.records import ROOT_GROUP
 from pybpf.cgroups import root
 from pybpf.errors import SyscallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bfer.policy import Containers
+    from bfer.records import Block
     from pybpf.maps import Map
 
-_ROOT = 1  # the id of the hierarchy's root (kernel/cgroup/cgroup.c: the first node of its kernfs)
 _ID_SIZE = 64
 _HEX = frozenset("0123456789abcdef")
 _MOST = 16384
@@ -86,7 +87,7 @@ class Groups:
 
     def container(self, id: int) -> str:
         """Id of the container that control group ``id`` belongs to, or the empty string."""
-        if id == _ROOT:
+        if id == ROOT_GROUP:
             return ""
         try:
             return self._containers[id]
@@ -119,7 +120,7 @@ class Groups:
         """Judge the groups that there are. Call it when new ones are told of already."""
         known = set(self._containers)
         self._walk()
-        self._first = set(self._containers) - known | {_ROOT}
+        self._first = set(self._containers) - known | {ROOT_GROUP}
         for id in self._first:
             self.passes(id)
 
@@ -143,3 +144,21 @@ class Groups:
 
 container_of = Groups().container
 """The container's id of a control group, for those who only want to show it."""
+
+
+def has_started(block: Block) -> bool:
+    """Does the process of a container see the container's files? Until then the engine prepares it."""
+    return bool(container_of(block.cgroup_id)) and block.mnt_ns != _first_mount_namespace()
+
+
+_first: list[int] = []
+
+
+def _first_mount_namespace() -> int:
+    """The mount namespace of the first process, where the engines are; 0 if that cannot be told."""
+    if not _first:
+        try:
+            _first.append(os.stat("/proc/1/ns/mnt").st_ino)
+        except OSError:
+            _first.append(0)
+    return _first[0]

@@ -139,6 +139,13 @@ class Event:
         return self._block.cgroup_id
 
     @property
+    def container_id(self) -> str:
+        """Empty outside of containers."""
+        from bfer.output.lines import container_of
+
+        return fsdecode(container_of(self._block))
+
+    @property
     def mount_namespace(self) -> int:
         return self._block.mnt_ns
 

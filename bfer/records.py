@@ -18,6 +18,9 @@ DATA_START = 208
 WHO_SIZE = 136
 """The first so many bytes of a block tell who, the others what."""
 
+ROOT_GROUP = 1
+"""The id of the control group at the top (the first node of its kernfs)."""
+
 BLOCK = Struct(
     "="
     "QQ"  # thread start time (ns since boot), cgroup id

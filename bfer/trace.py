@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from bfer.errors import OutputClosed, OutputError
-from bfer.output.sink import Outputs, Sink, create
+from bfer.output.sink import CONTAINERS, Outputs, Sink, create
 from bfer.session import Session
 from bfer.signals import Hurry, Signals
 from bfer.writer import STDERR, divert, say
@@ -66,8 +66,9 @@ class _Run:
 
             hashes = Hashes()
         session = self.session
+        options = self.outputs.options | ({CONTAINERS} if self.policy.container is not None else set())
         for format, path in self.outputs.targets:
-            self.sinks.append(Sink(format, path, self.outputs.options, session.events, session.names))
+            self.sinks.append(Sink(format, path, options, session.events, session.names))
             self.sinks[-1].renderer.hashes = hashes
         if not self.options.quiet:
             for note in self.policy.notes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bfer import escape
 from bfer.output.json import Json
+from bfer.output.lines import container_of, has_started
 from bfer.records import Block
 
 TYPE_CHECKING = False
@@ -42,11 +43,14 @@ class Csv(Json):
             *(block.start_time, block.cpu, block.pid, block.cgroup_id, block.tid, block.ppid, block.host_pid),
             *(block.host_tid, block.host_ppid, block.uid, block.mnt_ns, block.pid_ns),
         )
-        names = [_field(escape.for_table(name).decode()) for name in (block.comm, block.node)]
-        return "," + ",".join([*map(str, numbers), *names, *[""] * 6])
+        texts = (block.comm, block.node, container_of(block))
+        names = [_field(escape.for_table(text).decode()) for text in texts]
+        return "," + ",".join([*map(str, numbers), *names, *[""] * 5])
 
     def _call(self, block: Block, event: Event) -> str:
-        flags = '{"containerStarted":false%s}' % (',"isCompat":true' if event.is_compat else "")
+        started = "true" if has_started(block) else "false"
+        compat = ',"isCompat":true' if event.is_compat else ""
+        flags = f'{{"containerStarted":{started}{compat}}}'
         return f',{event.id},{event.name},{len(event.args)},{block.result},{self.stack},"{_doubled(flags)}","'
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:

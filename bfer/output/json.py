@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bfer import escape, values
 from bfer.memory import MORE, Cut, Named, Pointer
-from bfer.output.lines import Lines
+from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ class Json(Lines):
 
     def _context(self, block: Block) -> str:
         comm, node = (escape.for_json(name).decode() for name in (block.comm, block.node))
+        container = escape.for_json(container_of(block)).decode()
         return (
             f',"threadStartTime":{block.start_time},"processorId":{block.cpu},"processId":{block.pid}'
             f',"cgroupId":{block.cgroup_id},"threadId":{block.tid},"parentProcessId":{block.ppid}'
@@ -58,14 +59,15 @@ class Json(Lines):
             f',"hostParentProcessId":{block.host_ppid},"userId":{block.uid}'
             f',"mountNamespace":{block.mnt_ns},"pidNamespace":{block.pid_ns}'
             f',"processName":"{comm}","hostName":"{node}"'
-            ',"containerId":"","containerImage":"","containerName":"","podName":"","podNamespace":"","podUID":""'
+            f',"containerId":"{container}","containerImage":"","containerName":"","podName":"","podNamespace":"","podUID":""'
         )
 
     def _call(self, block: Block, event: Event) -> str:
         compat = ',"isCompat":true' if event.is_compat else ""
+        started = "true" if has_started(block) else "false"
         return (
             f',"eventId":"{event.id}","eventName":"{event.name}","argsNum":{len(event.args)}'
-            f',"returnValue":{block.result},"stackAddresses":{self.stack},"contextFlags":{{"containerStarted":false{compat}}}'
+            f',"returnValue":{block.result},"stackAddresses":{self.stack},"contextFlags":{{"containerStarted":{started}{compat}}}'
             ',"args":'
         )
 

@@ -12,6 +12,7 @@ from bfer import memory
 from bfer.records import (
     PATH_UNREADABLE,
     POINTER,
+    ROOT_GROUP,
     SLOT_STACK,
     SPLIT,
     WHO_SIZE,
@@ -233,3 +234,21 @@ class Lines:
 
     def _joined(self, args: list[str]) -> bytes:
         raise NotImplementedError
+
+
+def container_of(block: Block) -> bytes:
+    """Id of the container that a process is in, empty outside of containers."""
+    if block.cgroup_id == ROOT_GROUP:
+        return b""
+    from bfer import containers
+
+    return containers.container_of(block.cgroup_id).encode("utf-8", "surrogateescape")
+
+
+def has_started(block: Block) -> bool:
+    """Is the process in a container, and no longer busy with making it?"""
+    if not container_of(block):
+        return False
+    from bfer import containers
+
+    return containers.has_started(block)

@@ -20,6 +20,9 @@ OPTIONS = (
     *("sort-events", "relative-time"),
 )
 
+CONTAINERS = "containers"
+"""Not for users: containers are filtered, so that tables show them."""
+
 _TEMPLATE = "template="
 _GO = "gotemplate="
 _TEMPLATE_MAX = 1 << 16
@@ -157,16 +160,17 @@ def renderer(format: str, options: set[str], events: dict[int, Event], names: Na
 
         return Csv(events, names, texts)
     if format == "table-verbose":
-        from bfer.output.verbose import Verbose
+        from bfer.output import verbose
 
-        return Verbose(events, names, relative)
+        made = verbose.ContainerVerbose if CONTAINERS in options else verbose.Verbose
+        return made(events, names, relative)
     if format.startswith(_TEMPLATE):
         from bfer.output.template import Template
 
         return Template(events, names, format[len(_TEMPLATE) :], relative)
-    from bfer.output.table import Table
+    from bfer.output import table
 
-    return Table(events, names, relative)
+    return (table.ContainerTable if CONTAINERS in options else table.Table)(events, names, relative)
 
 
 class Sink:

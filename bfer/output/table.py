@@ -6,7 +6,7 @@ from time import gmtime, localtime
 
 from bfer import escape, values
 from bfer.memory import MORE, Cut, Pointer
-from bfer.output.lines import Lines
+from bfer.output.lines import Lines, container_of
 from bfer.records import PATH_CUT, Block
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bfer.names import Names
 
 _SECOND = 1_000_000_000
+_ID_SHOWN = 12
 
 
 class Table(Lines):
@@ -108,3 +109,23 @@ class Table(Lines):
             text = self._pointer(value) if kind == "ptr" else self._names.text(kind, value)
             return f"{name}: {value if text is None else text}"
         return f"{name}: {self.value(value)}"
+
+
+class ContainerTable(Table):
+    """The table where containers are filtered: with the container, and numbers inside of it / outside."""
+
+    __slots__ = ()
+
+    header = b"%-16s %-13s %-6s %-16s %-15s %-15s %-16s %-20s %s\n" % (
+        *(b"TIME", b"CONTAINER_ID", b"UID", b"COMM", b"PID/host", b"TID/host", b"RET", b"EVENT", b"ARGS"),
+    )
+
+    def _context(self, block: Block) -> str:
+        comm = escape.for_table(block.comm).decode()
+        pid, tid = f"{block.pid}/{block.host_pid}", f"{block.tid}/{block.host_tid}"
+        return f"{short_id(block):<13} {block.uid:<6} {comm:<16} {pid:<15} {tid:<15} "
+
+
+def short_id(block: Block) -> str:
+    """The first digits of a container's id, as engines show it."""
+    return escape.for_table(container_of(block)[:_ID_SHOWN]).decode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bfer import escape, values
 from bfer.errors import UsageError
+from bfer.output.lines import container_of
 from bfer.output.table import Table
 from bfer.records import SPLIT, Block
 
@@ -39,7 +40,7 @@ _OF_BLOCK: dict[str, Callable[[Block, Event], object]] = {
     "pidNamespace": lambda block, event: block.pid_ns,
     "processName": lambda block, event: escape.for_table(block.comm).decode(),
     "hostName": lambda block, event: escape.for_table(block.node).decode(),
-    "containerId": lambda block, event: "",
+    "containerId": lambda block, event: escape.for_table(container_of(block)).decode(),
     "eventId": lambda block, event: event.id,
     "eventName": lambda block, event: event.name,
     "argsNum": lambda block, event: len(event.args),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bfer import escape, values
 from bfer.memory import MORE, Cut, Named, Pointer
-from bfer.output.lines import Lines
+from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
 TYPE_CHECKING = False
@@ -74,6 +74,8 @@ class Xml(Lines):
 
     def _context(self, block: Block) -> str:
         comm, node = (text(name).decode() for name in (block.comm, block.node))
+        id = text(container_of(block)).decode()
+        container = f"<containerId>{id}</containerId>" if id else "<containerId/>"
         return (
             f"<threadStartTime>{block.start_time}</threadStartTime><processorId>{block.cpu}</processorId>"
             f"<processId>{block.pid}</processId><cgroupId>{block.cgroup_id}</cgroupId>"
@@ -81,16 +83,17 @@ class Xml(Lines):
             f"<hostProcessId>{block.host_pid}</hostProcessId><hostThreadId>{block.host_tid}</hostThreadId>"
             f"<hostParentProcessId>{block.host_ppid}</hostParentProcessId><userId>{block.uid}</userId>"
             f"<mountNamespace>{block.mnt_ns}</mountNamespace><pidNamespace>{block.pid_ns}</pidNamespace>"
-            f"<processName>{comm}</processName><hostName>{node}</hostName><containerId/><containerImage/>"
+            f"<processName>{comm}</processName><hostName>{node}</hostName>{container}<containerImage/>"
             "<containerName/><podName/><podNamespace/><podUID/>"
         )
 
     def _call(self, block: Block, event: Event) -> str:
         compat = "<isCompat>true</isCompat>" if event.is_compat else ""
+        started = "true" if has_started(block) else "false"
         return (
             f"<eventId>{event.id}</eventId><eventName>{event.name}</eventName><argsNum>{len(event.args)}</argsNum>"
             f"<returnValue>{block.result}</returnValue>{self.stack}"
-            f"<contextFlags><containerStarted>false</containerStarted>{compat}</contextFlags><args>"
+            f"<contextFlags><containerStarted>{started}</containerStarted>{compat}</contextFlags><args>"
         )
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:

@@ -42,6 +42,7 @@ def record(
     node: bytes = b"board",
     pid: int = 42,
     pointer: int | None = None,
+    cgroup_id: int = 88,
     compat: bool = False,
 ) -> bytes:
     """``scalars`` are the arguments that are numbers, in their order; ``fields`` is what follows the block
@@ -55,7 +56,7 @@ def record(
     for arg, value in zip([arg for arg in event.args if not arg.memory and arg.slot < ARGS], scalars):
         args[arg.slot] = value & ((1 << 64) - 1)
     block = BLOCK.pack(
-        *(777, 88, 142, 143, 141, pid, pid + 1, 41),
+        *(777, cgroup_id, 142, 143, 141, pid, pid + 1, 41),
         *(1000, 4026531841, 4026531836, 1, comm, node),
         *(result, *args, event.number, status),
     )
