@@ -49,6 +49,9 @@ _MEMORY = {
     "clone_args": KIND_WORDS + 8 | KIND_CHECKED,
     "argv": KIND_VECTOR,
     "envp": KIND_VECTOR,
+    "strings": KIND_BUFFER,
+    "bytes": KIND_BUFFER,
+    "cred": KIND_BUFFER,
 }
 
 # Values that are no argument of the hook, by kind.
@@ -110,7 +113,7 @@ class Arg:
         pointer = self.type.endswith(("*", "]"))
         self.kind = kind or _KINDS.get(self.type, "ptr" if pointer else "")
         self.memory = _MEMORY.get(self.kind, 0)
-        self.slot = _SLOTS.get(self.kind, slot)
+        self.slot = _SLOTS.get(self.kind, slot) if self.option else slot
         self.signed = self.type in _INTS or self.type in _LONGS
         self.bits = 32 if self.type in _INTS or self.type in _WORDS else 64
 
@@ -119,11 +122,11 @@ class Event:
     """An event that this machine has; ``id`` is Tracee's number for it where it has one.
 
     ``number`` is what its records carry, ``program`` makes them. ``compat`` is the same call made by
-    a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true. ``hooks`` are the
-    kinds of hook of an event that is no system call, best first.
+    a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true. ``hooks`` tells of an
+    event that is no system call where it is seen, as the table has it, and ``object`` is the file of its programs.
     """
 
-    __slots__ = ("args", "compat", "hooks", "id", "is_compat", "name", "number", "program", "sets")
+    __slots__ = ("args", "compat", "hooks", "id", "is_compat", "name", "number", "object", "program", "sets")
 
     def __init__(
         self,
@@ -132,10 +135,12 @@ class Event:
         number: int,
         sets: tuple[str, ...],
         args: str,
-        hooks: tuple[str, ...] = (),
+        hooks: str = "",
+        object: str = "",
         options: Container[str] = (),
     ) -> None:
         self.hooks = hooks
+        self.object = object
         self.name = name
         self.id = id
         self.number = number
@@ -169,9 +174,14 @@ class Event:
                 return arg
         return None
 
-    def variants(self) -> list[str]:
-        """The programs of an event that is no system call, best first."""
-        return [self.name, *[f"{self.name}__{kind}" for kind in self.hooks[1:]]]
+    def places(self) -> list[list[list[str]]]:
+        """Where an event that is no system call is seen: the names of the programs for each way, best first."""
+        places = [
+            [[f"{self.name}__{word}" for word in way.split("+")] for way in place.split(",")]
+            for place in self.hooks.split(";")
+        ]
+        places[0][0][0] = self.name
+        return places
 
     def both(self) -> list[Event]:
         """The event, and that of 32-bit callers where there is one."""
@@ -197,9 +207,9 @@ class Catalogue:
         native = compat = None
         for at in _lines_of(KERNEL_TABLE, name):
             (place, id, hooks), args = _split_line(KERNEL_TABLE, at)
-            return Event(
-                name, int(id), HOOKS + int(place), _sets(KERNEL_TABLE, at), args, tuple(hooks.split(",")), self._options
-            )
+            object = _header(KERNEL_TABLE, at, "(", ")") + ".bpf.o"
+            number = HOOKS + int(place)
+            return Event(name, int(id), number, _sets(KERNEL_TABLE, at), args, hooks, object, self._options)
         for at in _lines_of(TABLE, name):
             numbers, args = _split_line(TABLE, at)
             native = native or self._made(name, numbers, self.table, 0, at, args)
@@ -276,9 +286,14 @@ def _split_line(table: str, at: int) -> tuple[list[str], str]:
 
 
 def _sets(table: str, at: int) -> tuple[str, ...]:
-    """What the header above a line says."""
-    header = table.rfind("\n[", 0, at)
-    return tuple(table[header + 2 : table.index("]", header)].split())
+    """The sets of the event whose line starts at ``at``."""
+    return tuple(_header(table, at, "[", "]").split())
+
+
+def _header(table: str, at: int, opening: str, closing: str) -> str:
+    """What the last header of a kind above a line says."""
+    header = table.rfind("\n" + opening, 0, at)
+    return table[header + 2 : table.index(closing, header)]
 
 
 def _names(start: str = "") -> Iterator[str]:
@@ -289,7 +304,7 @@ def _names(start: str = "") -> Iterator[str]:
         while 0 <= at < len(table) - 1:
             end = min(table.find(" ", at), table.find("\n", at + 1))
             name = table[at + 1 : end]
-            if name and name[0] != "[" and name != last and name.startswith(start):
+            if name and name[0] not in "[(" and name != last and name.startswith(start):
                 yield name
                 last = name
             at = table.find("\n" + start, at + 1)

@@ -19,8 +19,9 @@ def table(tracer: Tracer) -> list[str]:
         for text in hook.tried:
             program, _, outcome = text.partition(": ")
             rows.append((hook.event.name, program, outcome))
-        if hook.link is not None:
-            rows[-1] = (rows[-1][0], _hook(hook.link.name), _result(hook.link.attempts[-1]))
+        if hook.links:
+            del rows[-1]
+            rows += [(hook.event.name, _hook(link.name), _result(link.attempts[-1])) for link in hook.links]
     events = sorted({tracer.plan.names[number] for number in tracer.plan.calls})
     if events:
         rows.append((f"{len(events)} event{'s' if len(events) != 1 else ''}", "tail call", ", ".join(events)))

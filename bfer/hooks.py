@@ -1,10 +1,13 @@
-"""Programs of events that are no system calls: each for itself, by the first kind of hook that can be had.
+"""Programs of events that are no system calls: each event for itself, by the first kind of hook that can be had.
 
 One that cannot be had costs its own event; the rest runs.
 """
 
 from __future__ import annotations
 
+from struct import pack
+
+from bfer.catalogue import Catalogue
 from btf.errors import Error
 from pybpf.links import attach
 from pybpf.loader import Collection
@@ -21,72 +24,107 @@ if TYPE_CHECKING:
     from pybpf.object.spec import ObjectSpec
     from pybpf.program import Program
 
+    # An object of programs, by the name of its file.
+    Load = Callable[[str], bytes]
+
+
+# The calls whose first argument is a path that they open, execute or enter, and those whose second is.
+_OPENS = {"opens_first": ("open", "creat", "execve", "chdir"), "opens_second": ("openat", "openat2", "execveat")}
+
+
+def opening_calls(machine: str) -> dict[str, bytes]:
+    """What the programs must know to find the path that a process gave: numbers of system calls, by setting."""
+    catalogue = Catalogue(machine)
+    settings = {}
+    for setting, names in _OPENS.items():
+        found = [catalogue.event(name) for name in names]
+        numbers = [event.number for named in found if named is not None for event in named.both()]
+        settings[setting] = pack("=8I", *numbers, *[0xFFFFFFFF] * (8 - len(numbers)))
+    return settings
+
 
 class Hook:
-    """One event's program. ``tried`` tells of each kind of hook what became of it, in words."""
+    """One place where an event is seen: the programs that hang there, and their links.
 
-    __slots__ = ("_left", "event", "link", "program", "tried")
+    ``tried`` tells of each kind of hook what became of it, in words.
+    """
 
-    def __init__(self, event: Event) -> None:
+    __slots__ = ("_left", "event", "links", "programs", "tried")
+
+    def __init__(self, event: Event, alternatives: list[list[str]]) -> None:
         self.event = event
-        self._left = event.variants()
-        self.program: Program | None = None
-        self.link: Link | None = None
+        self._left = list(alternatives)
+        self.programs: list[Program] = []
+        self.links: list[Link] = []
         self.tried: list[str] = []
+
+    def detach(self) -> None:
+        for link in self.links:
+            link.close()
+        self.links = []
 
 
 class Hooks:
     """All of a run. ``maps`` holds the maps by name; those that a program brings are added to it."""
 
     def __init__(self, events: list[Event], maps: dict[str, Map], configure: Callable[[ObjectSpec], None]) -> None:
-        self.hooks = [Hook(event) for event in events]
+        # By object, so that each is read once.
+        self.hooks = [
+            Hook(event, place) for event in sorted(events, key=lambda event: event.object) for place in event.places()
+        ]
         self._maps = maps
         self._configure = configure
         self._collections: list[Collection] = []
 
-    def load(self, data: bytes, btf: Btf | None) -> None:
+    def load(self, load: Load, btf: Btf | None) -> None:
         """Load what the kernel takes of each event."""
+        name, data = "", b""
         for hook in self.hooks:
+            if hook.event.object != name:
+                name, data = hook.event.object, load(hook.event.object)
             self._load_next(hook, data, btf)
 
     def _load_next(self, hook: Hook, data: bytes, btf: Btf | None) -> None:
-        hook.program = None
-        while hook._left and hook.program is None:
-            name = hook._left.pop(0)
+        hook.programs = []
+        while hook._left and not hook.programs:
+            names = hook._left.pop(0)
             try:
-                spec = read_object(data, [name])
+                spec = read_object(data, names)
                 self._configure(spec)
-                collection = Collection(spec, [name], btf=btf, maps=self._shared(spec))
+                collection = Collection(spec, names, btf=btf, maps=self._shared(spec))
             except Error as error:
-                hook.tried.append(f"{name}: {error}")
+                hook.tried.append(f"{names[0]}: {error}")
                 continue
             self._collections.append(collection)
             for map_name, map in collection.maps.items():
                 self._maps.setdefault(map_name, map)
-            hook.program = collection.programs[name]
+            hook.programs = [collection.programs[name] for name in names]
 
     def _shared(self, spec: ObjectSpec) -> dict[str, Map]:
         return {name: map for name, map in self._maps.items() if name in spec.maps and not name.startswith(".")}
 
-    def attach(self, load: Callable[[], bytes], btf: Btf | None) -> None:
+    def attach(self, load: Load, btf: Btf | None) -> None:
         for hook in self.hooks:
-            while hook.program is not None:
+            while hook.programs:
+                name = hook.programs[0].name
                 try:
-                    hook.link = attach(hook.program)
-                    hook.tried.append(f"{hook.program.name}: attached")
+                    for program in hook.programs:
+                        name = program.name
+                        hook.links.append(attach(program))
+                    hook.tried.append(f"{name}: attached")
                     break
                 except Error as error:
-                    hook.tried.append(f"{hook.program.name}: {error}")
-                    self._load_next(hook, load(), btf)
+                    hook.detach()
+                    hook.tried.append(f"{name}: {error}")
+                    self._load_next(hook, load(hook.event.object), btf)
 
     def missing(self) -> list[Hook]:
-        """The events that nothing could be attached for."""
-        return [hook for hook in self.hooks if hook.link is None]
+        """Where nothing could be attached."""
+        return [hook for hook in self.hooks if not hook.links]
 
     def detach(self) -> None:
         for hook in self.hooks:
-            if hook.link is not None:
-                hook.link.close()
+            hook.detach()
 
     def close(self) -> None:
         self.detach()

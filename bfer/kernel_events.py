@@ -1,10 +1,14 @@
 """Events that are no system calls, as data: where they hook, arguments with their C types, sets.
 
 A line is ``NAME PLACE ID HOOKS: TYPE NAME[:KIND][@OPTION], ...``; what has an OPTION is there only with that
-output option, last of all. The program of programs/hooks.py has the event's
-name, and its number there is HOOKS + PLACE; ID is Tracee's number. HOOKS are the
-kinds of programs that there are, best first: the first has the plain name, another the suffix ``__KIND``.
-``[SET ...]`` heads the lines of events that belong to these sets.
+output option. The event's number in the programs is HOOKS + PLACE; ID is
+Tracee's number, or 800 + PLACE where Tracee 0.8 has none. What an event is about stands in bfer.descriptions.
+
+HOOKS tells where the event is seen, for most in one place: the ways to see it there, best first, with commas between.
+A way is a word, the kind of its program. The first program is called as the event, the others have the
+suffix ``__WORD``. ``+`` joins the programs that only together make a way, ``;`` separates places.
+
+``[SET ...]`` heads the lines of events that belong to these sets, ``(OBJECT)`` those whose programs are in OBJECT.bpf.o.
 """
 
 from __future__ import annotations
@@ -12,16 +16,15 @@ from __future__ import annotations
 # ruff: noqa: E501
 
 TABLE = """
+(hooks)
 [default lsm_hooks fs fs_file_ops]
-security_file_open 0 722 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, int syscall:syscall@detect-syscall
-security_inode_unlink 5 723 fentry,kprobe: const char* pathname, unsigned long inode, dev_t dev, u64 ctime
+security_file_open 0 722 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, const char* syscall_pathname, int syscall:syscall@detect-syscall
+security_inode_unlink 5 723 fentry,kprobe: const char* pathname, unsigned long inode, dev_t device, u64 ctime
 [lsm_hooks fs fs_file_ops]
-security_inode_rename 6 770 fentry,kprobe: const char* old_path, const char* new_path
-[default proc]
-sched_process_exec 1 707 tp_btf,raw_tp: const char* cmdpath, const char* pathname, dev_t dev, unsigned long inode, unsigned long ctime, umode_t inode_mode:inode_mode, const char* sha256:sha256@exec-hash
+security_inode_rename 6 758 fentry,kprobe: const char* old_path, const char* new_path
 [proc]
-sched_process_fork 2 706 tp_btf,raw_tp: int parent_tid, int parent_pid, int child_tid, int child_pid, unsigned long start_time
-task_rename 4 769 tp_btf,raw_tp: const char* old_name, const char* new_name, int syscall:syscall@detect-syscall
+sched_process_fork 2 706 tp_btf,raw_tp: int parent_tid, int parent_ns_tid, int parent_pid, int parent_ns_pid, int child_tid, int child_ns_tid, int child_pid, int child_ns_pid, unsigned long start_time
+task_rename 4 757 tp_btf,raw_tp: const char* old_name, const char* new_name, int syscall:syscall@detect-syscall
 [default proc proc_life]
 sched_process_exit 3 708 tp_btf,raw_tp: long exit_code, bool process_group_exit
 [default lsm_hooks proc proc_life]
@@ -36,8 +39,46 @@ security_socket_accept 12 727 fentry,kprobe: int sockfd:fd, struct sockaddr* loc
 security_socket_bind 13 728 fentry,kprobe: int sockfd:fd, struct sockaddr* local_addr:sockaddr
 security_socket_setsockopt 14 729 fentry,kprobe: int sockfd:fd, int level:sol, int optname:sockopt, struct sockaddr* local_addr:sockaddr
 [lsm_hooks fs fs_file_ops proc proc_mem memory]
-security_mmap_file 17 736 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, int prot:prot, int mmap_flags:mmap, int syscall:syscall@detect-syscall
+security_mmap_file 17 737 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, int prot:prot, int mmap_flags:mmap, int syscall:syscall@detect-syscall
 [default system system_module]
-module_load 15 780 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
-module_free 16 781 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
+module_load 15 815 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
+module_free 16 816 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
+(tasks)
+[default proc]
+sched_process_exec 1 707 tp_btf,raw_tp;loader,loader__kprobe: const char* cmdpath, const char* pathname, const char** argv:strings, const char** env:strings@exec-env, dev_t dev, unsigned long inode, int invoked_from_kernel, unsigned long ctime, umode_t stdin_type:inode_mode, umode_t inode_mode:inode_mode, const char* interp, const char* interpreter_pathname, dev_t interpreter_dev, unsigned long interpreter_inode, unsigned long interpreter_ctime, const char* sha256:sha256@exec-hash
+[calls]
+sys_enter 18 704 tp_btf,raw_tp: int syscall:syscall
+sys_exit 19 705 tp_btf,raw_tp: int syscall:syscall
+[proc]
+sched_switch 20 709 tp_btf,raw_tp: int cpu, int prev_tid, const char* prev_comm, int next_tid, const char* next_comm
+[proc proc_life]
+do_exit 21 710 fentry,kprobe:
+(security)
+[default]
+cap_capable 22 711 fentry,kprobe: int cap:capability, int syscall:syscall@detect-syscall
+[lsm_hooks]
+security_bpf 37 731 fentry,kprobe: int cmd:bpf
+security_bpf_map 38 732 fentry,kprobe: unsigned int map_id, const char* map_name
+security_bpf_prog 39 839 fentry,kprobe: int type:bpf_prog, const char* name, u32 id, bool load
+security_task_setrlimit 47 847 fentry,kprobe: u32 target_host_pid, int resource:rlimit, u64 new_rlim_cur, u64 new_rlim_max
+security_settime64 48 848 fentry,kprobe: long tv_sec, long tv_nsec, int tz_minuteswest, int tz_dsttime
+security_task_prctl 49 849 fentry,kprobe: int option:prctl, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5, const char* vma_name
+(files)
+[lsm_hooks]
+security_kernel_read_file 40 733 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode, int type:kernel_read_file, unsigned long ctime
+security_kernel_post_read_file 41 735 fentry,kprobe: const char* pathname, long size, int type:kernel_read_file
+security_inode_mknod 42 734 fentry,kprobe: const char* file_name, umode_t mode:inode_mode, dev_t dev
+security_path_notify 46 846 fentry,kprobe: const char* pathname, unsigned long inode, dev_t dev, u64 mask:inotify, u32 obj_type
+[lsm_hooks fs fs_file_ops]
+security_inode_symlink 43 736 fentry,kprobe: const char* linkpath, const char* target
+[lsm_hooks fs]
+security_sb_umount 45 845 fentry,kprobe: const char* mountpoint, const char* type, int flags:umount
+[fs fs_file_attr]
+vfs_utimes 51 851 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode, u64 atime, u64 mtime
+[fs fs_file_ops]
+do_truncate 52 852 fentry,kprobe: const char* pathname, unsigned long inode, dev_t dev, u64 length
+[fs fs_dir_ops]
+set_fs_pwd 55 855 fentry,kprobe: const char* unresolved_path, const char* resolved_path
+[proc]
+load_elf_phdrs 56 754 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode
 """

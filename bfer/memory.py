@@ -19,6 +19,7 @@ from bfer.records import (
     FORM_ITEM_CUT,
     FORM_MORE,
     FORM_NUMBER,
+    FORM_NUMBERS,
     FORM_POINTER,
     FORM_STRING,
     PATH_CUT,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
     from bfer.records import Block
+
+
+_STRINGS_MAX = 4104  # what the programs keep of a row of strings (programs.records.PATH_SIZE)
 
 
 class Cut(bytes):
@@ -64,7 +68,11 @@ def fields(data: bytes) -> dict[int, list[tuple[int, bytes]]]:
     while at <= end:
         arg, form, size = FIELD.unpack_from(data, at)
         at += FIELD.size
-        found.setdefault(arg, []).append((form, data[at : at + size]))
+        if form == FORM_NUMBERS:
+            for place in range(size // 8):
+                found[arg + place] = [(FORM_NUMBER, data[at + 8 * place : at + 8 * place + 8])]
+        else:
+            found.setdefault(arg, []).append((form, data[at : at + size]))
         at += size + 7 & ~7
     return found
 
@@ -170,6 +178,12 @@ def _string(data: bytes, args: Sequence[int]) -> object:
     return data
 
 
+def _strings(data: bytes, args: Sequence[int]) -> object:
+    """Strings that lie in a row, each with its NUL."""
+    *whole, rest = data.split(b"\0")
+    return [*whole, Cut(rest), MORE] if len(data) >= _STRINGS_MAX else [*whole, rest] if rest else whole
+
+
 def _open_how(data: bytes, args: Sequence[int]) -> object:
     flags, mode, resolve = unpack_from("=QQQ", data)
     return {"flags:open": flags, "mode:mode": mode, "resolve:resolve": resolve}
@@ -190,6 +204,7 @@ _OF_BYTES = {
     "pair": _pair,
     "sized": _string,
     "outbuf": _string,
+    "strings": _strings,
     "open_how": _open_how,
     "clone_args": _clone_args,
 }

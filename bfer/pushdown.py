@@ -57,6 +57,8 @@ class Shape:
                 kinds[arg.slot] = arg.memory
             elif arg.slot == SLOT_SYSCALL:
                 kinds[EXTRA] |= EXTRA_SYSCALL
+            elif arg.option and arg.slot < EXTRA:
+                kinds[arg.slot] = arg.memory
         self.kinds = bytes(kinds)
 
     def pack(self) -> bytes:

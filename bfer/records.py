@@ -128,3 +128,4 @@ EXTRA_SYSCALL = 1
 # Fields: argument, form, size; the bytes; padding to a multiple of 8.
 FIELD = Struct("=HHI")
 FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)
+FORM_NUMBERS = 9

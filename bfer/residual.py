@@ -14,7 +14,6 @@ from bfer.records import (
     BLOCK_START,
     CALL,
     DATA_START,
-    FORM_NUMBER,
     NEW_CGROUP,
     PATH_CUT,
     PATH_UNREADABLE,
@@ -82,7 +81,7 @@ class Residual:
         event = self._events[number]
         in_memory: list[tuple[Arg, Choice]] = []
         for arg, choice in filter.args.values():
-            if arg.memory or arg.slot >= ARGS:
+            if arg.memory or event.hooks:  # numbers that change with every record stand behind the block, too
                 in_memory.append((arg, choice))
             elif not self._number_passes(arg, choice, args[arg.slot]):
                 return False
@@ -127,8 +126,12 @@ class Residual:
         pieces = memory.fields(data)
         for arg, choice in filters:
             found = pieces.get(arg.slot)
-            if found is not None and found[0][0] == FORM_NUMBER:
-                if not self._number_passes(arg, choice, POINTER.unpack(found[0][1])[0]):
+            if not arg.memory:
+                if found is not None:
+                    number = POINTER.unpack(found[0][1])[0]
+                else:
+                    number = args[arg.slot] if arg.slot < ARGS else 0
+                if not self._number_passes(arg, choice, number):
                     return False
                 continue
             value = None if found is None else memory.value(arg, found, args, self._names)

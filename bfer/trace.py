@@ -122,16 +122,23 @@ class _Run:
         if tracer.hooks is None:
             return
         unnamed = []
+        told = set()
+        seen = {hook.event.name for hook in tracer.hooks.hooks if hook.links}
         for hook in tracer.hooks.hooks:
             if self.options.debug:
                 for text in hook.tried:
                     say(f"debug: {text}")
-            if hook.link is not None:
+            name = hook.event.name
+            if hook.links or name in told:
                 continue
-            if hook.event.name in self.policy.spelled:
-                say(f"event {hook.event.name} is not traced: {hook.tried[-1]}")
+            told.add(name)
+            if name in seen:
+                if name in self.policy.spelled and not self.options.quiet:
+                    say(f"note: event {name} is traced in part only: {hook.tried[-1]}")
+            elif name in self.policy.spelled:
+                say(f"event {name} is not traced: {hook.tried[-1]}")
             else:
-                unnamed.append(hook.event.name)
+                unnamed.append(name)
         if unnamed and not self.options.quiet:
             say(f"note: this kernel lets nobody trace {', '.join(sorted(unnamed))} (--explain tells why)")
 

@@ -11,7 +11,7 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
-from programs import HOOKS, load_object
+from programs import load_object
 from pybpf.errors import LoadError, VerifierError
 from pybpf.inkernel import has_helper
 from pybpf.links import attach
@@ -92,11 +92,18 @@ class Tracer:
             self._load_hooks(btf)
 
     def _load_hooks(self, btf: Btf | None) -> None:
-        from bfer.hooks import Hooks
+        from bfer.hooks import Hooks, opening_calls
 
-        self.hooks = Hooks(self.plan.hooks, self.maps, lambda spec: configure(spec, self.plan, self._buffer_size))
-        self.hooks.load(load_object(HOOKS), btf)
-        if not self.plan.calls and not any(hook.program for hook in self.hooks.hooks):
+        calls = opening_calls(os.uname().machine)
+
+        def prepare(spec: ObjectSpec) -> None:
+            configure(spec, self.plan, self._buffer_size)
+            for name, numbers in calls.items():
+                spec.set(name, numbers)
+
+        self.hooks = Hooks(self.plan.hooks, self.maps, prepare)
+        self.hooks.load(load_object, btf)
+        if not self.plan.calls and not any(hook.programs for hook in self.hooks.hooks):
             raise self._nothing()
 
     def _nothing(self) -> Error:
@@ -162,7 +169,7 @@ class Tracer:
             self.links.append(attach(programs[name + self.family]))
         if self.hooks is not None:
             hooks = self.hooks
-            self._with_target(lambda btf: hooks.attach(lambda: load_object(HOOKS), btf))
+            self._with_target(lambda btf: hooks.attach(load_object, btf))
             if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
                 raise self._nothing()
         if command_pid:

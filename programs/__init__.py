@@ -8,11 +8,14 @@ OBJECT = "bfer.bpf.o"
 """System calls and process trees: file name of the compiled object, beside this file or inside the archive."""
 
 HOOKS = "hooks.bpf.o"
-"""The same of events that are no system calls; read only when one is asked for."""
+"""The same of security hooks; this and the others, of events that are no system calls, are read only when asked for."""
 
 OBJECTS = {
     OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
     HOOKS: ("programs.hooks",),
+    "tasks.bpf.o": ("programs.tasks",),
+    "files.bpf.o": ("programs.files",),
+    "security.bpf.o": ("programs.security",),
 }
 """The modules that ``python -m pybpf build`` compiles into each object."""
 

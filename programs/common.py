@@ -14,6 +14,8 @@ TIF_32BIT = 1 << 22  # arch/arm64/include/asm/thread_info.h
 
 PROC_PID_INIT_INO = 0xEFFFFFFC  # the initial pid namespace, include/linux/proc_ns.h
 
+NO_CALL = 0xFFFFFFFF  # no system call has this number
+
 # What the reader wrote into the doorbell before it went to sleep.
 WAKE_AT_NEXT, WAKE_AT_WATERMARK = 1, 2
 
@@ -64,6 +66,8 @@ class Config(ConfigBase):
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
     stacks: u32 = 0  # add the caller's stack to each record that has fields
     detect_syscall: u32 = 0  # and the running system call, where the event's shape says so
+    opens_first: u32[8] = (NO_CALL,) * 8  # numbers of the calls whose first argument is the path that is opened
+    opens_second: u32[8] = (NO_CALL,) * 8  # the same of the second
     watermark: u64 = 0  # bytes waiting at which a sleeping reader is woken
 
 

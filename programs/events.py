@@ -9,8 +9,21 @@ from programs.records import *
 from pybpf.ktypes import pt_regs
 from pybpf.lang import *
 
+PF_KTHREAD = 0x200000  # include/linux/sched.h
+NO_SYSCALL = 0xFFFFFFFF
+
 # One program may interrupt another, or take its processor where it can be preempted; the second finds the other record.
 hook_scratch = PerCpuArray(FieldRecord, 2)
+
+
+def function(name):
+    """The two ways to see a call of a kernel function."""
+    return f"fentry/{name}", f"kprobe/{name}"
+
+
+def tracepoint_of(name):
+    """The two ways to see a tracepoint with its arguments."""
+    return f"tp_btf/{name}", f"raw_tp/{name}"
 
 
 @inline
@@ -33,8 +46,12 @@ def begin_event(record):
 
 
 @inline
-def emit(event, fill, source):
-    """One event: ``fill(record, shape, source)`` puts in the arguments, and says whether they are wanted."""
+def emit(event, fill, source, result=0, varying=(0, 0)):
+    """One event: ``fill(record, shape, source)`` puts in the arguments, and says whether they are wanted.
+
+    ``varying`` is the first of the numbers that change with every record, and how many there are: once the filters
+    have seen them, they go behind the block.
+    """
     task = current_task()
     shape = shapes.lookup(event)
     record = free_record()
@@ -49,11 +66,13 @@ def emit(event, fill, source):
     if fill(record, shape, source):
         if config.detect_syscall:
             if shape.kinds[EXTRA] & EXTRA_SYSCALL:
-                put_number(record, SLOT_SYSCALL, running_call(task))
+                put_number(record, SLOT_SYSCALL, running_syscall(task))
         if config.stacks:
             add_stack(record)
-        if call_is_selected(record, shape, event, 0):
-            finish(record, task, event, 0, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+        if call_is_selected(record, shape, event, result):
+            if varying[1]:
+                move_numbers(record, varying[0], varying[1])
+            finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
     record.busy = 0
 
 
@@ -65,6 +84,23 @@ def put_number(record, arg, value):
         field = cast(Ptr[Field], addr(record.data[end >> 3]))
         cast(Ptr[u64], addr(field[1]))[0] = value
         close_field(record, field, arg, FORM_NUMBER, 8)
+
+
+class Numbers(Struct):
+    value: u64[ARGS]
+
+
+@inline
+def move_numbers(record, first, count):
+    """Move numbers from the record's head behind it."""
+    end = record.end
+    if end <= FIELDS_FULL:
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
+        numbers = cast(Ptr[Numbers], addr(field[1]))
+        for i in unroll(range(count)):
+            numbers.value[i] = record.args[first + i]
+            record.args[first + i] = 0
+        close_field(record, field, first, FORM_NUMBERS, 8 * count)
 
 
 @inline
@@ -87,6 +123,25 @@ def put_kernel_string(record, shape, arg, address):
     else:
         close_field(record, field, arg, FORM_STRING, u64(n) - 1)
     return True
+
+
+@inline
+def put_file(record, shape, arg, opened):
+    """The path of an open file; False when the event's filter does not want it."""
+    return put_path(record, shape, arg, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
+
+
+@inline
+def put_user_string(record, shape, arg, address):
+    """A string of the process's, "" at no address; False when the event's filter does not want it."""
+    end = record.end
+    if end > FIELDS_FULL:
+        return True
+    field = cast(Ptr[Field], addr(record.data[end >> 3]))
+    if address == 0 and shape.path != arg:
+        close_field(record, field, arg, FORM_STRING, 0)
+        return True
+    return add_string(record, field, shape, arg, address)
 
 
 @inline
@@ -137,16 +192,49 @@ def put_local_address(record, arg, sk):
 
 
 @inline
-def first_argument(task):
-    """What the running system call has as its first argument, often a file descriptor."""
+def user_registers(task):
+    """The registers of the process as it entered the kernel, as an address."""
     if has(task_pt_regs):
-        return syscall_arg(cast(Ptr[pt_regs], u64(task_pt_regs(get_current_task_btf()))), 0, False)
-    return syscall_arg(cast(Ptr[pt_regs], u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)), 0, False)
+        return u64(task_pt_regs(get_current_task_btf()))
+    return u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)
 
 
 @inline
-def running_call(task):
-    """The number of the running system call; a huge one where there is none, as in a kernel thread."""
-    if has(task_pt_regs):
-        return syscall_number(cast(Ptr[pt_regs], u64(task_pt_regs(get_current_task_btf()))))
-    return syscall_number(cast(Ptr[pt_regs], u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)))
+def running_argument(task, n):
+    """An argument (``n`` is a constant) of the running system call: often a file descriptor."""
+    return syscall_arg(cast(Ptr[pt_regs], user_registers(task)), n, False)
+
+
+@inline
+def first_argument(task):
+    return running_argument(task, 0)
+
+
+@inline
+def running_syscall(task):
+    """The number of the system call that the task is in; NO_SYSCALL in a kernel thread or an exception."""
+    if task.flags & PF_KTHREAD:
+        return u64(NO_SYSCALL)
+    number = syscall_number(cast(Ptr[pt_regs], user_registers(task)))
+    if number >= CALLS:
+        number = NO_SYSCALL
+    return number
+
+
+@inline
+def opened_path(task):
+    """Address of the path as the process gave it to the system call that opens, executes or enters it; else 0."""
+    call = running_syscall(task)
+    for i in unroll(range(8)):
+        if call == config.opens_first[i]:
+            return running_argument(task, 0)
+        if call == config.opens_second[i]:
+            return running_argument(task, 1)
+    return u64(0)
+
+
+@inline
+def pid_in_namespace(task):
+    """The thread's number in its own pid namespace."""
+    thread_pid = task.thread_pid
+    return u64(thread_pid.numbers[thread_pid.level].nr)

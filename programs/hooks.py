@@ -13,7 +13,6 @@ from pybpf.ktypes import dentry, file, inode, linux_binprm, module, path, socket
 from pybpf.lang import *
 
 SECURITY_FILE_OPEN = HOOKS + 0
-SCHED_PROCESS_EXEC = HOOKS + 1
 SCHED_PROCESS_FORK = HOOKS + 2
 SCHED_PROCESS_EXIT = HOOKS + 3
 TASK_RENAME = HOOKS + 4
@@ -32,49 +31,27 @@ MODULE_FREE = HOOKS + 16
 SECURITY_MMAP_FILE = HOOKS + 17
 
 
-def function(name):
-    """The two ways to see a call of a kernel function."""
-    return f"fentry/{name}", f"kprobe/{name}"
-
-
 # --- processes ----------------------------------------------------------------------
-
-
-@inline
-def fill_exec(record, shape, program):
-    opened = program.file
-    if not put_kernel_string(record, shape, 0, u64(program.filename)):
-        return False
-    if not put_path(record, shape, 1, u64(opened.f_path.dentry), u64(opened.f_path.mnt)):
-        return False
-    node = opened.f_inode
-    record.args[2] = node.i_sb.s_dev
-    record.args[3] = node.i_ino
-    record.args[4] = change_time(node)
-    record.args[5] = node.i_mode
-    return True
-
-
-@hook("tp_btf/sched_process_exec", "raw_tp/sched_process_exec")
-def sched_process_exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
-    emit(SCHED_PROCESS_EXEC, fill_exec, program)
-    return 0
 
 
 @inline
 def fill_fork(record, shape, both):
     parent, child = both
     record.args[0] = parent.pid
-    record.args[1] = parent.tgid
-    record.args[2] = child.pid
-    record.args[3] = child.tgid
-    record.args[4] = child.start_time
+    record.args[1] = pid_in_namespace(parent)
+    record.args[2] = parent.tgid
+    record.args[3] = pid_in_namespace(parent.group_leader)
+    record.args[4] = child.pid
+    record.args[5] = pid_in_namespace(child)
+    put_number(record, 6, u64(child.tgid))
+    put_number(record, 7, pid_in_namespace(child.group_leader))
+    put_number(record, 8, child.start_time)
     return True
 
 
 @hook("tp_btf/sched_process_fork", "raw_tp/sched_process_fork")
 def sched_process_fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
-    emit(SCHED_PROCESS_FORK, fill_fork, (parent, child))
+    emit(SCHED_PROCESS_FORK, fill_fork, (parent, child), varying=(4, 2))
     return 0
 
 
@@ -109,12 +86,12 @@ def fill_program(record, shape, program):
     node = opened.f_inode
     record.args[1] = node.i_sb.s_dev
     record.args[2] = node.i_ino
-    return put_path(record, shape, 0, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
+    return put_file(record, shape, 0, opened)
 
 
 @hook(*function("security_bprm_check"))
 def security_bprm_check(ctx, program: Ptr[linux_binprm]):
-    emit(SECURITY_BPRM_CHECK, fill_program, program)
+    emit(SECURITY_BPRM_CHECK, fill_program, program, varying=(2, 1))
     return 0
 
 
@@ -128,12 +105,12 @@ def fill_file(record, shape, opened):
     record.args[2] = node.i_sb.s_dev
     record.args[3] = node.i_ino
     record.args[4] = change_time(node)
-    return put_path(record, shape, 0, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
+    return put_file(record, shape, 0, opened) and put_user_string(record, shape, 5, opened_path(current_task()))
 
 
 @hook(*function("security_file_open"))
 def security_file_open(ctx, opened: Ptr[file]):
-    emit(SECURITY_FILE_OPEN, fill_file, opened)
+    emit(SECURITY_FILE_OPEN, fill_file, opened, varying=(3, 2))
     return 0
 
 
@@ -148,7 +125,7 @@ def fill_unlink(record, shape, entry):
 
 @hook(*function("security_inode_unlink"))
 def security_inode_unlink(ctx, folder: Ptr[inode], entry: Ptr[dentry]):
-    emit(SECURITY_INODE_UNLINK, fill_unlink, entry)
+    emit(SECURITY_INODE_UNLINK, fill_unlink, entry, varying=(1, 3))
     return 0
 
 
@@ -191,13 +168,13 @@ def fill_mapped(record, shape, given):
     record.args[4] = change_time(node)
     record.args[5] = prot
     put_number(record, 6, flags)
-    return put_path(record, shape, 0, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
+    return put_file(record, shape, 0, opened)
 
 
 @hook(*function("security_mmap_file"))
 def security_mmap_file(ctx, opened: Ptr[file], prot: u64, flags: u64):
     if u64(opened) != 0:
-        emit(SECURITY_MMAP_FILE, fill_mapped, (opened, prot, flags))
+        emit(SECURITY_MMAP_FILE, fill_mapped, (opened, prot, flags), varying=(3, 2))
     return 0
 
 

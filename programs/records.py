@@ -64,6 +64,7 @@ KIND_OUT = 0x80  # added: written by the kernel, so it says something only where
 
 # What a field of a record holds (Field.form).
 FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)
+FORM_NUMBERS = 9  # those of the arguments from the field's on
 
 
 class Context(Struct):

@@ -83,9 +83,29 @@ class pid_namespace(KStruct):
     ns: ns_common
 
 
+class ipc_namespace(KStruct):
+    ns: ns_common
+
+
+class net(KStruct):
+    ns: ns_common
+
+
+class cgroup_namespace(KStruct):
+    ns: ns_common
+
+
+class user_namespace(KStruct):
+    ns: ns_common
+
+
 class nsproxy(KStruct):
     uts_ns: Ptr[uts_namespace]
+    ipc_ns: Ptr[ipc_namespace]
     mnt_ns: Ptr[mnt_namespace]
+    pid_ns_for_children: Ptr[pid_namespace]
+    net_ns: Ptr[net]
+    cgroup_ns: Ptr[cgroup_namespace]
 
 
 class upid(KStruct):
@@ -117,8 +137,24 @@ class signal_struct(KStruct):
     group_exit_code: i32
 
 
+class files_struct(KStruct):
+    fdt: Ptr[fdtable]
+
+
+class fdtable(KStruct):
+    fd: Ptr[u64]
+
+
+class mm_struct(KStruct):
+    arg_start: u64
+    arg_end: u64
+    env_start: u64
+    env_end: u64
+
+
 class task_struct(KStruct):
     thread_info: thread_info
+    flags: u32
     pid: i32
     tgid: i32
     real_parent: Ptr[task_struct]
@@ -131,6 +167,8 @@ class task_struct(KStruct):
     signal: Ptr[signal_struct]
     stack: Ptr[u64]
     exit_code: i32
+    mm: Ptr[mm_struct]
+    files: Ptr[files_struct]
 
 
 class task_struct___x86(KStruct):
@@ -159,6 +197,7 @@ class vm_area_struct(KStruct):
     vm_start: u64
     vm_end: u64
     vm_flags: u64
+    vm_file: Ptr[file]
 
 
 class bpf_perf_event_data(KStruct):
@@ -176,8 +215,13 @@ class timespec64(KStruct):
     tv_nsec: i64
 
 
+class file_system_type(KStruct):
+    name: Ptr[char]
+
+
 class super_block(KStruct):
     s_dev: u32
+    s_type: Ptr[file_system_type]
 
 
 class inode(KStruct):
@@ -209,6 +253,7 @@ class dentry(KStruct):
 
 class vfsmount(KStruct):
     mnt_root: Ptr[dentry]
+    mnt_sb: Ptr[super_block]
 
 
 class mount(KStruct):
@@ -283,3 +328,40 @@ class cgroup_root(KStruct):
 class cgroup(KStruct):
     kn: Ptr[kernfs_node]
     root: Ptr[cgroup_root]
+
+
+# --- limits, times ----------------------------------------------------------------------
+
+
+class rlimit(KStruct):
+    rlim_cur: u64
+    rlim_max: u64
+
+
+class timezone(KStruct):
+    tz_minuteswest: i32
+    tz_dsttime: i32
+
+
+class renamedata(KStruct):
+    """There since 5.12, when the functions of the file system got a first argument more, a user namespace."""
+
+    flags: u32
+
+
+# --- BPF ----------------------------------------------------------------------------------
+
+
+class bpf_map(KStruct):
+    id: u32
+    name: char[16]
+
+
+class bpf_prog_aux(KStruct):
+    id: u32
+    name: char[16]
+
+
+class bpf_prog(KStruct):
+    len: u32
+    aux: Ptr[bpf_prog_aux]

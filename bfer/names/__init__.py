@@ -35,7 +35,8 @@ _MODULES = {
     "bfer.names.ipc": "ipcget shmget futex futex2 shmctl_cmd msgctl_cmd semctl key shmat msgflg",
     "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
     "bfer.names.system": (
-        "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr bpf"
+        "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr bpf "
+        "bpf_prog capability kernel_read_file"
     ),
     "bfer.names.net": "af sock_type msg shutdown sock_flags ipproto sol sockopt",
 }

@@ -1,4 +1,4 @@
-"""The numbers of system calls by name, of one machine; 32-bit callers' have COMPAT added."""
+"""The numbers of system calls by name, of one machine; those of 32-bit callers have COMPAT added, and compat_ before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ def kind(machine: str) -> Kind:
 
     table = []
     for named in Catalogue(machine).events.values():
-        table += [(event.name, event.number) for event in named.both() if event.number < CALLS]
+        for event in named.both():
+            if event.number < CALLS:
+                table.append((f"compat_{event.name}" if event.is_compat else event.name, event.number))
     names = {number: name for name, number in reversed(table)}
     return Kind(CHOICE, table, lambda value: names.get(value & 0xFFFFFFFF, str(value)))

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from bfer.names import CHOICE, FLAGS, HEX, Kind
 
+_CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
+    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
+    "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+)
+_BPF_PROGRAMS = (
+    "UNSPEC SOCKET_FILTER KPROBE SCHED_CLS SCHED_ACT TRACEPOINT XDP PERF_EVENT CGROUP_SKB CGROUP_SOCK LWT_IN LWT_OUT "
+    "LWT_XMIT SOCK_OPS SK_SKB CGROUP_DEVICE SK_MSG RAW_TRACEPOINT CGROUP_SOCK_ADDR LWT_SEG6LOCAL LIRC_MODE2 "
+    "SK_REUSEPORT FLOW_DISSECTOR CGROUP_SYSCTL RAW_TRACEPOINT_WRITABLE CGROUP_SOCKOPT TRACING STRUCT_OPS EXT LSM "
+    "SK_LOOKUP SYSCALL NETFILTER"
+)
+
 KINDS = {
     "hex": Kind(HEX),
     "keyring": Kind(
@@ -137,6 +150,25 @@ KINDS = {
             ("LSM_ATTR_PREV", 104),
             ("LSM_ATTR_SOCKCREATE", 105),
         ),
+    ),
+    # include/linux/kernel_read_file.h
+    "kernel_read_file": Kind(
+        CHOICE,
+        (
+            ("unknown", 0),
+            ("firmware", 1),
+            ("kernel-module", 2),
+            ("kexec-image", 3),
+            ("kexec-initramfs", 4),
+            ("security-policy", 5),
+            ("x509-certificate", 6),
+        ),
+    ),
+    # include/uapi/linux/capability.h
+    "capability": Kind(CHOICE, tuple([(f"CAP_{name}", number) for number, name in enumerate(_CAPABILITIES.split())])),
+    # enum bpf_prog_type, include/uapi/linux/bpf.h
+    "bpf_prog": Kind(
+        CHOICE, tuple([(f"BPF_PROG_TYPE_{name}", number) for number, name in enumerate(_BPF_PROGRAMS.split())])
     ),
     "bpf": Kind(
         CHOICE,

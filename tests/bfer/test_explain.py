@@ -23,7 +23,7 @@ def test_table_tells_what_was_refused_and_what_was_taken() -> None:
     hooked = SimpleNamespace(
         event=SimpleNamespace(name="file"),
         tried=["on_lsm: no BPF LSM", "on_kprobe: attached"],
-        link=Link("program 'on_kprobe' (kprobe f)", mechanism="pmu"),
+        links=[Link("program 'on_kprobe' (kprobe f)", mechanism="pmu")],
     )
     tracer = SimpleNamespace(
         refused=[("sys_exit fork", "tp_btf", "no BTF here")],

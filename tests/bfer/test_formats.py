@@ -55,6 +55,8 @@ def every_event() -> list[bytes]:
                 fields += field(arg.slot, IN4, FORM_BYTES)
             elif arg.kind == "pair":
                 fields += field(arg.slot, pack("=ii", 3, 4), FORM_BYTES)
+            elif arg.kind == "strings":
+                fields += field(arg.slot, b"a\0\xff\0", FORM_BYTES)
             elif arg.kind == "open_how":
                 fields += field(arg.slot, pack("=QQQ", 0o102, 0o600, 8), FORM_BYTES)
             elif arg.kind == "clone_args":

@@ -8,15 +8,16 @@ import sys
 
 from tests.guests.checks import check, equal, programs, skip
 
+_FUNCTIONS = ("fentry/", "fexit/", "kprobe/", "kretprobe/")
 RECORD = struct.Struct("=IIQ32s")
 
 
-def bfers_object(names=None, hooks=False):
-    """The object of the system calls, or that of the other events."""
-    from programs import HOOKS, OBJECT, load_object
+def bfers_object(names=None, name=""):
+    """An object of bfer's programs, by default that of the system calls."""
+    from programs import OBJECT, load_object
     from pybpf.object.reader import read_object
 
-    return read_object(load_object(HOOKS if hooks else OBJECT), names)
+    return read_object(load_object(name or OBJECT), names)
 
 
 def kernel_btf():
@@ -79,21 +80,24 @@ def load_family(suffix):
 @check
 def check_programs_of_functions():
     """bfer's programs for functions of the kernel load, by fentry or else by kprobe."""
+    from programs import OBJECTS
     from pybpf.errors import LoadError
     from pybpf.loader import Collection
 
     kernel_btf().close()
-    programs = bfers_object(hooks=True).programs
-    names = [name for name, program in programs.items() if program.section.startswith(("fentry/", "kprobe/"))]
-    assert names, list(programs)
-    taken, refused = set(), {}
-    for name in names:
-        try:
-            Collection(bfers_object([name], hooks=True), [name]).close()
-            taken.add(name.partition("__")[0])
-        except LoadError as error:
-            refused[name] = str(error)
-    lacking = {name.partition("__")[0] for name in names} - taken
+    taken, refused, known = set(), {}, set()
+    for object in OBJECTS:
+        programs = bfers_object(name=object).programs
+        names = [name for name, program in programs.items() if program.section.startswith(_FUNCTIONS)]
+        known.update(name.partition("__")[0] for name in names)
+        for name in names:
+            try:
+                Collection(bfers_object([name], object), [name]).close()
+                taken.add(name.partition("__")[0])
+            except LoadError as error:
+                refused[name] = str(error)
+    assert known
+    lacking = known - taken
     if lacking:
         skip("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
 

@@ -1,0 +1,51 @@
+"""What each event that is no system call is about, in a line; read by those who ask, never on the way of a trace."""
+
+from __future__ import annotations
+
+TABLE = """
+cap_capable: a capability is asked for, and used if the process has it
+do_exit: a thread ends
+do_truncate: a file gets another length by its name, or by O_TRUNC
+load_elf_phdrs: the kernel reads the headers of a program, or of its interpreter, to start it
+module_free: a kernel module is unloaded
+module_load: a kernel module is loaded
+sched_process_exec: a process has become another program
+sched_process_exit: a thread ends; process_group_exit tells whether it was the last of its process
+sched_process_fork: a process or thread is made
+sched_switch: a processor goes from one thread to another
+security_bpf: bpf() is called, with which command
+security_bpf_map: a process gets a descriptor of a BPF map
+security_bpf_prog: a process gets a descriptor of a BPF program, for loading it or by its number
+security_bprm_check: a program is about to be started
+security_file_open: a file is about to be opened, by whatever system call
+security_inode_mknod: a device node, FIFO or socket is made in the file system
+security_inode_rename: a file gets another name
+security_inode_symlink: a symbolic link is made
+security_inode_unlink: a file's name is removed
+security_kernel_post_read_file: the kernel has read a file for itself
+security_kernel_read_file: the kernel is about to read a file for itself: a module, firmware, another kernel
+security_mmap_file: a file is about to be mapped into memory
+security_path_notify: a process wants to be told of what happens to a file
+security_sb_mount: a file system is about to be mounted
+security_sb_umount: a file system is about to be unmounted
+security_settime64: the clock is about to be set
+security_socket_accept: a connection is about to be accepted
+security_socket_bind: a socket is about to get an address
+security_socket_connect: a socket is about to be connected, or its messages to get a receiver
+security_socket_create: a socket is about to be made
+security_socket_listen: a socket is about to accept connections
+security_socket_setsockopt: an option of a socket is about to be set
+security_task_prctl: prctl() is called
+security_task_setrlimit: a limit of a process is about to be set
+set_fs_pwd: a process enters another folder
+sys_enter: any system call begins
+sys_exit: any system call ends
+task_rename: a thread gets another name
+vfs_utimes: a file gets other times of access and change
+"""
+
+
+def description(name: str) -> str:
+    """The line on an event, "" where there is none."""
+    at = TABLE.find(f"\n{name}: ")
+    return TABLE[at + len(name) + 3 : TABLE.index("\n", at + 1)] if at >= 0 else ""
