@@ -1,4 +1,4 @@
-"""The numbers of system calls by name, of one machine; those of 32-bit callers have COMPAT added, and compat_ before."""
+"""Numbers of system calls by name, of one machine; those of 32-bit callers have COMPAT added, and compat_ before."""
 
 from __future__ import annotations
 
