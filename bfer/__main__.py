@@ -35,6 +35,14 @@ def _main(words: list[str]) -> int:
             from bfer import doctor
 
             return doctor.main(words[1:])
+        if words[:1] == ["list"]:
+            from bfer import listing
+
+            return listing.main(words[1:])
+        if words[:1] == ["explain"]:
+            from bfer import about
+
+            return about.main(words[1:])
         status = _act(cli.parse(words))
     except OutputClosed:
         return 0
@@ -61,6 +69,10 @@ def _act(options: Options) -> int:
         from bfer.trace import trace
 
         return trace(options)
+    if options.action == "list":
+        from bfer import listing
+
+        return listing.main([])
     from bfer.writer import STDOUT, write_all
 
     write_all(STDOUT, _text(options).encode(), "standard output")
@@ -72,12 +84,6 @@ def _text(options: Options) -> str:
         from bfer import __version__
 
         return f"bfer {__version__}\n"
-    if options.action == "list":
-        from bfer.catalogue import Catalogue
-        from bfer.listing import listing
-        from bfer.output.sink import OPTIONS
-
-        return listing(Catalogue(os.uname().machine, set(OPTIONS) - {"stack-addresses"}))
     from bfer.help import HELP, section
 
     return section(options.topic) if options.topic else HELP

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bfer.errors import UsageError
 
 COMMANDS = ("trace", "list", "help")
+_OTHERS = ("explain", "doctor", "archive")  # which are found before this is read
 
 # Long name: short name, name of the value (None for a switch), attribute of Options.
 _OPTIONS = {
@@ -101,7 +102,7 @@ def parse(words: list[str]) -> Options:
             raise UsageError("nothing to do: try `bfer trace`, or `bfer --help`")
         options.action = "trace"
     if options.action == "list" and (options.expressions or options.command):
-        raise UsageError(f"list takes no arguments: {(options.expressions + options.command)[0]!r}")
+        raise UsageError(f"--list takes no arguments: {(options.expressions + options.command)[0]!r}")
     return options
 
 
@@ -112,8 +113,8 @@ def _action(options: Options, word: str) -> None:
     from bfer.suggest import nearest
 
     expression = any(c in word for c in "=<>")
-    hint = f": did you mean `bfer trace {word}`?" if expression else nearest(word, (*COMMANDS, "doctor"))
-    raise UsageError(f"unknown command {word!r}{hint or ': there are ' + ', '.join((*COMMANDS, 'doctor'))}")
+    hint = f": did you mean `bfer trace {word}`?" if expression else nearest(word, (*COMMANDS, *_OTHERS))
+    raise UsageError(f"unknown command {word!r}{hint or ': there are ' + ', '.join((*COMMANDS, *_OTHERS))}")
 
 
 def _option(options: Options, word: str, rest: list[str]) -> None:

@@ -27,8 +27,9 @@ _TRACE = "trace"
 
 def main(words: list[str]) -> int:
     """Print the report; 0 if ``bfer trace`` works here, else 1. Raises UsageError."""
-    if [word for word in words if word != "--json"]:
-        raise UsageError("usage: bfer doctor [--json]")
+    for word in words:
+        if word != "--json":
+            raise UsageError(f"doctor knows no {word!r}: bfer doctor [--json]")
     from pybpf.features import collect
 
     report = collect()

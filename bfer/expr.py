@@ -109,6 +109,21 @@ def split(text: str) -> tuple[str, str, str]:
     return name, op, rest[len(op) :]
 
 
+def find_event(name: str, catalogue: Catalogue) -> Event:
+    """Raises UsageError, with what may have been meant."""
+    event = catalogue.event(name)
+    if event is None:
+        if catalogue.is_absent(name):
+            raise UsageError(f"event {name!r} does not exist on {catalogue.machine}")
+        if name.startswith(_PACKETS):
+            raise UsageError(f"packets are not traced yet, leave out {name!r}: `bfer list` tells what there is")
+        from bfer.suggest import nearest
+
+        hint = nearest(name, catalogue.events) or ": see `bfer list`"
+        raise UsageError(f"unknown event {name!r}{hint}")
+    return event
+
+
 class _Parser:
     def __init__(self, catalogue: Catalogue, names: Names, command: bool) -> None:
         self.catalogue = catalogue
@@ -181,17 +196,7 @@ class _Parser:
     # --- events ---------------------------------------------------------------
 
     def event(self, name: str) -> Event:
-        event = self.catalogue.event(name)
-        if event is None:
-            if self.catalogue.is_absent(name):
-                raise UsageError(f"event {name!r} does not exist on {self.catalogue.machine}")
-            if name.startswith(_PACKETS):
-                raise UsageError(f"packets are not traced yet, leave out {name!r}: `bfer list` tells what there is")
-            from bfer.suggest import nearest
-
-            hint = nearest(name, self.catalogue.events) or ": see `bfer list`"
-            raise UsageError(f"unknown event {name!r}{hint}")
-        return event
+        return find_event(name, self.catalogue)
 
     def matching(self, word: str) -> list[Event]:
         """The events that ``word`` names, a trailing ``*`` being a wildcard."""

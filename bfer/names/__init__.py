@@ -106,6 +106,10 @@ class Kind:
                 return name
         return f"{value:#x}" if value > 9 else str(value)
 
+    def words(self) -> list[str]:
+        """All names that it knows."""
+        return [name for name, _ in self._table]
+
     def parse(self, word: str) -> int | None:
         """The value of what ``text`` gives, in any order; None for what is none."""
         known = dict(self._table)
