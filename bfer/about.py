@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bfer.descriptions import description
 from bfer.errors import UsageError
 from bfer.listing import catalogue, wrapped
 from bfer.names import Names
@@ -44,7 +45,8 @@ def explained(name: str, known: Catalogue) -> list[str]:
 
 def _title(event: Event) -> str:
     if event.hooks:
-        return f"{event.name}: seen where the kernel does it, by {', else '.join(event.hooks)}"
+        about = description(event.name)
+        return f"{event.name}: {about}" if about else f"{event.name}: seen where the kernel does it"
     number = f"system call {event.number}" if event.number < HOOKS // 2 else "system call of 32-bit processes"
     compat = f" ({event.compat.number - HOOKS // 2} of 32-bit processes)" if event.compat is not None else ""
     when = "when it begins" if event.program == "plain_enter" else "when it returns"

@@ -42,18 +42,15 @@ def missing(catalogue: Catalogue) -> dict[str, str]:
     return found
 
 
-def _wanted(events: list[Event], hooks: dict[str, list[tuple[str, str]]]) -> set[bytes]:
+def _wanted(events: list[Event], hooks: dict[str, list[list[list[tuple[str, str]]]]]) -> set[bytes]:
     names = {"__traceiter_sys_exit", *[prefix + "read" for prefix in _PREFIXES]}
     for event in events:
         if event.number < HOOKS:
             for name in _entries(event.name):
                 names.update([prefix + name for prefix in _PREFIXES])
         else:
-            for kind, target in hooks[event.name]:
-                if kind in _TRACEPOINT_KINDS:
-                    names.update([prefix + target.rpartition("/")[2] for prefix in _TRACEPOINTS])
-                else:
-                    names.add(target)
+            for kind, target in [hook for place in hooks[event.name] for way in place for hook in way]:
+                names.update([prefix + target for prefix in _TRACEPOINTS] if kind in _TRACEPOINT_KINDS else [target])
     return {name.encode() for name in names}
 
 
@@ -92,32 +89,46 @@ def _call_missing(event: Event, symbols: dict[str, str]) -> str:
     return ""
 
 
-def _hooks(event: Event) -> list[tuple[str, str]]:
-    """Kinds of hooks and their targets, of each way to see the event."""
-    from programs import HOOKS as OBJECT
+def _hooks(event: Event) -> list[list[list[tuple[str, str]]]]:
+    """Kinds of hooks and their targets: for each place where the event is seen, for each way to see it there."""
     from programs import load_object
     from pybpf.object.file import ObjectFile
 
-    if not _sections:
-        _sections.update(
-            {name: function.section for name, function in ObjectFile(load_object(OBJECT)).functions.items()}
-        )
-    found = [_sections[name].partition("/") for name in event.variants() if name in _sections]
-    return [(kind, target) for kind, _, target in found]
+    if event.object not in _sections:
+        functions = ObjectFile(load_object(event.object)).functions
+        _sections[event.object] = {name: function.section for name, function in functions.items()}
+    sections = _sections[event.object]
+    return [
+        [[_split(sections[name]) for name in names if name in sections] for names in ways] for ways in event.places()
+    ]
 
 
-_sections: dict[str, str] = {}
+def _split(section: str) -> tuple[str, str]:
+    kind, _, target = section.partition("/")
+    return kind, target.rpartition("/")[2]
 
 
-def _hook_missing(hooks: list[tuple[str, str]], symbols: dict[str, str]) -> str:
-    """Why none of these can be had; the empty string if one can."""
-    reasons = []
-    for kind, target in hooks:
-        why = _place_missing(kind, target.rpartition("/")[2], symbols) or _refused(kind)
-        if not why:
+_sections: dict[str, dict[str, str]] = {}  # by object: sections of its programs
+
+
+def _hook_missing(places: list[list[list[tuple[str, str]]]], symbols: dict[str, str]) -> str:
+    """Why the event can be seen in none of these places; the empty string if it can in one."""
+    reasons: list[str] = []
+    for place in places:
+        whys = [_way_missing(way, symbols) for way in place]
+        if not all(whys):
             return ""
-        reasons.append(why)
+        reasons += whys
     return "; ".join(dict.fromkeys(reasons))
+
+
+def _way_missing(way: list[tuple[str, str]], symbols: dict[str, str]) -> str:
+    """Why not all of these hooks, which belong together, can be had."""
+    for kind, target in way:
+        why = _place_missing(kind, target, symbols) or _refused(kind)
+        if why:
+            return why
+    return ""
 
 
 def _place_missing(kind: str, target: str, symbols: dict[str, str]) -> str:

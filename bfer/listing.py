@@ -51,6 +51,7 @@ def catalogue() -> Catalogue:
 
 def _events(catalogue: Catalogue) -> str:
     from bfer.availability import missing
+    from bfer.descriptions import description
 
     absent = missing(catalogue)
     notes = list(dict.fromkeys(absent.values()))
@@ -59,6 +60,9 @@ def _events(catalogue: Catalogue) -> str:
         mark = f" [{notes.index(absent[event.name]) + 1}]" if event.name in absent else ""
         args = ", ".join(f"{arg.type} {arg.name}" for arg in event.args)
         lines.append(f"{event.name + mark:<28} {' '.join(event.sets):<40} {args}".rstrip())
+        about = description(event.name)
+        if about:
+            lines.append(f"    {about}")
     lines += ["", *[f"[{number}] not in this kernel: {note}" for number, note in enumerate(notes, 1)]] if notes else []
     if catalogue.absent:
         lines += ["", *wrapped(f"Not on {catalogue.machine}:", catalogue.absent)]
@@ -67,6 +71,7 @@ def _events(catalogue: Catalogue) -> str:
 
 def _events_data(catalogue: Catalogue) -> list[dict[str, object]]:
     from bfer.availability import missing
+    from bfer.descriptions import description
 
     absent = missing(catalogue)
     return [
@@ -74,6 +79,7 @@ def _events_data(catalogue: Catalogue) -> list[dict[str, object]]:
             "name": event.name,
             "id": event.id,
             "sets": list(event.sets),
+            "about": description(event.name),
             "args": [_arg(arg) for arg in event.args],
             "available": event.name not in absent,
             "reason": absent.get(event.name, ""),
