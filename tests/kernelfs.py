@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-WANTED = (("tracefs", "/sys/kernel/tracing"), ("bpf", "/sys/fs/bpf"))
+WANTED = (("tracefs", "/sys/kernel/tracing"), ("bpf", "/sys/fs/bpf"), ("securityfs", "/sys/kernel/security"))
 
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18

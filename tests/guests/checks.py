@@ -272,6 +272,23 @@ def objects():
     return found
 
 
+def held_by(pid):
+    """The programs, maps and links that a process has open, as (noun, id), by what /proc tells of its descriptors."""
+    nouns = {"prog_id": "program", "map_id": "map", "link_id": "link"}
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{name}") as file:
+                told = [line.split() for line in file]
+        except OSError:  # closed by now
+            continue
+        keys = [words[0].rstrip(":") for words in told if len(words) == 2]
+        # A link's descriptor tells of its program too.
+        wanted = "link_id" if "link_id" in keys else next((key for key in nouns if key in keys), "")
+        found |= {(nouns[wanted], int(words[1])) for words in told if wanted and words[0] == wanted + ":"}
+    return found
+
+
 def _kernel_objects():
     """What a check may leave behind; nothing where others use the kernel too."""
     if not in_guest():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+import zipfile
+from importlib import metadata, util
 from pathlib import Path
 
-from .matrix import Unavailable
+from .fetch import once
+from .matrix import Unavailable, cache
 from .roots import compile_all, python311
 
 TREE = Path(__file__).parents[2]
@@ -32,6 +36,8 @@ def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
     elif archive is not None:
         make_archive(folder / "bfer.pyz", sources=True)
     _stage_checks(folder / "tests" / "guests")
+    if python == "3.11" and (pyroute2 := _pyroute2()) is not None:
+        shutil.copy(pyroute2, folder / "pyroute2.zip")
     if tests:
         for name in _PARTS:
             source = TREE / name
@@ -42,6 +48,25 @@ def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
             elif source.exists():
                 shutil.copy(source, target)
         compile_all(folder, folder / "tree")
+
+
+def _pyroute2() -> Path | None:
+    """This machine's pyroute2 as an archive of byte code, made once; None if it has none, which the checks then say."""
+    spec = util.find_spec("pyroute2")
+    if spec is None or spec.origin is None:
+        return None
+    final = cache() / "packages" / f"pyroute2-{metadata.version('pyroute2')}.zip"
+    with once(final) as partial:
+        if partial is not None:
+            with tempfile.TemporaryDirectory() as name:
+                root = Path(name)
+                package = root / "pyroute2"
+                shutil.copytree(Path(spec.origin).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+                compile_all(root, package, "-OO")
+                with zipfile.ZipFile(partial, "w") as archive:
+                    for path in sorted(package.rglob("*.pyc")):
+                        archive.write(path, path.relative_to(root))
+    return final
 
 
 def _stage_checks(folder: Path) -> None:

@@ -19,7 +19,7 @@ from .fetch import need
 from .kernel import Kernel, kernel, modules
 from .matrix import ARCHES, Guest, Unavailable, cache
 
-_APPEND = "quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
+_APPEND = "quiet panic=-1 mitigations=off nokaslr cryptomgr.notests rcupdate.rcu_expedited=1"
 _DISK = "root=/dev/nvme0n1p1 rootwait ro init=/init"
 
 # Runs as process 1 from the second partition, after the root's own /init.
@@ -41,7 +41,7 @@ ip link set lo up
 hostname guest
 stty -F /dev/{tty} raw -echo
 for module in {modules}; do insmod /mnt/modules/$module.ko || echo "insmod $module failed"; done >/dev/{tty} 2>&1
-export PYTHONPATH=/project/bfer.pyz:/project BFER_GUEST={name}
+export PYTHONPATH=/project/bfer.pyz:/project:/project/pyroute2.zip BFER_GUEST={name}
 cd /project
 setsid sh /mnt/command </dev/null >/dev/{tty} 2>&1
 printf '\\n{mark} %d\\n' $? >/dev/{tty}

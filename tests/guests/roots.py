@@ -7,6 +7,7 @@ NVMe and ext4 are built into Debian's cloud kernels, so nothing has to be loaded
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from .matrix import ARCHES, ROOT_SUITE, Guest, Unavailable, cache
 _GLIBC = (
     *("busybox-static", "pythonVERSION-minimal", "libpythonVERSION-minimal", "libpythonVERSION-stdlib"),
     *("libc6", "zlib1g", "libffi8", "libgcc-s1", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
+    *("LIBSSL", "libsqlite3-0"),  # what pyroute2 imports
 )
 _PYTEST = (
     *("python3-pytest", "python3-pluggy", "python3-iniconfig", "python3-packaging", "python3-attr"),
@@ -45,7 +47,7 @@ def image(guest: Guest) -> Path:
     """The guest's root as an ext4 image or a cpio archive, made first if the cache has none. Raises Unavailable."""
     from .musl import build
 
-    name = f"{guest.root}-{guest.arch}"
+    name = f"musl-{guest.arch}" if guest.root == "musl" else _name(guest.arch)
     folder = build() if guest.root == "musl" else glibc(guest.arch)
     final = cache() / "roots" / f"{name}.{'img' if ARCHES[guest.arch].disk else 'cpio'}"
     with once(final) as partial:
@@ -63,12 +65,19 @@ def image(guest: Guest) -> Path:
 
 def _packages(arch: str, pytest: bool) -> tuple[str, ...]:
     names = (*_GLIBC, *(_PYTEST if pytest else ()))
-    return tuple(re.escape(name.replace("VERSION", ARCHES[arch].python)) for name in names)
+    ssl = "libssl3t64" if ARCHES[arch].suite == "trixie" else "libssl3"
+    return tuple(re.escape(name.replace("VERSION", ARCHES[arch].python).replace("LIBSSL", ssl)) for name in names)
+
+
+def _name(arch: str) -> str:
+    """The glibc root's name in the cache: another list of packages is another root."""
+    wanted = " ".join((ARCHES[arch].suite, *_packages(arch, pytest=ARCHES[arch].disk)))
+    return f"glibc-{arch}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
 
 
 def glibc(arch: str) -> Path:
     """The folder of the glibc root: busybox and Python from Debian's packages, on the usual machines with pytest."""
-    final = cache() / "roots" / f"glibc-{arch}"
+    final = cache() / "roots" / _name(arch)
     with once(final) as root:
         if root is not None:
             unpacked = root / ".unpacked"
