@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EPERM
 
 from bfer.errors import UsageError
 from btf.errors import Error
@@ -40,16 +41,14 @@ def main(words: list[str]) -> int:
 
         print(json.dumps({**report.as_dict(), "works": works}, indent=1))
         return 0 if works else 1
-    from pybpf.features.tool import row, text
+    from pybpf.features.tool import rows, text
 
     traced = report.groups.pop(_TRACE)
-    lines = [*text(report), "", "bfer trace:", *[line for finding in traced for line in row(finding)], ""]
-    if report.refusal:
-        lines.append(f"`bfer trace` does not work here: {report.refusal}")
-    elif works:
-        lines.append("`bfer trace` works here.")
-    else:
-        lines.append(f"`bfer trace` does not work here: {traced[0].reason}")
+    lines = text(report)
+    if not report.refusal:  # which would stand in every row
+        lines += ["", "bfer trace:", *rows(traced)]
+    verdict = "`bfer trace` works here." if works else f"`bfer trace` does not work here: {traced[0].reason}"
+    lines += ["", verdict]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if works else 1
 
@@ -69,8 +68,8 @@ def _trial(name: str, expressions: list[str]) -> Finding:
     try:
         how, missing = _attach(expressions)
     except Error as error:
-        remedy = "see above: privileges, lockdown, BTF of the kernel"
-        return Finding(name, NO, "", str(error), remedy)
+        forbidden = getattr(error, "errno", 0) == EPERM
+        return Finding(name, NO, "", str(error), "see above: privileges, lockdown" if forbidden else "")
     if missing:
         return Finding(name, NO, "", missing)
     return Finding(name, YES, "", how)
@@ -92,7 +91,9 @@ def _attach(expressions: list[str]) -> tuple[str, str]:
         family = {"": "BTF tracepoints", "__raw_tp": "raw tracepoints"}.get(tracer.family, tracer.family)
         if tracer.hooks is None:
             return f"by {family}", ""
-        missing = [f"{hook.event.name}: {hook.tried[-1]}" for hook in tracer.hooks.hooks if hook.link is None]
-        return "; ".join([hook.link.name for hook in tracer.hooks.hooks if hook.link is not None]), "; ".join(missing)
+        links = [link.name for hook in tracer.hooks.hooks for link in hook.links]
+        missing = [f"not by {hook.tried[-1]}" for hook in tracer.hooks.missing()]
+        # Some events are seen at several places: one is better than none.
+        return "; ".join(links + missing), "" if links else "; ".join(missing)
     finally:
         tracer.close()

@@ -70,7 +70,9 @@ def _unprivileged() -> Finding:
 def _lockdown() -> Finding:
     mode = privilege.lockdown()
     if not mode:
-        return Finding("no lockdown", UNKNOWN, reason="not told: securityfs is not mounted, or lockdown not built in")
+        if os.path.ismount("/sys/kernel/security"):
+            return Finding("no lockdown", YES, reason="not built in")
+        return Finding("no lockdown", UNKNOWN, reason="securityfs tells, if mounted", remedy=_mount("securityfs"))
     if mode == "none":
         return Finding("no lockdown", YES)
     what = "no writes to user memory" if mode == "integrity" else "no reading of kernel memory, no kprobes"

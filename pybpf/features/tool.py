@@ -7,6 +7,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
     from typing import Any
 
     from pybpf.features import Report
@@ -61,18 +62,21 @@ def text(report: Report, everything: bool = False) -> list[str]:
         there = [finding for finding in found if finding.state == YES]
         lines += ["", f"{name}: {len(there)} of {len(found)}"] if lines else [f"{name}: {len(there)} of {len(found)}"]
         shown = found if everything or name == SYSTEM else [finding for finding in found if finding.state != YES]
-        lines += [line for finding in shown for line in row(finding)]
+        lines += rows(shown)
     for type, helpers in report.helpers.items():
         lines += ["", f"helpers of {type}: {len(helpers)}", *_wrapped(helpers)]
     return lines
 
 
-def row(finding: Finding) -> list[str]:
-    """One finding as a line, and another for its remedy."""
-    head = f"  {finding.state:<7} {finding.name:<{_WIDTH}} {finding.since:<5}"
-    lines = [f"{head} {finding.reason}".rstrip()]
-    if finding.remedy:
-        lines.append(" " * (_WIDTH + 17) + f"-> {finding.remedy}")
+def rows(found: Sequence[Finding]) -> list[str]:
+    """Findings as lines of columns, each remedy as a line below."""
+    width = max([_WIDTH, *[len(finding.name) for finding in found]])
+    lines = []
+    for finding in found:
+        head = f"  {finding.state:<7} {finding.name:<{width}} {finding.since:<5}"
+        lines.append(f"{head} {finding.reason}".rstrip())
+        if finding.remedy:
+            lines.append(" " * (width + 17) + f"-> {finding.remedy}")
     return lines
 
 

@@ -15,7 +15,7 @@ import pytest
 from pybpf import abi, kernel
 from pybpf.errors import SyscallError
 from pybpf.features import Report, probes, tables, types
-from pybpf.features.tool import row, text
+from pybpf.features.tool import rows, text
 from pybpf.maps.create import kinds
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_the_table():
     assert [line for line in text(report, True) if "tp_btf" in line]
     assert "helpers of xdp: 30" in lines
     assert max(len(line) for line in lines) < 125
-    first, second = row(report.groups["hooks"][0])
+    first, second = rows(report.groups["hooks"][:1])
     assert first.split() == ["no", "kprobe", "4.17", "CONFIG_KPROBE_EVENTS", "is", "not", "set"]
     assert second.strip() == "-> a kernel built with it"
 
@@ -142,7 +142,7 @@ def test_without_privileges_bfer_doctor_says_so():
 def test_wrong_usage():
     done = subprocess.run([sys.executable, "-m", "bfer", "doctor", "now"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bfer: usage: bfer doctor [--json]\n"
+    assert done.stderr == "bfer: doctor knows no 'now': bfer doctor [--json]\n"
     command = [sys.executable, "-m", "pybpf", "features", "--helpers", "xpd"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
