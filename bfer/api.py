@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SIGCHLD = 17
 _STOP = 0
-_USED = ("exec-env", "detect-syscall", "relative-time", "sort-events")
+_USED = ("structures", "exec-env", "detect-syscall", "relative-time", "sort-events")
 
 
 class Tracer:
@@ -31,9 +31,10 @@ class Tracer:
 
     ``expressions`` are those of the command line. ``command`` is a program with its arguments, which is then run
     and traced with all its descendants; the events end with it. ``duration`` (seconds) ends them too, and so does
-    ``stop``. ``options`` are output options that say what is in an event: ``exec-env``, ``detect-syscall``,
-    ``relative-time``, ``sort-events``. ``buffer`` is the size in bytes of the buffer between kernel and program, a
-    power of two, 0 for the default; ``btf`` names a file with the kernel's BTF where the kernel does not give its own.
+    ``stop``. ``options`` are output options that say what is in an event: ``structures``, ``exec-env``,
+    ``detect-syscall``, ``relative-time``, ``sort-events``. ``buffer`` is the size in bytes of the buffer between
+    kernel and program, a power of two, 0 for the default; ``btf`` names a file with the kernel's BTF where the kernel
+    does not give its own.
 
     One thread at a time iterates. Raises bfer.Error (bfer.UsageError for wrong expressions).
     """

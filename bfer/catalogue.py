@@ -60,6 +60,9 @@ _SLOTS = {"syscall": SLOT_SYSCALL, "sha256": SLOT_HASH}
 STACKS = "stack-addresses"
 """The output option with which every record has fields, for the stack is one of them."""
 
+STRUCTURES = "structures"
+"""The output option with which structures are shown; without it there are their addresses."""
+
 # Calls that do not return, or have lost their arguments when they do: taken on entry.
 _ON_ENTRY = ("exit", "exit_group", "rt_sigreturn", "sigreturn")
 _EXECS = ("execve", "execveat")
@@ -138,6 +141,7 @@ class Event:
         hooks: str = "",
         object: str = "",
         options: Container[str] = (),
+        machine: str = "",
     ) -> None:
         self.hooks = hooks
         self.object = object
@@ -149,12 +153,25 @@ class Event:
         self.args = tuple([arg for arg in declared if not arg.option or arg.option in options])
         self.compat: Event | None = None
         self.is_compat = COMPAT <= number < HOOKS
-        self.program = self._program()
-        if STACKS in options and self.program in ("plain", "path"):
-            self.program = "fields"
         if self.is_compat:  # all registers have 32 bits
             for arg in self.args:
                 arg.bits = 32
+        if not hooks:
+            self._find_structures(machine if STRUCTURES in options else "")
+        self.program = self._program()
+        if STACKS in options and self.program in ("plain", "path"):
+            self.program = "fields"
+
+    def _find_structures(self, machine: str) -> None:
+        """What is read of the structures behind arguments; their addresses will do where ``machine`` is empty."""
+        for arg in self.args:
+            if arg.kind and not arg.memory and arg.type.endswith("*"):
+                if machine:
+                    from bfer.structures import memory
+
+                    arg.memory = memory(arg.kind, machine, self.is_compat)
+                if not arg.memory:
+                    arg.kind = "ptr"
 
     def _program(self) -> str:
         if self.hooks:
@@ -227,7 +244,8 @@ class Catalogue:
         sets = _sets(TABLE, at)
         if name in DEFAULT:
             sets = ("default", *sets)
-        return Event(name, id, base + int(numbers[table]), ("syscalls", *sets), args, options=self._options)
+        number = base + int(numbers[table])
+        return Event(name, id, number, ("syscalls", *sets), args, "", "", self._options, self.machine)
 
     def starting(self, start: str) -> list[Event]:
         """The events whose names begin so, in the table's order."""

@@ -79,6 +79,8 @@ outputs:
   none                    no events at all
   option:parse-arguments      JSON, XML and CSV: flags and modes as text
   option:parse-arguments-fds  and file descriptors with their files: 3=/etc/passwd
+  option:structures           JSON, XML, CSV: what is behind pointers to structures; with parse-
+                              arguments, or a table, it is on
   option:exec-env             the environment of programs that are executed
   option:exec-hash            the SHA-256 of programs that are executed (sched_process_exec)
   option:stack-addresses      JSON, XML, CSV: where in the process a call came from, 20 addresses

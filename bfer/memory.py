@@ -93,7 +93,11 @@ def value(arg: Arg, pieces: list[tuple[int, bytes]], args: Sequence[int], names:
         from bfer.sockaddr import decode
 
         return decode(data, names)
-    return _OF_BYTES[arg.kind](data, args)
+    if arg.kind in _OF_BYTES:
+        return _OF_BYTES[arg.kind](data, args)
+    from bfer.structures import decode
+
+    return decode(arg.kind, data, args, names)
 
 
 def _vector(pieces: list[tuple[int, bytes]]) -> object:

@@ -21,14 +21,14 @@ write 1 4 64 4 4: int fd:fd, const void* buf, size_t count
 lseek 8 19 62 19 19: int fd:fd, off_t offset, unsigned int whence:whence
 pread64 17 180 67 180 180: int fd:fd, void* buf, size_t count, off_t offset
 pwrite64 18 181 68 181 181: int fd:fd, const void* buf, size_t count, off_t offset
-readv 19 145 65 145 145: int fd:fd, const struct iovec* iov, int iovcnt
-writev 20 146 66 146 146: int fd:fd, const struct iovec* iov, int iovcnt
+readv 19 145 65 145 145: int fd:fd, const struct iovec* iov:iovecs, int iovcnt
+writev 20 146 66 146 146: int fd:fd, const struct iovec* iov:iovecs, int iovcnt
 sendfile 40 187 71 187 187: int out_fd:fd, int in_fd:fd, off_t* offset, size_t count
-preadv 295 333 69 361 328: int fd:fd, const struct iovec* iov, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h
-pwritev 296 334 70 362 329: int fd:fd, const struct iovec* iov, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h
+preadv 295 333 69 361 328: int fd:fd, const struct iovec* iov:iovecs, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h
+pwritev 296 334 70 362 329: int fd:fd, const struct iovec* iov:iovecs, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h
 copy_file_range 326 377 285 391 375: int fd_in:fd, off_t* off_in, int fd_out:fd, off_t* off_out, size_t len, unsigned int flags
-preadv2 327 378 286 392 376: int fd:fd, const struct iovec* iov, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h, int flags:rwf
-pwritev2 328 379 287 393 377: int fd:fd, const struct iovec* iov, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h, int flags:rwf
+preadv2 327 378 286 392 376: int fd:fd, const struct iovec* iov:iovecs, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h, int flags:rwf
+pwritev2 328 379 287 393 377: int fd:fd, const struct iovec* iov:iovecs, unsigned long iovcnt, unsigned long pos_l, unsigned long pos_h, int flags:rwf
 [fs fs_file_ops]
 open 2 5 - 5 5: const char* pathname, int flags:open, mode_t mode
 close 3 6 57 6 6: int fd:fd
@@ -50,9 +50,9 @@ openat2 437 437 437 437 437: int dirfd:dirfd, const char* pathname, struct open_
 file_getattr 468 468 468 468 468: int dirfd:dirfd, const char* pathname, struct file_attr* attr, size_t size, unsigned int at_flags:at
 file_setattr 469 469 469 469 469: int dirfd:dirfd, const char* pathname, struct file_attr* attr, size_t size, unsigned int at_flags:at
 [fs fs_file_attr]
-stat 4 106 - 106 106: const char* pathname, struct stat* statbuf
-fstat 5 108 80 108 108: int fd:fd, struct stat* statbuf
-lstat 6 107 - 107 107: const char* pathname, struct stat* statbuf
+stat 4 106 - 106 106: const char* pathname, struct stat* statbuf:outstat
+fstat 5 108 80 108 108: int fd:fd, struct stat* statbuf:outstat
+lstat 6 107 - 107 107: const char* pathname, struct stat* statbuf:outstat
 access 21 33 - 33 33: const char* pathname, int mode:access
 chmod 90 15 - 15 15: const char* pathname, mode_t mode
 fchmod 91 94 52 94 94: int fd:fd, mode_t mode
@@ -61,16 +61,16 @@ fchown 93 95 55 95 207: int fd:fd, uid_t owner, gid_t group
 lchown 94 16 - 16 198: const char* pathname, uid_t owner, gid_t group
 umask 95 60 166 60 60: mode_t mask
 utime 132 30 - - 30: const char* filename, const struct utimbuf* times
-utimes 235 271 - 269 313: const char* filename, struct timeval* times
-utimensat 280 320 88 348 315: int dirfd:dirfd, const char* pathname, struct timespec* times, int flags:at
-futimesat 261 299 - 326 292: int dirfd:dirfd, const char* pathname, struct timeval* times
-newfstatat 262 - 79 - 293: int dirfd:dirfd, const char* pathname, struct stat* statbuf, int flags:at
+utimes 235 271 - 269 313: const char* filename, struct timeval* times:timevals
+utimensat 280 320 88 348 315: int dirfd:dirfd, const char* pathname, struct timespec* times:timespecs, int flags:at
+futimesat 261 299 - 326 292: int dirfd:dirfd, const char* pathname, struct timeval* times:timevals
+newfstatat 262 - 79 - 293: int dirfd:dirfd, const char* pathname, struct stat* statbuf:outstat, int flags:at
 fchownat 260 298 54 325 291: int dirfd:dirfd, const char* pathname, uid_t owner, gid_t group, int flags:at
 fchmodat 268 306 53 333 299: int dirfd:dirfd, const char* pathname, mode_t mode
 fchmodat2 452 452 452 452 452: int dirfd:dirfd, const char* pathname, mode_t mode, unsigned int flags:at
 faccessat 269 307 48 334 300: int dirfd:dirfd, const char* pathname, int mode:access
 faccessat2 439 439 439 439 439: int dirfd:dirfd, const char* pathname, int mode:access, int flags:at_eaccess
-statx 332 383 291 397 379: int dirfd:dirfd, const char* pathname, int flags:at, unsigned int mask:statx, struct statx* statxbuf
+statx 332 383 291 397 379: int dirfd:dirfd, const char* pathname, int flags:at, unsigned int mask:statx, struct statx* statxbuf:outstatx
 setxattr 188 226 5 226 224: const char* path, const char* name, const void* value, size_t size, int flags:xattr
 lsetxattr 189 227 6 227 225: const char* path, const char* name, const void* value, size_t size, int flags:xattr
 fsetxattr 190 228 7 228 226: int fd:fd, const char* name, const void* value, size_t size, int flags:xattr
@@ -102,7 +102,7 @@ mkdirat 258 296 34 323 289: int dirfd:dirfd, const char* pathname, mode_t mode
 ioctl 16 54 29 54 54: int fd:fd, unsigned long request:ioctl, unsigned long arg:ptr
 dup 32 41 23 41 41: int oldfd:fd
 dup2 33 63 - 63 63: int oldfd:fd, int newfd:fd
-fcntl 72 55 25 55 55: int fd:fd, int cmd:fcntl, unsigned long arg
+fcntl 72 55 25 55 55: int fd:fd, int cmd:fcntl, unsigned long arg:fcntl_arg
 flock 73 143 32 143 143: int fd:fd, int operation:flock
 dup3 292 330 24 358 326: int oldfd:fd, int newfd:fd, int flags:open_only
 [fs fs_link_ops]
@@ -122,18 +122,18 @@ inotify_init1 294 332 26 360 324: int flags:inotify_init
 fanotify_init 300 338 262 367 332: unsigned int flags:fanotify_init, unsigned int event_f_flags:open
 fanotify_mark 301 339 263 368 333: int fanotify_fd:fd, unsigned int flags:fanotify_mark, u64 mask:fanotify_mask, int dirfd:dirfd, const char* pathname
 [fs fs_mux_io]
-poll 7 168 - 168 168: struct pollfd* fds, unsigned int nfds, int timeout
+poll 7 168 - 168 168: struct pollfd* fds:pollfds, unsigned int nfds, int timeout
 select 23 - - - 142: int nfds, fd_set* readfds, fd_set* writefds, fd_set* exceptfds, struct timeval* timeout
 epoll_create 213 254 - 250 249: int size
 epoll_ctl_old 214 - - - -: int epfd:fd, int op:epoll_ctl, int fd:fd, struct epoll_event* event
 epoll_wait_old 215 - - - -: int epfd:fd, struct epoll_event* events, int maxevents, int timeout
-epoll_wait 232 256 - 252 251: int epfd:fd, struct epoll_event* events, int maxevents, int timeout
-epoll_ctl 233 255 21 251 250: int epfd:fd, int op:epoll_ctl, int fd:fd, struct epoll_event* event
+epoll_wait 232 256 - 252 251: int epfd:fd, struct epoll_event* events:outepoll_events, int maxevents, int timeout
+epoll_ctl 233 255 21 251 250: int epfd:fd, int op:epoll_ctl, int fd:fd, struct epoll_event* event:epoll_event
 pselect6 270 308 72 335 301: int nfds, fd_set* readfds, fd_set* writefds, fd_set* exceptfds, struct timespec* timeout, void* sigmask
-ppoll 271 309 73 336 302: struct pollfd* fds, unsigned int nfds, struct timespec* tmo_p, const sigset_t* sigmask, size_t sigsetsize
-epoll_pwait 281 319 22 346 312: int epfd:fd, struct epoll_event* events, int maxevents, int timeout, const sigset_t* sigmask, size_t sigsetsize
+ppoll 271 309 73 336 302: struct pollfd* fds:pollfds, unsigned int nfds, struct timespec* tmo_p, const sigset_t* sigmask:sigset, size_t sigsetsize
+epoll_pwait 281 319 22 346 312: int epfd:fd, struct epoll_event* events:outepoll_events, int maxevents, int timeout, const sigset_t* sigmask:sigset, size_t sigsetsize
 epoll_create1 291 329 20 357 327: int flags:epoll_create
-epoll_pwait2 441 441 441 441 441: int fd:fd, struct epoll_event* events, int maxevents, const struct timespec* timeout, const sigset_t* sigset, size_t sigsetsize
+epoll_pwait2 441 441 441 441 441: int fd:fd, struct epoll_event* events:outepoll_events, int maxevents, const struct timespec* timeout:timespec, const sigset_t* sigset:sigset, size_t sigsetsize
 [fs fs_async_io]
 io_setup 206 245 0 243 243: unsigned int nr_events, io_context_t* ctx_idp
 io_destroy 207 246 1 244 244: io_context_t ctx_id
@@ -153,8 +153,8 @@ sync_file_range 277 314 84 - 307: int fd:fd, off_t offset, off_t nbytes, unsigne
 syncfs 306 344 267 373 338: int fd:fd
 [fs fs_info]
 ustat 136 62 - 62 62: dev_t dev, struct ustat* ubuf
-statfs 137 99 43 99 99: const char* path, struct statfs* buf
-fstatfs 138 100 44 100 100: int fd:fd, struct statfs* buf
+statfs 137 99 43 99 99: const char* path, struct statfs* buf:outstatfs
+fstatfs 138 100 44 100 100: int fd:fd, struct statfs* buf:outstatfs
 sysfs 139 135 - 135 135: int option, unsigned long arg1:ptr, unsigned long arg2:ptr
 statmount 457 457 457 457 457: const struct mnt_id_req* req, struct statmount* buf, size_t bufsize, unsigned int flags
 listmount 458 458 458 458 458: const struct mnt_id_req* req, u64* mnt_ids, size_t nr_mnt_ids, unsigned int flags
@@ -186,21 +186,21 @@ swapoff 168 115 225 115 115: const char* path
 [net net_sock]
 socket 41 359 198 281 359: int domain:af, int type:sock_type, int protocol:ipproto
 connect 42 362 203 283 362: int sockfd:fd, struct sockaddr* addr:sockaddr, int addrlen
-accept 43 - 202 285 -: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen
+accept 43 - 202 285 -: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen:outint
 shutdown 48 373 210 293 373: int sockfd:fd, int how:shutdown
 bind 49 361 200 282 361: int sockfd:fd, struct sockaddr* addr:sockaddr, int addrlen
 listen 50 363 201 284 363: int sockfd:fd, int backlog
-getsockname 51 367 204 286 367: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen
-getpeername 52 368 205 287 368: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen
-socketpair 53 360 199 288 360: int domain:af, int type:sock_type, int protocol, int[2] sv:pair
+getsockname 51 367 204 286 367: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen:outint
+getpeername 52 368 205 287 368: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen:outint
+socketpair 53 360 199 288 360: int domain:af, int type:sock_type, int protocol:ipproto, int[2] sv:pair
 setsockopt 54 366 208 294 366: int sockfd:fd, int level:sol, int optname:sockopt, const void* optval, int optlen
-getsockopt 55 365 209 295 365: int sockfd:fd, int level:sol, int optname:sockopt, void* optval, int* optlen
-accept4 288 364 242 366 364: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen, int flags:sock_flags
+getsockopt 55 365 209 295 365: int sockfd:fd, int level:sol, int optname:sockopt, void* optval, int* optlen:outint
+accept4 288 364 242 366 364: int sockfd:fd, struct sockaddr* addr:outsockaddr, int* addrlen:outint, int flags:sock_flags
 [net net_snd_rcv]
 sendto 44 369 206 290 369: int sockfd:fd, void* buf, size_t len, int flags:msg, struct sockaddr* dest_addr:sockaddr, int addrlen
-recvfrom 45 371 207 292 371: int sockfd:fd, void* buf, size_t len, int flags:msg, struct sockaddr* src_addr:outsockaddr, int* addrlen
-sendmsg 46 370 211 296 370: int sockfd:fd, struct msghdr* msg, int flags:msg
-recvmsg 47 372 212 297 372: int sockfd:fd, struct msghdr* msg, int flags:msg
+recvfrom 45 371 207 292 371: int sockfd:fd, void* buf, size_t len, int flags:msg, struct sockaddr* src_addr:outsockaddr, int* addrlen:outint
+sendmsg 46 370 211 296 370: int sockfd:fd, struct msghdr* msg:msghdr, int flags:msg
+recvmsg 47 372 212 297 372: int sockfd:fd, struct msghdr* msg:msghdr, int flags:msg
 recvmmsg 299 337 243 365 357: int sockfd:fd, struct mmsghdr* msgvec, unsigned int vlen, int flags:msg, struct timespec* timeout
 sendmmsg 307 345 269 374 358: int sockfd:fd, struct mmsghdr* msgvec, unsigned int vlen, int flags:msg
 [net]
@@ -215,7 +215,7 @@ fork 57 2 - 2 2:
 vfork 58 190 - 190 190:
 execve 59 11 221 11 11: const char* pathname, const char*const* argv:argv, const char*const* envp:envp
 exit 60 1 93 1 1: int status
-wait4 61 114 260 114 114: pid_t pid, int* wstatus, int options:wait, struct rusage* rusage
+wait4 61 114 260 114 114: pid_t pid, int* wstatus:outwstatus, int options:wait, struct rusage* rusage
 waitpid - 7 - - -: pid_t pid, int* wstatus, int options:wait
 exit_group 231 252 94 248 248: int status
 waitid 247 284 95 280 281: int idtype:idtype, pid_t id, siginfo_t* infop, int options:wait, struct rusage* rusage
@@ -264,9 +264,9 @@ setregid 114 71 143 71 204: gid_t rgid, gid_t egid
 getgroups 115 80 158 80 205: int size, gid_t* list
 setgroups 116 81 159 81 206: int size, gid_t* list
 setresuid 117 164 147 164 208: uid_t ruid, uid_t euid, uid_t suid
-getresuid 118 165 148 165 209: uid_t* ruid, uid_t* euid, uid_t* suid
+getresuid 118 165 148 165 209: uid_t* ruid:outint, uid_t* euid:outint, uid_t* suid:outint
 setresgid 119 170 149 170 210: gid_t rgid, gid_t egid, gid_t sgid
-getresgid 120 171 150 171 211: gid_t* rgid, gid_t* egid, gid_t* sgid
+getresgid 120 171 150 171 211: gid_t* rgid:outint, gid_t* egid:outint, gid_t* sgid:outint
 getpgid 121 132 155 132 132: pid_t pid
 setfsuid 122 138 151 138 215: uid_t fsuid
 setfsgid 123 139 152 139 216: gid_t fsgid
@@ -282,7 +282,7 @@ sched_setscheduler 144 156 119 156 156: pid_t pid, int policy:sched, struct sche
 sched_getscheduler 145 157 120 157 157: pid_t pid
 sched_get_priority_max 146 159 125 159 159: int policy:sched
 sched_get_priority_min 147 160 126 160 160: int policy:sched
-sched_rr_get_interval 148 161 127 161 161: pid_t pid, struct timespec* tp
+sched_rr_get_interval 148 161 127 161 161: pid_t pid, struct timespec* tp:outtimespec
 sched_setaffinity 203 241 122 241 239: pid_t pid, size_t cpusetsize, unsigned long* mask
 sched_getaffinity 204 242 123 242 240: pid_t pid, size_t cpusetsize, unsigned long* mask
 ioprio_set 251 289 30 314 282: int which:ioprio_who, int who, int ioprio
@@ -291,15 +291,15 @@ sched_setattr 314 351 274 380 345: pid_t pid, struct sched_attr* attr, unsigned 
 sched_getattr 315 352 275 381 346: pid_t pid, struct sched_attr* attr, unsigned int size, unsigned int flags
 nice - 34 - 34 34: int inc
 [proc]
-getrlimit 97 76 163 - 191: unsigned int resource:rlimit, struct rlimit* rlim
-getrusage 98 77 165 77 77: int who:rusage, struct rusage* usage
+getrlimit 97 76 163 - 191: unsigned int resource:rlimit, struct rlimit* rlim:outrlimit
+getrusage 98 77 165 77 77: int who:rusage, struct rusage* usage:outrusage
 ptrace 101 26 117 26 26: long request:ptrace, pid_t pid, void* addr, void* data
 capget 125 184 90 184 184: cap_user_header_t hdrp, cap_user_data_t datap
 capset 126 185 91 185 185: cap_user_header_t hdrp, const cap_user_data_t datap
 personality 135 136 92 136 136: unsigned long persona:personality
 prctl 157 172 167 172 172: int option:prctl, unsigned long arg2:ptr, unsigned long arg3:ptr, unsigned long arg4:ptr, unsigned long arg5:ptr
 arch_prctl 158 384 - - -: int option:arch_prctl, unsigned long addr:ptr
-setrlimit 160 75 164 75 75: unsigned int resource:rlimit, const struct rlimit* rlim
+setrlimit 160 75 164 75 75: unsigned int resource:rlimit, const struct rlimit* rlim:rlimit
 acct 163 51 89 51 51: const char* filename
 set_thread_area 205 243 - - -: struct user_desc* u_info
 get_thread_area 211 244 - - -: struct user_desc* u_info
@@ -307,7 +307,7 @@ set_tid_address 218 258 96 256 252: int* tidptr
 unshare 272 310 97 337 303: int flags:unshare
 set_robust_list 273 311 99 338 304: struct robust_list_head* head, size_t len
 get_robust_list 274 312 100 339 305: int pid, struct robust_list_head** head_ptr, size_t* len_ptr
-prlimit64 302 340 261 369 334: pid_t pid, unsigned int resource:rlimit, const struct rlimit64* new_limit, struct rlimit64* old_limit
+prlimit64 302 340 261 369 334: pid_t pid, unsigned int resource:rlimit, const struct rlimit64* new_limit:rlimit, struct rlimit64* old_limit:outrlimit
 getcpu 309 318 168 345 311: unsigned int* cpu, unsigned int* node, struct getcpu_cache* tcache
 process_vm_readv 310 347 270 376 340: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
 process_vm_writev 311 348 271 377 341: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
@@ -336,23 +336,23 @@ s390_pci_mmio_read - - - - 353: unsigned long mmio_addr:ptr, void* user_buffer, 
 s390_guarded_storage - - - - 378: int command, struct gs_cb* gs_cb
 s390_sthyi - - - - 380: unsigned long function_code, void* resp_buffer, u64* return_code, unsigned long flags
 [signals]
-rt_sigaction 13 174 134 174 174: int signum:signal, const struct sigaction* act, struct sigaction* oldact, size_t sigsetsize
-rt_sigprocmask 14 175 135 175 175: int how:sigmask, sigset_t* set, sigset_t* oldset, size_t sigsetsize
+rt_sigaction 13 174 134 174 174: int signum:signal, const struct sigaction* act:sigaction, struct sigaction* oldact:outsigaction, size_t sigsetsize
+rt_sigprocmask 14 175 135 175 175: int how:sigmask, sigset_t* set:sigset, sigset_t* oldset:outsigset, size_t sigsetsize
 rt_sigreturn 15 173 139 173 173:
 sigreturn - 119 - 119 119:
 pause 34 29 - 29 29:
 kill 62 37 129 37 37: pid_t pid, int sig:signal
-rt_sigpending 127 176 136 176 176: sigset_t* set, size_t sigsetsize
-rt_sigtimedwait 128 177 137 177 177: const sigset_t* set, siginfo_t* info, const struct timespec* timeout, size_t sigsetsize
+rt_sigpending 127 176 136 176 176: sigset_t* set:outsigset, size_t sigsetsize
+rt_sigtimedwait 128 177 137 177 177: const sigset_t* set:sigset, siginfo_t* info, const struct timespec* timeout:timespec, size_t sigsetsize
 rt_sigqueueinfo 129 178 138 178 178: pid_t tgid, int sig:signal, siginfo_t* info
-rt_sigsuspend 130 179 133 179 179: sigset_t* mask, size_t sigsetsize
-sigaltstack 131 186 132 186 186: const stack_t* ss, stack_t* old_ss
+rt_sigsuspend 130 179 133 179 179: sigset_t* mask:sigset, size_t sigsetsize
+sigaltstack 131 186 132 186 186: const stack_t* ss:sigstack, stack_t* old_ss:outsigstack
 tkill 200 238 130 238 237: int tid, int sig:signal
 restart_syscall 219 0 128 0 7:
 tgkill 234 270 131 268 241: int tgid, int tid, int sig:signal
 signalfd 282 321 - 349 316: int fd:fd, sigset_t* mask, int flags
 eventfd 284 323 - 351 318: unsigned int initval
-signalfd4 289 327 74 355 322: int fd:fd, const sigset_t* mask, size_t sizemask, int flags:signalfd
+signalfd4 289 327 74 355 322: int fd:fd, const sigset_t* mask:sigset, size_t sizemask, int flags:signalfd
 eventfd2 290 328 19 356 323: unsigned int initval, int flags:eventfd
 rt_tgsigqueueinfo 297 335 240 363 330: pid_t tgid, pid_t tid, int sig:signal, siginfo_t* info
 pidfd_send_signal 424 424 424 424 424: int pidfd:fd, int sig:signal, siginfo_t* info, unsigned int flags:pidfd_signal
@@ -396,32 +396,32 @@ futex_requeue 456 456 456 456 456: struct futex_waitv* waiters, unsigned int fla
 [ipc]
 ipc - 117 - - 117: unsigned int call, int first, unsigned long second, unsigned long third, void* ptr, long fifth
 [time time_clock]
-clock_settime 227 264 112 262 259: clockid_t clockid:clock, const struct timespec* tp
-clock_gettime 228 265 113 263 260: clockid_t clockid:clock, struct timespec* tp
-clock_getres 229 266 114 264 261: clockid_t clockid:clock, struct timespec* res
-clock_nanosleep 230 267 115 265 262: clockid_t clockid:clock, int flags:timer_abs, const struct timespec* request, struct timespec* remain
+clock_settime 227 264 112 262 259: clockid_t clockid:clock, const struct timespec* tp:timespec
+clock_gettime 228 265 113 263 260: clockid_t clockid:clock, struct timespec* tp:outtimespec
+clock_getres 229 266 114 264 261: clockid_t clockid:clock, struct timespec* res:outtimespec
+clock_nanosleep 230 267 115 265 262: clockid_t clockid:clock, int flags:timer_abs, const struct timespec* request:timespec, struct timespec* remain
 clock_adjtime 305 343 266 372 337: clockid_t clk_id:clock, struct timex* buf
 adjtimex 159 124 171 124 124: struct timex* buf
 [time time_timer]
-nanosleep 35 162 101 162 162: const struct timespec* req, struct timespec* rem
-getitimer 36 105 102 105 105: int which:itimer, struct itimerval* curr_value
+nanosleep 35 162 101 162 162: const struct timespec* req:timespec, struct timespec* rem
+getitimer 36 105 102 105 105: int which:itimer, struct itimerval* curr_value:outitimerval
 alarm 37 27 - - 27: unsigned int seconds
-setitimer 38 104 103 104 104: int which:itimer, struct itimerval* new_value, struct itimerval* old_value
+setitimer 38 104 103 104 104: int which:itimer, struct itimerval* new_value:itimerval, struct itimerval* old_value:outitimerval
 timer_create 222 259 107 257 254: clockid_t clockid:clock, struct sigevent* sevp, timer_t* timer_id
-timer_settime 223 260 110 258 255: timer_t timer_id, int flags:timer_abs, const struct itimerspec* new_value, struct itimerspec* old_value
-timer_gettime 224 261 108 259 256: timer_t timer_id, struct itimerspec* curr_value
+timer_settime 223 260 110 258 255: timer_t timer_id, int flags:timer_abs, const struct itimerspec* new_value:itimerspec, struct itimerspec* old_value:outitimerspec
+timer_gettime 224 261 108 259 256: timer_t timer_id, struct itimerspec* curr_value:outitimerspec
 timer_getoverrun 225 262 109 260 257: timer_t timer_id
 timer_delete 226 263 111 261 258: timer_t timer_id
 timerfd_create 283 322 85 350 319: int clockid:clock, int flags:timerfd_create
-timerfd_settime 286 325 86 353 320: int fd:fd, int flags:timerfd_settime, const struct itimerspec* new_value, struct itimerspec* old_value
-timerfd_gettime 287 326 87 354 321: int fd:fd, struct itimerspec* curr_value
+timerfd_settime 286 325 86 353 320: int fd:fd, int flags:timerfd_settime, const struct itimerspec* new_value:itimerspec, struct itimerspec* old_value:outitimerspec
+timerfd_gettime 287 326 87 354 321: int fd:fd, struct itimerspec* curr_value:outitimerspec
 [time time_tod]
-gettimeofday 96 78 169 78 78: struct timeval* tv, struct timezone* tz
+gettimeofday 96 78 169 78 78: struct timeval* tv:outtimeval, struct timezone* tz
 time 201 13 - - -: time_t* tloc
-settimeofday 164 79 170 79 79: const struct timeval* tv, const struct timezone* tz
+settimeofday 164 79 170 79 79: const struct timeval* tv:timeval, const struct timezone* tz
 stime - 25 - - -: const time_t* t
 [time]
-times 100 43 153 43 43: struct tms* buf
+times 100 43 153 43 43: struct tms* buf:outtms
 [system system_keys crypto]
 add_key 248 286 217 309 278: const char* type, const char* description, const void* payload, size_t plen, key_serial_t keyring:keyring
 request_key 249 287 218 310 279: const char* type, const char* description, const char* callout_info, key_serial_t dest_keyring:keyring
@@ -441,8 +441,8 @@ migrate_pages 256 294 238 400 287: int pid, unsigned long maxnode, const unsigne
 move_pages 279 317 239 344 310: int pid, unsigned long count, const void** pages, const int* nodes, int* status, int flags:mbind
 set_mempolicy_home_node 450 450 450 450 450: unsigned long start:ptr, unsigned long len, unsigned long home_node, unsigned long flags
 [system]
-uname 63 122 160 122 122: struct utsname* buf
-sysinfo 99 116 179 116 116: struct sysinfo* info
+uname 63 122 160 122 122: struct utsname* buf:oututsname
+sysinfo 99 116 179 116 116: struct sysinfo* info:outsysinfo
 syslog 103 103 116 103 103: int type:syslog, char* bufp, int len
 vhangup 153 111 58 111 111:
 _sysctl 156 149 - 149 149: struct __sysctl_args* args
@@ -494,7 +494,7 @@ setuid32 - 213 - 213 -: uid_t uid
 setgid32 - 214 - 214 -: gid_t gid
 setfsuid32 - 215 - 215 -: uid_t fsuid
 setfsgid32 - 216 - 216 -: gid_t fsgid
-fcntl64 - 221 - 221 -: int fd:fd, int cmd:fcntl, unsigned long arg
+fcntl64 - 221 - 221 -: int fd:fd, int cmd:fcntl, unsigned long arg:fcntl_arg
 sendfile64 - 239 - 239 -: int out_fd:fd, int in_fd:fd, loff_t* offset, size_t count
 statfs64 - 268 - 266 265: const char* path, size_t sz, struct statfs64* buf
 fstatfs64 - 269 - 267 266: int fd:fd, size_t sz, struct statfs64* buf

@@ -46,7 +46,7 @@ class _Run:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.outputs = Outputs(options.outputs)
-        self.session = Session(options.expressions, self.outputs.options, options.command, options.buffer, options.btf)
+        self.session = Session(options.expressions, self.outputs.wants, options.command, options.buffer, options.btf)
         self.policy = self.session.policy
         self.sinks: list[Sink] = []
         self.errors = -1

@@ -10,8 +10,38 @@ if TYPE_CHECKING:
     from bfer.names import Names
 
 AT_FDCWD = -100
-SOL_SOCKET = 1
-_LEVEL = 1  # the argument of setsockopt and getsockopt that says whose options they are
+
+# Kinds of arguments whose meaning another argument of the same call tells: its place, the kinds by its
+# value, and the kind for any other value ("" for a plain number).
+_BY_ANOTHER = {
+    "sockopt": (
+        1,
+        {
+            1: "sockopt",
+            0: "ip_option",
+            41: "ipv6_option",
+            6: "tcp_option",
+            17: "udp_option",
+            263: "packet_option",
+            270: "netlink_option",
+        },
+        "",
+    ),
+    "ipproto": (0, {2: "ipproto", 10: "ipproto", 16: "netlink"}, ""),
+    # F_DUPFD and others take numbers, F_SETFD flags ...; most of the rest addresses of locks.
+    "fcntl_arg": (
+        1,
+        {
+            **dict.fromkeys((0, 1, 3, 8, 9, 11, 1025, 1026, 1030, 1031, 1032, 1034), ""),
+            2: "fd_flags",
+            4: "open",
+            10: "signal",
+            1024: "lease",
+            1033: "seals",
+        },
+        "ptr",
+    ),
+}
 
 
 def number(arg: Arg, raw: int) -> int:
@@ -25,14 +55,16 @@ def named(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str | N
 
     ``args`` are all numbers of the call, where they decide what this one means.
     """
-    if arg.kind == "ptr" or arg.type.endswith("*"):
+    kind = arg.kind
+    if kind in _BY_ANOTHER and args:
+        place, kinds, other = _BY_ANOTHER[kind]
+        kind = kinds.get(args[place] & 0xFFFFFFFF, other)
+    if kind == "ptr" or arg.type.endswith("*"):
         value = raw & ((1 << arg.bits) - 1)
         return f"{value:#x}" if value else "NULL"
-    if not arg.kind:
+    if not kind:
         return None
-    if arg.kind == "sockopt" and args and args[_LEVEL] & 0xFFFFFFFF != SOL_SOCKET:
-        return None
-    return names.text(arg.kind, raw & ((1 << arg.bits) - 1))
+    return names.text(kind, raw & ((1 << arg.bits) - 1))
 
 
 def text(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str:

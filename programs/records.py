@@ -58,7 +58,12 @@ KIND_SOCKADDR_REF = 3  # as long as the int says that the next argument points a
 KIND_BUFFER = 4  # as long as the result says
 KIND_SIZED = 5  # as long as the next argument says
 KIND_VECTOR = 6  # pointers to strings, up to NULL
-KIND_WORDS = 16  # this and more: KIND_WORDS + n is n words of 8 bytes
+KIND_ITEMS_8 = 7  # as many pieces of 8 bytes as the next argument says
+KIND_ITEMS_16 = 8  # and of 16
+KIND_EVENTS = 9  # as many pieces of 16 bytes as the result says
+KIND_EVENTS_PACKED = 10  # and of 12
+KIND_INT = 11  # 4 bytes; with KIND_CHECKED only where the result is positive
+KIND_WORDS = 16  # this and more: KIND_WORDS + n is n words of 8 bytes, up to 47
 KIND_CHECKED = 0x40  # added to words: the next argument says how many bytes there are; not read where they are fewer
 KIND_OUT = 0x80  # added: written by the kernel, so it says something only where the call succeeded
 

@@ -73,6 +73,8 @@ def read_fields(record, shape, event, result):
             kind = 0
         checked = kind & KIND_CHECKED
         kind = kind & 0x3F
+        if kind == KIND_INT and checked and result <= 0:
+            kind = 0
         if kind == 0:
             continue
         end = record.end
@@ -90,7 +92,7 @@ def read_fields(record, shape, event, result):
             if not add_string(record, field, shape, arg, address):
                 return u64(0)
         else:
-            size = 8 * (kind & 0xF)
+            size = 8 * (kind - KIND_WORDS)
             if kind == KIND_SOCKADDR:
                 size = min(following & 0xFFFFFFFF, SOCKADDR_MAX)
             elif kind == KIND_SOCKADDR_REF:
@@ -99,7 +101,17 @@ def read_fields(record, shape, event, result):
                 size = min(u64(result), PATH_SIZE - 1)
             elif kind == KIND_SIZED:
                 size = min(following & 0xFFFFFFFF, SIZED_MAX)
-            if checked and following < size:
+            elif kind == KIND_ITEMS_8:
+                size = min((following & 0xFFFFFFFF) * 8, SIZED_MAX)
+            elif kind == KIND_ITEMS_16:
+                size = min((following & 0xFFFFFFFF) * 16, SIZED_MAX)
+            elif kind == KIND_EVENTS:
+                size = min(u64(result) * 16, SIZED_MAX)
+            elif kind == KIND_EVENTS_PACKED:
+                size = min(u64(result) * 12, SIZED_MAX - SIZED_MAX % 12)
+            elif kind == KIND_INT:
+                size = 4
+            if checked and kind >= KIND_WORDS and following < size:
                 add_pointer(record, field, arg, address)
             else:
                 add_bytes(record, field, arg, address, size, FORM_BYTES)

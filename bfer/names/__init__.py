@@ -21,7 +21,7 @@ _MODULES = {
         "at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
         "fanotify_mark fanotify_mask epoll_ctl epoll_create io_uring_enter io_uring_register sync_file_range "
         "mount umount fadvise splice open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap "
-        "flock fcntl ioctl"
+        "flock fcntl ioctl fd_flags lease seals poll epoll filesystem"
     ),
     "bfer.names.memory": (
         "mmap mempolicy prot msync mremap madvise mlockall mlock2 membarrier membarrier_flags pkey_access "
@@ -30,7 +30,7 @@ _MODULES = {
     "bfer.names.processes": (
         "signal clone clone3 sched personality unshare setns wait idtype prio ioprio_who rlimit rusage ptrace "
         "prctl arch_prctl kcmp seccomp seccomp_flags pidfd_open pidfd_signal landlock_create landlock_rule "
-        "sigmask signalfd eventfd"
+        "sigmask signalfd eventfd sa_flags sigstack rlim"
     ),
     "bfer.names.ipc": "ipcget shmget futex futex2 shmctl_cmd msgctl_cmd semctl key shmat msgflg",
     "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
@@ -38,7 +38,10 @@ _MODULES = {
         "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr bpf "
         "bpf_prog capability kernel_read_file"
     ),
-    "bfer.names.net": "af sock_type msg shutdown sock_flags ipproto sol sockopt",
+    "bfer.names.net": (
+        "af sock_type msg shutdown sock_flags ipproto sol sockopt ip_option ipv6_option tcp_option udp_option "
+        "netlink_option packet_option netlink"
+    ),
 }
 # Kinds that arm and arm64 have tables of their own for, named so with the suffix ``_arm``.
 _ARM_KINDS = ("open", "open_only")
@@ -48,10 +51,10 @@ _ARM = ("aarch64", "arm64", "armv8l")
 class Names:
     """The names of one machine's kernel (``machine`` as uname says it)."""
 
-    __slots__ = ("_arm", "_kinds", "_machine")
+    __slots__ = ("_arm", "_kinds", "machine")
 
     def __init__(self, machine: str) -> None:
-        self._machine = machine
+        self.machine = machine
         self._arm = machine in _ARM or machine.startswith("arm")
         self._kinds: dict[str, Kind | None] = {}
 
@@ -63,7 +66,7 @@ class Names:
             if name == "syscall":
                 from bfer.names.calls import kind
 
-                found: Kind | None = kind(self._machine)
+                found: Kind | None = kind(self.machine)
             else:
                 found = _find(f"{name}_arm" if self._arm and name in _ARM_KINDS else name)
             self._kinds[name] = found

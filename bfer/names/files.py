@@ -56,10 +56,13 @@ _TYPES = {
 }
 
 
+_SPECIAL = (("S_ISUID", 0o4000), ("S_ISGID", 0o2000), ("S_ISVTX", 0o1000))
+
+
 def _inode_mode(value: int) -> str:
-    permissions = f"0{value & 0o7777:o}" if value & 0o7777 else "000"
-    kind = _TYPES.get(value & 0o170000)
-    return f"{kind}|{permissions}" if kind else permissions
+    names = [_TYPES[value & 0o170000]] if value & 0o170000 in _TYPES else []
+    names += [name for name, bit in _SPECIAL if value & bit]
+    return "|".join([*names, f"0{value & 0o777:o}" if value & 0o777 else "000"])
 
 
 KINDS = {
@@ -68,7 +71,102 @@ KINDS = {
     "open_only": Kind(FLAGS, _GENERIC),
     "open_only_arm": Kind(FLAGS, _ARM),
     "mode": Kind(OCTAL),
-    "inode_mode": Kind(CUSTOM, tuple([(name, value) for value, name in _TYPES.items()]), _inode_mode),
+    "filesystem": Kind(
+        CHOICE,
+        (
+            ("ADFS_SUPER_MAGIC", 0xADF5),
+            ("ANON_INODE_FS_MAGIC", 0x9041934),
+            ("AUTOFS_SUPER_MAGIC", 0x187),
+            ("BDEVFS_MAGIC", 0x62646576),
+            ("BINFMTFS_MAGIC", 0x42494E4D),
+            ("BPF_FS_MAGIC", 0xCAFE4A11),
+            ("BTRFS_SUPER_MAGIC", 0x9123683E),
+            ("CGROUP2_SUPER_MAGIC", 0x63677270),
+            ("CGROUP_SUPER_MAGIC", 0x27E0EB),
+            ("CRAMFS_MAGIC", 0x28CD3D45),
+            ("DEBUGFS_MAGIC", 0x64626720),
+            ("DEVPTS_SUPER_MAGIC", 0x1CD1),
+            ("EFIVARFS_MAGIC", 0xDE5E81E4),
+            ("EROFS_SUPER_MAGIC_V1", 0xE0F5E1E2),
+            ("EXFAT_SUPER_MAGIC", 0x2011BAB0),
+            ("EXT2_SUPER_MAGIC", 0xEF53),
+            ("F2FS_SUPER_MAGIC", 0xF2F52010),
+            ("FUSE_SUPER_MAGIC", 0x65735546),
+            ("HUGETLBFS_MAGIC", 0x958458F6),
+            ("ISOFS_SUPER_MAGIC", 0x9660),
+            ("JFFS2_SUPER_MAGIC", 0x72B6),
+            ("MSDOS_SUPER_MAGIC", 0x4D44),
+            ("NFS_SUPER_MAGIC", 0x6969),
+            ("NSFS_MAGIC", 0x6E736673),
+            ("OVERLAYFS_SUPER_MAGIC", 0x794C7630),
+            ("PIPEFS_MAGIC", 0x50495045),
+            ("PROC_SUPER_MAGIC", 0x9FA0),
+            ("PSTOREFS_MAGIC", 0x6165676C),
+            ("RAMFS_MAGIC", 0x858458F6),
+            ("SECURITYFS_MAGIC", 0x73636673),
+            ("SELINUX_MAGIC", 0xF97CFF8C),
+            ("SOCKFS_MAGIC", 0x534F434B),
+            ("SQUASHFS_MAGIC", 0x73717368),
+            ("SYSFS_MAGIC", 0x62656572),
+            ("TMPFS_MAGIC", 0x1021994),
+            ("TRACEFS_MAGIC", 0x74726163),
+            ("UBIFS_SUPER_MAGIC", 0x24051905),
+            ("V9FS_MAGIC", 0x1021997),
+            ("XFS_SUPER_MAGIC", 0x58465342),
+        ),
+    ),
+    "fd_flags": Kind(FLAGS, (("FD_CLOEXEC", 1),)),
+    "lease": Kind(CHOICE, (("F_RDLCK", 0), ("F_WRLCK", 1), ("F_UNLCK", 2))),
+    "seals": Kind(
+        FLAGS,
+        (
+            ("F_SEAL_SEAL", 0x1),
+            ("F_SEAL_SHRINK", 0x2),
+            ("F_SEAL_GROW", 0x4),
+            ("F_SEAL_WRITE", 0x8),
+            ("F_SEAL_FUTURE_WRITE", 0x10),
+            ("F_SEAL_EXEC", 0x20),
+        ),
+    ),
+    "poll": Kind(
+        FLAGS,
+        (
+            ("POLLIN", 0x1),
+            ("POLLPRI", 0x2),
+            ("POLLOUT", 0x4),
+            ("POLLERR", 0x8),
+            ("POLLHUP", 0x10),
+            ("POLLNVAL", 0x20),
+            ("POLLRDNORM", 0x40),
+            ("POLLRDBAND", 0x80),
+            ("POLLWRNORM", 0x100),
+            ("POLLWRBAND", 0x200),
+            ("POLLMSG", 0x400),
+            ("POLLREMOVE", 0x1000),
+            ("POLLRDHUP", 0x2000),
+        ),
+    ),
+    "epoll": Kind(
+        FLAGS,
+        (
+            ("EPOLLIN", 0x1),
+            ("EPOLLPRI", 0x2),
+            ("EPOLLOUT", 0x4),
+            ("EPOLLRDNORM", 0x40),
+            ("EPOLLRDBAND", 0x80),
+            ("EPOLLWRNORM", 0x100),
+            ("EPOLLWRBAND", 0x200),
+            ("EPOLLMSG", 0x400),
+            ("EPOLLERR", 0x8),
+            ("EPOLLHUP", 0x10),
+            ("EPOLLRDHUP", 0x2000),
+            ("EPOLLEXCLUSIVE", 1 << 28),
+            ("EPOLLWAKEUP", 1 << 29),
+            ("EPOLLONESHOT", 1 << 30),
+            ("EPOLLET", 1 << 31),
+        ),
+    ),
+    "inode_mode": Kind(CUSTOM, (*[(name, value) for value, name in _TYPES.items()], *_SPECIAL), _inode_mode),
     "unlinkat": Kind(FLAGS, (("AT_REMOVEDIR", 0x200),)),
     "resolve": Kind(
         FLAGS,

@@ -113,6 +113,10 @@ def _personality(value: int) -> str:
     return f"PER_LINUX|{flags(value, _PERSONALITY)}" if value else "PER_LINUX"
 
 
+def _limit(value: int) -> str:
+    return "RLIM64_INFINITY" if value == (1 << 64) - 1 else str(value)
+
+
 KINDS = {
     "signal": Kind(CUSTOM, _SIGNAL, _signal),
     "clone": Kind(CUSTOM, _CLONE + _SIGNAL, _clone),
@@ -431,6 +435,30 @@ KINDS = {
             ("SFD_CLOEXEC", 0x80000),
         ),
     ),
+    "sa_flags": Kind(
+        FLAGS,
+        (
+            ("SA_RESTORER", 0x04000000),
+            ("SA_ONSTACK", 0x08000000),
+            ("SA_RESTART", 0x10000000),
+            ("SA_NODEFER", 0x40000000),
+            ("SA_RESETHAND", 0x80000000),
+            ("SA_NOCLDSTOP", 0x1),
+            ("SA_NOCLDWAIT", 0x2),
+            ("SA_SIGINFO", 0x4),
+            ("SA_UNSUPPORTED", 0x400),
+            ("SA_EXPOSE_TAGBITS", 0x800),
+        ),
+    ),
+    "sigstack": Kind(
+        FLAGS,
+        (
+            ("SS_AUTODISARM", 1 << 31),
+            ("SS_ONSTACK", 1),
+            ("SS_DISABLE", 2),
+        ),
+    ),
+    "rlim": Kind(CUSTOM, (("RLIM64_INFINITY", (1 << 64) - 1),), _limit),
     "eventfd": Kind(
         FLAGS,
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bfer.catalogue import STACKS
+from bfer.catalogue import STACKS, STRUCTURES
 from bfer.errors import OutputClosed, OutputError, UsageError
 from bfer.writer import STDOUT, write_all
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "table-verbose", "json", "xml", "csv", "template")
 OPTIONS = (
-    *("parse-arguments", "parse-arguments-fds", "exec-env", "exec-hash", "stack-addresses", "detect-syscall"),
-    *("sort-events", "relative-time"),
+    *("parse-arguments", "parse-arguments-fds", "structures", "exec-env", "exec-hash", "stack-addresses"),
+    *("detect-syscall", "sort-events", "relative-time"),
 )
 
 CONTAINERS = "containers"
 """Not for users: containers are filtered, so that tables show them."""
 
+_FOR_PEOPLE = ("table", "table-verbose")
 _TEMPLATE = "template="
 _GO = "gotemplate="
 _TEMPLATE_MAX = 1 << 16
@@ -35,6 +36,12 @@ class Outputs:
     """
 
     __slots__ = ("errors", "options", "targets")
+
+    @property
+    def wants(self) -> set[str]:
+        """The options that say what must be in the records: those given, and what they and the formats imply."""
+        shown = any(name in _FOR_PEOPLE or name.startswith(_TEMPLATE) for name, _ in self.targets)
+        return self.options | {STRUCTURES} if shown or "parse-arguments" in self.options else self.options
 
     def __init__(self, words: list[str]) -> None:
         self.options: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,8 @@ from bfer.catalogue import Catalogue
 from bfer.names import CHOICE, FLAGS, Names
 
 NAMES = Names("x86_64")
-PLAIN = ("ptr", "fd", "dirfd")
+PLAIN = ("ptr", "fd", "dirfd", "fcntl_arg")
+ROOT = Path(__file__).parents[2]
 
 _OWN = ("O_LARGEFILE", "__O_TMPFILE", "SIGRTMIN")  # the C library means something else
 
@@ -22,6 +24,17 @@ HEADERS = (
     *(
         "fcntl.h",
         "linux/fcntl.h",
+        "poll.h",
+        "sys/epoll.h",
+        "signal.h",
+        "linux/magic.h",
+        "netinet/in.h",
+        "linux/in.h",
+        "linux/in6.h",
+        "linux/tcp.h",
+        "linux/udp.h",
+        "linux/netlink.h",
+        "linux/if_packet.h",
         "linux/mount.h",
         "linux/falloc.h",
     ),
@@ -125,8 +138,10 @@ def test_every_kind_of_argument_is_known(machine: str) -> None:
 def test_every_kind_is_used_and_texts_can_be_read_back() -> None:
     used = {arg.kind for m in ("x86_64", "aarch64") for e in Catalogue(m).events.values() for arg in e.args}
     used |= {kind.kind for e in Catalogue("x86_64").events.values() if e.compat for kind in e.compat.args}
+    used |= {kind for _, kinds, _ in values._BY_ANOTHER.values() for kind in kinds.values()}
+    members = re.findall(r'"\w+:(\w+)"', (ROOT / "bfer" / "structures.py").read_text())
     for name, kind in all_kinds().items():
-        assert name in used | {"resolve", "clone3"} or name.endswith("_arm"), name
+        assert name in used | {"resolve", "clone3", *members} or name.endswith("_arm"), name
         assert kind is not None
         for text, value in kind._table:
             back = kind.parse(kind.text(value & 0xFFFFFFFFFFFFFFFF if value >= 0 else value))
@@ -197,7 +212,15 @@ def test_options_of_sockets_are_named_where_they_are_meant() -> None:
     event = Catalogue("x86_64").events["setsockopt"]
     option = event.args[2]
     assert values.named(option, 2, NAMES, (3, 1, 2, 0, 4, 0)) == "SO_REUSEADDR"
-    assert values.named(option, 2, NAMES, (3, 6, 2, 0, 4, 0)) is None
+    assert values.named(option, 2, NAMES, (3, 6, 2, 0, 4, 0)) == "TCP_MAXSEG"
+    assert values.named(option, 2, NAMES, (3, 41, 2, 0, 4, 0)) == "IPV6_2292PKTINFO"
+    assert values.named(option, 2, NAMES, (3, 132, 2, 0, 4, 0)) is None
+    protocol = Catalogue("x86_64").events["socket"].args[2]
+    texts = [values.named(protocol, 0, NAMES, (family, 1, 0)) for family in (1, 2, 10, 16)]
+    assert texts == [None, "IPPROTO_IP", "IPPROTO_IP", "NETLINK_ROUTE"]
+    arg = Catalogue("x86_64").events["fcntl"].args[2]
+    texts = [values.named(arg, 1, NAMES, (3, command, 1)) for command in (0, 2, 4, 10, 6, 1031, 1033)]
+    assert texts == [None, "FD_CLOEXEC", "O_WRONLY", "SIGHUP", "0x1", None, "F_SEAL_SEAL"]
 
 
 def test_styles_are_known() -> None:

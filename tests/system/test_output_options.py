@@ -34,6 +34,15 @@ open("maps", "w").write(open("/proc/self/maps").read())
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """A checkout compiles its programs when they are first wanted, and says so."""
+    from programs import OBJECTS, load_object
+
+    for name in OBJECTS:
+        load_object(name)
+
+
 def run(tmp_path: Path, *words: str) -> None:
     done = bfer(*("trace", "-q", "--buffer", "16M", *words, "--", PYTHON, "-S", "-E", "-c", WORKLOAD, str(tmp_path)))
     assert (done.returncode, done.stderr) == (0, "")
