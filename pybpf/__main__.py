@@ -129,7 +129,7 @@ def _build(options: Namespace) -> int:
         spec = _read(data)
         slots = sum(len(program.insns) for program in spec.programs.values()) // 8
         entries = sum(program.section != ".text" for program in spec.programs.values())
-        print(f"{output}: {len(data)} bytes, {entries} programs, {slots} instructions")
+        print(f"{output}: {len(data)} bytes, {entries} program{'s' * (entries != 1)}, {slots} instructions")
     return 0
 
 
@@ -144,7 +144,7 @@ def _load(path: str) -> str:
     from importlib.util import module_from_spec, spec_from_file_location
 
     from btf.errors import Error
-    from pybpf.errors import ObjectError
+    from pybpf.errors import CompileError, ObjectError
 
     name = os.path.splitext(os.path.basename(path))[0]
     spec = spec_from_file_location(name, path)
@@ -158,6 +158,11 @@ def _load(path: str) -> str:
     sys.path.insert(0, directory)
     try:
         spec.loader.exec_module(module)
+    except CompileError as error:
+        line = _line_in(path, error)
+        if not line or type(error) is not CompileError or str(error).startswith(f"{path}:"):
+            raise  # it names its place itself
+        raise CompileError(f"{path}:{line}: {error}", error.details) from error
     except (Error, OSError):
         raise
     except SyntaxError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOSPC
+from errno import E2BIG, EINVAL, ENOSPC
 from struct import unpack_from
 
 from pybpf import abi, kernel
@@ -79,8 +79,12 @@ class Request:
             log_sizes=log_sizes,
         )
 
-    def attempt_with_log(self, log_level: int) -> tuple[int, str]:
-        """Load with a log, as long as it may need: ``(descriptor or -errno, log)``."""
+    def attempt_with_log(self, log_level: int, tail: bool = False) -> tuple[int, str]:
+        """Load with a log, as long as it may need: ``(descriptor or -errno, log)``.
+
+        With ``tail`` its end is enough: a million steps take the verifier seconds each
+        time, and what they say takes more memory than a device has.
+        """
         size = _LOG_START
         limit = _log_limit()
         while True:
@@ -89,6 +93,10 @@ class Request:
             result = self.attempt(log_level, log, sizes)
             if result != -ENOSPC or size >= limit:
                 break
+            if tail:
+                if not sizes[0]:
+                    break  # before 6.4 it is the beginning that fits
+                return -E2BIG, _text(log).partition("\n")[2]
             # Since 6.4 the kernel says how much it would have written; before, each try costs a verification.
             size = min(max(size * 2, sizes[0] + 1), limit)
         if result == -ENOSPC and log_level & (abi.LOG_LEVEL1 | abi.LOG_LEVEL2):
@@ -115,7 +123,7 @@ class Request:
         else:
             result = self.attempt()
             if result < 0:
-                result, log = self.attempt_with_log(abi.LOG_LEVEL1)
+                result, log = self.attempt_with_log(abi.LOG_LEVEL1, tail=result == -E2BIG)
         if result >= 0:
             return Program(kernel.Fd(result, f"program {self.name!r}"), self, log)
         # Statistics alone: refused for its kind, before the first instruction was looked at.

@@ -156,7 +156,10 @@ class Calls(Maps):
             raise self.error(node.func, f"{name} cannot be called in compiled code")
         if not constant:
             raise self.error(
-                node, f"{name}() is a Python function: it can be called with constants only, or made @inline"
+                node,
+                "print() is not part of the language: use trace_printk(format, ...), or send a record through a map"
+                if thing is print
+                else f"{name}() is a Python function: it can be called with constants only, or made @inline",
             )
         keywords = {}
         for keyword in node.keywords:

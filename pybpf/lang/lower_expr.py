@@ -142,10 +142,18 @@ class Expressions(Numbers):
             for table in (INTRINSICS, HELPERS, CONSTANTS):
                 if name in table:
                     return Const(table[name])
-            raise self.error(node, f"name {name!r} is not defined") from None
+            raise self.error(node, f"name {name!r} is not defined{self._like(name)}") from None
         if isinstance(found, Extern):
             return self.extern_place(found)
         return self._constant(found, name, node)
+
+    def _like(self, name: str) -> str:
+        """A hint at a name that exists and differs little."""
+        from difflib import get_close_matches
+
+        known = {*INTRINSICS, *HELPERS, *CONSTANTS, *self.frame.vars, *self.frame.routine.known_names()}
+        close = get_close_matches(name, sorted(known), 1, 0.7)
+        return f": did you mean {close[0]!r}?" if close else ""
 
     def _found_map(self, model: Map, pointer: Pointer) -> Map:
         """A map that was found in another one: as its model, but in a register."""

@@ -99,7 +99,9 @@ class Places(Emitter):
         if isinstance(value, Place) and isinstance(value.type, PtrType):
             value = self.load(value, node.value)
         if not isinstance(value, Pointer):
-            raise self.error(node.value, f"{self.describe(value)} has no elements")
+            packet = isinstance(value, Place) and value.space == CTX and getattr(node.value, "attr", "") == "data"
+            hint = ": a part of the packet is ctx.ptr(T, offset)" if packet else ""
+            raise self.error(node.value, f"{self.describe(value)} has no elements{hint}")
         start = self.deref(value, node.value)
         number = int_constant(index)
         if number == 0:

@@ -45,6 +45,10 @@ class Routine:
             return self.function.__globals__[name]
         return vars(builtins)[name]
 
+    def known_names(self) -> list[str]:
+        """The names of the enclosing function and of the module, for hints."""
+        return [*self.names, *self.function.__globals__]
+
 
 class _File:
     """One source file, whose functions are parsed as they are asked for."""

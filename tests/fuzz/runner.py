@@ -104,15 +104,16 @@ class KernelRuns:
         self.loaded = []
         self.maps: dict[str, object] = {}
         self.programs: dict[str, object] = {}
-        try:
-            one = Collection(spec, names)
-            self._take(one)
-        except VerifierError:
-            for name in names:
-                try:
-                    self._take(Collection(spec, [name], maps=self.maps))
-                except VerifierError as error:
-                    self.rejected[name] = error
+        # One load of all; what the verifier refuses, perhaps after a million steps, is not shown to it again,
+        # and tells why without a line for each step.
+        while names:
+            try:
+                self._take(Collection(spec, names, log_level=abi.LOG_STATS))
+                break
+            except VerifierError as error:
+                refused = next(name for name in names if f"program {name!r}" in str(error))
+                self.rejected[refused] = error
+                names.remove(refused)
         self.percpu = {
             n for n, m in self.maps.items() if m.type in (abi.MAP_TYPE_PERCPU_ARRAY, abi.MAP_TYPE_PERCPU_HASH)
         }
@@ -196,14 +197,16 @@ LIMITS = {
 }
 
 
-def reason_of(error):
-    """The verifier's last word, without numbers."""
-    for part, reason in LIMITS.items():
-        if part in (error.details or str(error)):
-            return reason
-    lines = [line for line in (error.details or str(error)).splitlines() if line.strip()]
+def limit_of(text):
+    """Which limit a refusal's text speaks of; the empty string if none."""
+    return next((reason for part, reason in LIMITS.items() if part in text), "")
+
+
+def last_words(error):
+    """The verifier's last lines without statistics, and without numbers: the same for the smaller program."""
+    lines = [line for line in error.details.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth"))]
-    return "".join(c for c in (lines or ["?"])[-1] if not c.isdigit())[:80]
+    return "; ".join("".join(c for c in line if not c.isdigit())[:80] for line in lines[-2:]) or str(error)
 
 
 def run_text(schema, programs, seed, kernel, counts=None, inputs=None):
@@ -226,8 +229,10 @@ def run_text(schema, programs, seed, kernel, counts=None, inputs=None):
         for name in programs:
             counts.programs += 1
             if native is not None and name in native.rejected:
+                reason = limit_of(native.rejected[name].details)
+                if not reason:
+                    raise Failure("refused by the verifier", last_words(native.rejected[name]), name)
                 counts.rejected += 1
-                reason = reason_of(native.rejected[name])
                 counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
             rng = random.Random(f"{seed}/{name}/inputs")
             for values in [inputs] if inputs is not None else [schema.inputs(rng) for _ in range(INPUTS)]:
@@ -270,7 +275,7 @@ def batch(kind, seed, count, kernel, counts, xdp=False):
         except Failure as failure:
             trial = Counts()
             trial.programs = 1
-            limit = next((reason for part, reason in LIMITS.items() if part in failure.details), "")
+            limit = limit_of(failure.details)
             if failure.what == "compile error" and limit:
                 trial.rejected, trial.reasons = 1, {limit: 1}
             else:

@@ -50,6 +50,15 @@ WHILE_NUMBER = "how many passes at most must be known when compiling, from 1 to 
 # Body of a program, line counted from its 'def', column, message.
 CASES = [
     ("return nope", 1, 12, "name 'nope' is not defined"),
+    ("return rign", 1, 12, "name 'rign' is not defined: did you mean 'ring'?"),
+    ("t = curent_task()", 1, 9, "name 'curent_task' is not defined: did you mean 'current_task'?"),
+    ("count = ctx.a\nreturn coutn", 2, 12, "name 'coutn' is not defined: did you mean 'count'?"),
+    (
+        "print('x', ctx.a)",
+        1,
+        5,
+        "print() is not part of the language: use trace_printk(format, ...), or send a record through a map",
+    ),
     ("p = h.lookup(1)\np[0] += 1", 2, 5, "pointer may be None here: test it with 'if' first"),
     ("return ctx.a < ctx.c", 1, 12, "comparison of i64 with u64: cast one side (i64(x) or u64(x))"),
     ("return ctx.a == ctx.c", 1, 12, "comparison of i64 with u64: cast one side (i64(x) or u64(x))"),

@@ -424,6 +424,13 @@ def test_contexts_are_those_of_the_kernel_headers(tmp_path):
         ("kprobe('x')", "return ctx.ptr(u8)", 1, 12, "the context has no ptr() here (has: arg)"),
         ("xdp", "return ctx.arg(0)", 1, 12, "the context has no arg() here (has: ptr)"),
         ("xdp", "p = ctx.ptr(u8, 1)\nreturn p[0]", 2, 12, "pointer may be None here: test it with 'if' first"),
+        (
+            "xdp",
+            "return ctx.data[12]",
+            1,
+            12,
+            "a place of type u32 has no elements: a part of the packet is ctx.ptr(T, offset)",
+        ),
         ("xdp", "p = ctx.ptr(u8, -1)", 1, 21, "offset -1 is outside of a packet"),
         (
             "xdp",

@@ -412,6 +412,29 @@ def test_log_that_never_fits_falls_back_to_the_last_words(monkeypatch):
         kernel.set_syscall_hook(None)
 
 
+def test_a_million_steps_are_taken_twice_only():
+    """The kernel keeps the end of a log that does not fit, and says how long it would be, since 6.4."""
+    levels = []
+
+    def hook(name, command, attr):
+        level, _, where = struct.unpack_from("=IIQ", attr, 24)
+        levels.append(level)
+        if not level:
+            return -errno.E2BIG
+        put(where, b"3: R1=\n7: (05) goto pc-3\nBPF program is too large. Processed 1000001 insn\n\0")
+        struct.pack_into("=I", attr, 140, 50_000_000)
+        return -errno.ENOSPC
+
+    kernel.set_syscall_hook(hook)
+    try:
+        with pytest.raises(VerifierError, match=r"'p': BPF program is too large\. .* \(1 line omitted\)") as caught:
+            Request("p", parse_section("socket"), bytes(8)).load()
+    finally:
+        kernel.set_syscall_hook(None)
+    assert levels == [0, abi.LOG_LEVEL1]
+    assert caught.value.errno == errno.E2BIG
+
+
 def test_relocation_at_a_wrong_instruction(fake):
     code = rc.Code().map(1, "events").add(rc.mov(0, 0), rc.EXIT)
     code.relocs[0].index = 2

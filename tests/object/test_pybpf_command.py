@@ -108,6 +108,11 @@ def test_build_of_the_programs(compiler: list[tuple[list[str], str]], tmp_path: 
             "import_dsl.py:1: ModuleNotFoundError: No module named 'no_such_module_here'",
         ),
         ("name_dsl.py", "\nx = y", "name_dsl.py:2: NameError: name 'y' is not defined"),
+        (
+            "hook_dsl.py",
+            "from pybpf.errors import CompileError\nraise CompileError('write category:name')",
+            "hook_dsl.py:2: write category:name",
+        ),
         ("sys.py", "", "a module named 'sys' is loaded already"),
         ("not_python.txt", "", "not a Python file"),
     ],
