@@ -4,8 +4,8 @@
 
 A process makes calls at full speed on a processor of its own; what it is told to do is in load.c. Rows are
 interleaved, round by round; a figure is the process's CPU time per call, less that of the same call
-untraced in the same round: minimum and median of all rounds, in ns. "empty" is a program that does nothing, attached to the
-hook that bfer uses: what the kernel itself takes. perf and strace have rows where they are installed.
+untraced: minimum and median of all rounds, in ns. "empty" is a program that does nothing, attached to
+the hook that bfer uses: what the kernel itself takes. Other tracers have rows where they are installed.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def untraced(pid: int) -> Iterator[None]:
 @contextmanager
 def empty(pid: int) -> Iterator[None]:
     """A program that returns at once, on BTF tracepoint sys_exit (else the raw one)."""
+    from struct import pack
+
     from btf.errors import Error
     from pybpf.links import attach
-    from pybpf.object.spec import ObjectSpec, ProgramSpec
     from pybpf.loader import Collection
-    from struct import pack
+    from pybpf.object.spec import ObjectSpec, ProgramSpec
 
     code = pack("=BBhi", 0xB7, 0, 0, 0) + pack("=BBhi", 0x95, 0, 0, 0)
     for hook in ("tp_btf/sys_exit", "raw_tp/sys_exit"):
@@ -115,7 +116,7 @@ def cases() -> dict[str, tuple[Callable[[int], AbstractContextManager[None]], in
     if shutil.which("perf"):
         found["perf trace -e openat"] = (other("perf", "trace", "-e", "openat", "-p", "PID"), 10)
     if shutil.which("bpftrace"):
-        program = "tracepoint:syscalls:sys_enter_openat /pid == PID/ { printf(\"%s\\n\", str(args->filename)); }"
+        program = 'tracepoint:syscalls:sys_enter_openat /pid == PID/ { printf("%s\\n", str(args->filename)); }'
         found["bpftrace"] = (other("bpftrace", "-e", program, wait=3), 10)
     if shutil.which("strace"):
         found["strace -f -e openat"] = (other("strace", "-f", "-e", "openat", "-p", "PID"), 100)

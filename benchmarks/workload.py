@@ -76,7 +76,7 @@ class Workload:
 
 
 class Bfer:
-    """A running tracer: attached when made. ``words`` are its arguments, ``output`` is where its standard output goes."""
+    """A running tracer, attached. ``words`` are its arguments, ``output`` is where its standard output goes."""
 
     def __init__(self, *words: str, output: str = os.devnull) -> None:
         _, cpus = processors()

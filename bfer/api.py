@@ -196,7 +196,7 @@ class _Receiver:
     fd = -1
 
     def __init__(self, decoder: Decoder) -> None:
-        self.render = decoder.decode
+        self.lines = decoder.decode
         self._events: deque[Event] = deque()
 
     def write(self, data: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bfer import memory, values
 from bfer.memory import MORE, Cut, More
 from bfer.memory import Pointer as _Pointer
-from bfer.records import SPLIT, Block
+from bfer.records import Block
 
 if TYPE_CHECKING:
     from bfer.catalogue import Arg
@@ -172,16 +172,15 @@ class Decoder:
         self._env = env
         self._blocks: dict[bytes, tuple[Block, Declared]] = {}
 
-    def decode(self, records: list[bytes], offset: int) -> list[Event]:
-        """``offset`` (ns) is added to the records' times."""
+    def decode(self, rows: list[Any], offset: int) -> list[Event]:
+        """``rows`` holds time, block and data of each record; ``offset`` (ns) is added to the times."""
         out = []
-        for record in records:
-            time, data, raw = SPLIT[len(record)](record)
+        for time, data, raw in zip(rows[0::3], rows[1::3], rows[2::3]):
             known = self._blocks.get(data)
             if known is None:
                 if len(self._blocks) >= _CACHE_MAX:
                     self._blocks.clear()
-                block = Block(data)
+                block = Block(data, self._names)
                 known = self._blocks[data] = block, self._events[block.event]
             out.append(Event(self, known[1], known[0], time + offset, raw))
         return out

@@ -12,7 +12,9 @@ from sys import byteorder
 from time import monotonic
 
 from bfer.errors import OutputClosed, OutputError
+from bfer.records import RECORD_SIZE, ROW, ROW_FORMAT, split
 from bfer.signals import SAME, SIGCHLD, SIGINT, in_foreground
+from pybpf.ringbuf import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
         fd: int
 
-        def render(self, records: list[bytes], offset: int, /) -> Any:
-            """What ``write`` is to get for these; ``offset`` (ns) is added to their times."""
+        def lines(self, rows: list[Any], offset: int, /) -> Any:
+            """What ``write`` gets for time, block and data of each record; ``offset`` (ns) is added to the times."""
 
         def write(self, data: Any, /) -> None:
             """Raises OutputClosed or OutputError."""
@@ -97,6 +99,7 @@ class Loop:
         self.signum = 0
         self._deadline = None if duration is None else monotonic() + duration
         self._next_check = monotonic() + _LOSS_INTERVAL
+        self._layout = Layout(ROW_FORMAT, RECORD_SIZE, split)
         self._active = False
         self._nap = _NAP_MIN
         self._stop = False
@@ -166,10 +169,10 @@ class Loop:
     def _take(self) -> None:
         """Write what waits, but come back now and then however much comes."""
         for _ in range(_TURNS):
-            records = self.ring.read(_BATCH)
-            if records:
-                self._emit(records)
-            if len(records) < _BATCH:
+            rows = self.ring.rows(self._layout, _BATCH)
+            if rows:
+                self._emit(rows)
+            if len(rows) < _BATCH * ROW:
                 return
 
     def _ring_at(self, when: int) -> None:
@@ -242,41 +245,43 @@ class Loop:
 
     # --- output -----------------------------------------------------------------
 
-    def _emit(self, records: list[bytes]) -> None:
+    def _emit(self, rows: list[Any]) -> None:
+        """``rows``: time, block and data of each record."""
         self._active = True
         if self.residual is not None:
-            records = self.residual.keep(records)
-            if not records:
+            rows = self.residual.keep(rows)
+            if not rows:
                 return
         if self.sorter is None:
-            self._write(records)
+            self._write(rows)
         else:
-            self.sorter.add(records)
+            self.sorter.add(rows)
             self._release()
 
     def _release(self, everything: bool = False) -> None:
         """Write what the sorter held back for long enough."""
         if self.sorter is not None:
-            while records := self.sorter.take(_BATCH, everything):
-                self._write(records)
+            while rows := self.sorter.take(_BATCH, everything):
+                self._write(rows)
 
-    def _write(self, records: list[bytes]) -> None:
+    def _write(self, rows: list[Any]) -> None:
         offset = self.clock.offset()
         before = self.events
-        self.events += len(records)
+        count = len(rows) // ROW
+        self.events += count
         for sink in self.sinks:
             try:
-                sink.write(sink.render(records, offset))
+                sink.write(sink.lines(rows, offset))
             except OutputError as error:
                 self.events = before + error.written
-                self.unwritten = len(records) - error.written
+                self.unwritten = count - error.written
                 raise
 
     def _drain(self) -> None:
         """What is in the buffer, and what a program on another CPU was just about to put there."""
         for _ in range(2):
-            while records := self.ring.read(_BATCH):
-                self._emit(records)
+            while rows := self.ring.rows(self._layout, _BATCH):
+                self._emit(rows)
             self._epoll.poll(_NAP_MIN)
         self._release(everything=True)
 
@@ -284,8 +289,8 @@ class Loop:
         """Count what nobody will see."""
         if self.sorter is not None:
             self.unwritten += len(self.sorter)
-        while records := self.ring.read(_BATCH):
-            self.unwritten += len(records if self.residual is None else self.residual.keep(records))
+        while rows := self.ring.rows(self._layout, _BATCH):
+            self.unwritten += len(rows if self.residual is None else self.residual.keep(rows)) // ROW
 
     def close(self) -> None:
         self._epoll.close()

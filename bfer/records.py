@@ -10,12 +10,15 @@ from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from bfer.names import Names
 
-# A record is: u64 time, BLOCK, data (to the record's end): a path without NUL, or fields.
+# A record is: u64 time, BLOCK, u8 length of the data or LONG, data: a path without NUL, or fields. Most have the
+# same size, and data of any length up to SHORT in it; where there is more it reaches to the record's end.
 BLOCK_START = 8
-DATA_START = 208
-WHO_SIZE = 136
+DATA_START = 152
+SHORT = 96
+LONG = 255
+WHO_SIZE = 80
 """The first so many bytes of a block tell who, the others what."""
 
 ROOT_GROUP = 1
@@ -25,50 +28,58 @@ BLOCK = Struct(
     "="
     "QQ"  # thread start time (ns since boot), cgroup id
     "6I"  # host pid, tid, ppid; pid, tid, ppid in the task's own namespace
-    "4I"  # uid, mount namespace, pid namespace, cpu
-    "16s64s"  # comm, node name
+    "6I"  # uid, mount namespace, pid namespace, cpu, uts namespace, what stands for the nodename
+    "16s"  # comm
     "q6Q"  # result, arguments
-    "II"  # event, status
+    "IB2x"  # event, status
 )
+NODE_KEY = Struct("=II")
 
 
 class Block:
-    """The part of a record that repeats from event to event; times in ns, names without their NULs."""
+    """The part of a record that repeats from event to event; times in ns, names without their NULs.
+
+    ``node_id`` stands for the nodename; ``node`` is the name itself, if ``names`` can be asked for it.
+    """
 
     __slots__ = (
-        *("args", "cgroup_id", "comm", "cpu", "event", "host_pid", "host_ppid", "host_tid", "mnt_ns", "node", "pid"),
-        *("pid_ns", "ppid", "result", "start_time", "status", "tid", "uid"),
+        *("args", "cgroup_id", "comm", "cpu", "event", "host_pid", "host_ppid", "host_tid", "mnt_ns", "node"),
+        *("node_id", "pid", "pid_ns", "ppid", "result", "start_time", "status", "tid", "uid", "uts_ns"),
     )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, names: Names | None = None) -> None:
         fields = BLOCK.unpack(data)
         self.start_time, self.cgroup_id = fields[:2]
         self.host_pid, self.host_tid, self.host_ppid, self.pid, self.tid, self.ppid = fields[2:8]
-        self.uid, self.mnt_ns, self.pid_ns, self.cpu = fields[8:12]
-        self.comm: bytes = fields[12].partition(b"\0")[0]
-        self.node: bytes = fields[13].partition(b"\0")[0]
-        self.result: int = fields[14]
-        self.args: tuple[int, ...] = fields[15:21]
-        self.event, self.status = fields[21:]
+        self.uid, self.mnt_ns, self.pid_ns, self.cpu, self.uts_ns, self.node_id = fields[8:14]
+        self.comm: bytes = fields[14].partition(b"\0")[0]
+        self.node = names.node(NODE_KEY.pack(self.uts_ns, self.node_id)) if names is not None else b""
+        self.result: int = fields[15]
+        self.args: tuple[int, ...] = fields[16:22]
+        self.event, self.status = fields[22:]
 
 
 # What a filter needs of a block: result, arguments, event and status; it starts at WHO_SIZE.
-CALL = Struct("=q6QII")
+CALL = Struct("=q6QIB2x")
 
 POINTER = Struct("=Q")
 
 
-class _Split(dict):  # type: ignore[type-arg]
-    """By a record's length: the function that gives its time, block and data."""
+ROW_FORMAT = f"Q{BLOCK.size}s{SHORT + 1}p"
+"""struct's format of a record that has the usual size: time, block, data."""
 
-    def __missing__(self, length: int) -> Callable[[bytes], tuple[int, bytes, bytes]]:
-        if len(self) >= 512:
-            self.clear()
-        unpack = self[length] = Struct(f"=Q200s{length - DATA_START}s").unpack
-        return unpack
+ROW = 3
+RECORD_SIZE = DATA_START + SHORT
 
 
-SPLIT = _Split()
+def split(record: bytes) -> tuple[int, bytes, bytes]:
+    """The same of any record."""
+    time, length = _ENDS.unpack_from(record)
+    data = record[DATA_START:] if length == LONG else record[DATA_START : DATA_START + length]
+    return time, record[BLOCK_START : DATA_START - 1], data
+
+
+_ENDS = Struct(f"=Q{BLOCK.size}xB")
 
 PATH_CUT = 1
 PATH_UNREADABLE = 2

@@ -11,9 +11,7 @@ from bfer.memory import Cut, Pointer
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, Containers, Pattern
 from bfer.records import (
     ARGS,
-    BLOCK_START,
     CALL,
-    DATA_START,
     NEW_CGROUP,
     PATH_CUT,
     PATH_UNREADABLE,
@@ -25,6 +23,7 @@ from bfer.records import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from bfer.catalogue import Arg, Event
     from bfer.containers import Groups
@@ -52,19 +51,19 @@ class Residual:
         self._cache: dict[bytes, bool | Callable[[bytes], bool]] = {}
         self._paths: dict[tuple[int, int], Callable[[bytes], bool]] = {}
 
-    def keep(self, records: list[bytes]) -> list[bytes]:
-        kept = []
+    def keep(self, rows: list[Any]) -> list[Any]:
+        """Of records (time, block and data of each) those that pass."""
+        kept: list[Any] = []
         cache = self._cache
-        for record in records:
-            block = record[BLOCK_START:DATA_START]
+        for time, block, data in zip(rows[0::3], rows[1::3], rows[2::3]):
             try:
                 verdict = cache[block]
             except KeyError:
                 if len(cache) >= _CACHE_MAX:
                     cache.clear()
                 verdict = cache[block] = self._judge(block)
-            if verdict is True or (verdict and verdict(record[DATA_START:])):
-                kept.append(record)
+            if verdict is True or (verdict and verdict(data)):
+                kept += time, block, data
         return kept
 
     def _judge(self, block: bytes) -> bool | Callable[[bytes], bool]:
@@ -76,7 +75,7 @@ class Residual:
             return False
         if filter is None:
             return True
-        if filter.scope and not self._scope_passes(filter, Block(block)):
+        if filter.scope and not self._scope_passes(filter, Block(block, self._names)):
             return False
         event = self._events[number]
         in_memory: list[tuple[Arg, Choice]] = []

@@ -94,6 +94,7 @@ class Session:
         from bfer.losses import Losses
 
         tracer, plan = self.tracer, self.plan
+        self.names.read_node = tracer.maps["node_names"].lookup
         if self._argv:
             from bfer.command import Command
 

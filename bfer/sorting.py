@@ -6,8 +6,11 @@ by a little. Each one is held back until none that is older can come any more.
 
 from __future__ import annotations
 
-from struct import unpack_from
 from time import CLOCK_BOOTTIME, clock_gettime_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DELAY = 50_000_000
 """How long a record waits; ns."""
@@ -20,17 +23,18 @@ class Sorter:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._held: list[tuple[int, bytes, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, records: list[bytes]) -> None:
-        self._held += records
+    def add(self, rows: list[Any]) -> None:
+        """Time, block and data of each record."""
+        self._held += zip(rows[0::3], rows[1::3], rows[2::3])
         self._held.sort(key=_time)  # nearly sorted: about one comparison for each
 
-    def take(self, limit: int, everything: bool = False) -> list[bytes]:
-        """At most ``limit`` of those that have waited long enough, the oldest first; the others remain."""
+    def take(self, limit: int, everything: bool = False) -> list[Any]:
+        """At most ``limit`` of those that have waited long enough, the oldest first, as they came."""
         held = self._held
         count = len(held) if everything else max(0, len(held) - MOST)
         if count < limit:
@@ -40,7 +44,7 @@ class Sorter:
         count = min(count, limit)
         taken = held[:count]
         del held[:count]
-        return taken
+        return [field for record in taken for field in record]
 
     def due(self) -> float | None:
         """Seconds until the oldest has waited long enough; None when there is none."""
@@ -49,6 +53,5 @@ class Sorter:
         return max(0, _time(self._held[0]) + DELAY - clock_gettime_ns(CLOCK_BOOTTIME)) / 1e9
 
 
-def _time(record: bytes) -> int:
-    time: int = unpack_from("=Q", record)[0]
-    return time
+def _time(record: tuple[int, bytes, bytes]) -> int:
+    return record[0]

@@ -78,6 +78,8 @@ calls = ProgArray(CALLS)
 scratch = PerCpuArray(PathRecord, 1)
 lost = PerCpuArray(u64, CALLS)
 doorbell = Array(u32, 1)
+node_names = LruHash(NodeKey, NodeName, 256)
+last_node = Array(u64, 1)  # the key used last
 
 numbers = Hash(NumberKey, u32, 256)  # verdicts on single users, processes, threads and namespaces
 comms = Hash(Comm, u32, 64)
@@ -289,6 +291,30 @@ def pid_namespace_of(task):
 
 
 @inline
+def fill_node(who, nsproxy):
+    """The nodename, which has 64 bytes: a number stands for it, and user space finds the name by that."""
+    node = NodeName()
+    copy(node.name, nsproxy.uts_ns.name.nodename)
+    words = cast(Ptr[NodeWords], addr(node))
+    digest: u64 = 0
+    for i in unroll(range(8)):
+        digest = (digest ^ words.words[i]) * 0x9E3779B97F4A7C15
+        digest ^= digest >> 29
+    key = NodeKey()
+    key.uts_ns = nsproxy.uts_ns.ns.inum
+    key.node = digest >> 32
+    who.uts_ns = key.uts_ns
+    who.node = key.node
+    both = u64(key.uts_ns) << 32 | key.node
+    last = last_node.lookup(0)
+    if last:
+        if last[0] != both:
+            if not node_names.lookup(key):
+                node_names.update(key, node, BPF_ANY)
+            last[0] = both
+
+
+@inline
 def fill_context(who, task):
     parent = task.real_parent
     nsproxy = task.nsproxy
@@ -302,7 +328,7 @@ def fill_context(who, task):
     who.mnt_ns = nsproxy.mnt_ns.ns.inum
     who.cpu = get_smp_processor_id()
     copy(who.comm, task.comm)
-    copy(who.node, nsproxy.uts_ns.name.nodename)
+    fill_node(who, nsproxy)
     level = thread_pid.level
     if level == 0:
         who.pid = who.host_pid
@@ -375,7 +401,7 @@ def value_passes(event, slot, value, default, ranged):
 def path_is_selected(shape, key, length):
     """Does the path meet what the event demands?
 
-    ``key`` is the word before the path, which is free for the length of a trie's key;
+    ``key`` is the word (u32) before the path, which is free for the length of a trie's key;
     ``length`` is in bytes with its NUL, 0 for a path that could not be read.
     """
     if shape.wanted == 0 and shape.unwanted == 0:
@@ -413,7 +439,12 @@ def path_hits(key, length):
 
 @inline
 def submit(record, size, event):
-    """Hand over the record; ring only where the reader sleeps and asked to be woken."""
+    """Hand over the record, which has ``size`` bytes; ring only where the reader sleeps and asked to be woken."""
+    length = u64(size) - offsetof(FieldRecord, "data")
+    record.length = LONG
+    if length <= SHORT:
+        record.length = length
+        size = u64(offsetof(FieldRecord, "data") + SHORT)
     flags: u64 = BPF_RB_NO_WAKEUP
     bell = doorbell.lookup(0)
     if bell:

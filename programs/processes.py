@@ -58,7 +58,7 @@ def exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
     opened = program.file
     text = cast(Ptr[PathText], addr(record.path))
     size = write_path(walk, text, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
-    hits = path_hits(addr(record.status), size + 1)
+    hits = path_hits(cast(Ptr[u32], addr(record.status)), size + 1)
     verdict = u64(0)
     if config.binary_wanted == 0 or hits & config.binary_wanted:
         if not hits & config.binary_unwanted:

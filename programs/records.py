@@ -4,6 +4,9 @@ A record starts with its time, then comes a block that repeats from event to
 event (who, which call, scalar arguments, result), then the part that does not.
 User space renders a block once and keeps the text, so nothing that changes
 with every event may stand inside it.
+
+Nearly all records have the same size, whatever is in them: then user space takes many
+of them out of the buffer by one call.
 """
 
 from __future__ import annotations
@@ -87,15 +90,17 @@ class Context(Struct):
     mnt_ns: u32
     pid_ns: u32
     cpu: u32
+    uts_ns: u32
+    node: u32  # what tells this nodename from others: see NodeKey
     comm: char[16]
-    node: char[64]  # uts nodename; all 64 bytes may be used
 
 
 class Head(Struct):
     """What every record begins with; ``who`` to ``status`` repeat from event to event.
 
     ``args`` holds the event's numbers. Of a system call they are its arguments, each in its own place;
-    one whose memory follows is 0 there. ``status`` is one of PATH_*.
+    one whose memory follows is 0 there. ``status`` is one of PATH_*. The last four bytes are the prefix length
+    of a PathKey while paths are matched: they stand right before the path.
     """
 
     time: u64  # ns since boot, time spent in suspend included
@@ -103,14 +108,39 @@ class Head(Struct):
     result: i64
     args: u64[6]
     event: u32  # the system call's number on this machine, or a number from CALLS on
-    status: u32  # the prefix length of a PathKey while paths are matched: it stands right before the path
+    status: u8
+    _zero: u8[2]
+    length: u8  # bytes of data, or LONG
+
+
+SHORT = 96
+"""A record with no more data than this has room for all of it, and is followed by anything."""
+
+LONG = 255
+"""``Head.length`` of a record with more: the data reaches to its end."""
+
+
+class NodeKey(Struct):
+    """A nodename (by a hash of it) in a uts namespace."""
+
+    uts_ns: u32
+    node: u32
+
+
+class NodeName(Struct):
+    """The nodename; all 64 bytes may be used."""
+
+    name: char[64]
+
+
+class NodeWords(Struct):
+    """The same, for computing."""
+
+    words: u64[8]
 
 
 class PathRecord(Struct):
-    """An event with one path. With PATH_UNREADABLE ``path`` holds the pointer instead.
-
-    The record ends after the path's last byte (no NUL), or before ``path`` where the event has none.
-    """
+    """An event with one path (without a NUL), or none. With PATH_UNREADABLE ``path`` holds the pointer instead."""
 
     _: Anon[Head]
     path: char[PATH_SIZE]

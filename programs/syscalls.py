@@ -52,7 +52,7 @@ def read_path(record, shape, event, result):
     else:
         record.status = PATH_UNREADABLE
         cast(Ptr[u64], addr(record.path))[0] = address
-    if not path_is_selected(shape, addr(record.status), length):
+    if not path_is_selected(shape, cast(Ptr[u32], addr(record.status)), length):
         return u64(0)
     return offsetof(PathRecord, "path") + size
 

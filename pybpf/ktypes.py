@@ -73,6 +73,7 @@ class new_utsname(KStruct):
 
 class uts_namespace(KStruct):
     name: new_utsname
+    ns: ns_common
 
 
 class mnt_namespace(KStruct):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
     from types import TracebackType
+    from typing import Any
 
     from pybpf.maps import Map
 
@@ -34,6 +35,9 @@ _BATCH = 1024
 _STREAK = 4
 _RUN = 32
 _UNPACKERS = 64
+# The same for records whose layout is known: they are looked at _LOOK_MIN at a time, and more as long as all are equal.
+_STEPS = (64, 16, 4, 1)
+_LOOK_MIN, _LOOK_MAX = 8, 256
 # Bytes of the buffer's beginning that are mapped behind its end too: longer than nearly every record.
 _WINDOW = 64 * 1024
 
@@ -78,6 +82,23 @@ def make_barrier() -> Callable[[], None]:
         acquire()
 
     return barrier
+
+
+class Layout:
+    """How to take records apart. ``format`` is struct's (``=`` is understood) of a record of ``size`` bytes.
+
+    ``other`` gives the same fields of one of any size.
+    """
+
+    __slots__ = ("other", "size", "steps", "stride")
+
+    def __init__(self, format: str, size: int, other: Callable[[bytes], tuple[Any, ...]]) -> None:
+        self.size = size
+        self.stride = size + 15 & -8
+        self.other = other
+        one = f"8x{format}{self.stride - 8 - calcsize('=' + format)}x"
+        # What takes so many records apart that stand in a row.
+        self.steps = [(count, Struct("=" + one * count).unpack_from) for count in _STEPS]
 
 
 class Reader:
@@ -298,6 +319,81 @@ class Reader:
         if turn and at >= self._turn and count < limit:
             records += self._read_weak(limit - count)
         return records
+
+    def rows(self, layout: Layout, limit: int = _BATCH) -> list[Any]:
+        """As ``read``, but the fields of all records in one list, one record's after the other's.
+
+        Several times as fast as ``read`` and taking apart, where most records have the layout's size.
+        """
+        consumer = self._consumer
+        begin = consumer[0]
+        span = self._end() - begin & self._wrap
+        if not span:
+            return []
+        barrier = self._barrier
+        barrier()  # see _read_weak
+        heads = self._heads
+        size, stride = layout.size, layout.stride
+        first = at = self._base + (begin & self._mask)
+        stop = at + span
+        turn = stop > self._end_at
+        if turn:
+            stop = self._turn
+        plan: list[tuple[int, int]] = []  # where, and how many of the layout's size; 0: one of another
+        count = 0
+        look = _LOOK_MIN
+        while at < stop and count < limit:
+            head = heads[at >> 2]
+            if head == size:
+                run = min(limit - count, (stop - at + stride - 1) // stride, look)
+                found = heads[at >> 2 : at + run * stride >> 2 : stride >> 2].tolist()
+                if found.count(size) == run:
+                    look = min(look * 2, _LOOK_MAX)
+                else:
+                    run = [head == size for head in found].index(False)
+                    look = _LOOK_MIN
+                plan.append((at, run))
+                at += run * stride
+                count += run
+            elif head < _DISCARD:
+                plan.append((at, 0))
+                at += head + 15 & -8
+                count += 1
+            elif head < _BUSY:
+                at += (head & _LENGTH) + 15 & -8
+            else:
+                break
+        barrier()
+        rows: list[Any] = []
+        for place, run in plan:
+            self._add_rows(rows, layout, place, run)
+        barrier()
+        consumer[0] = begin + at - first & self._wrap
+        if turn and at >= self._turn and count < limit:
+            rows += self.rows(layout, limit - count)
+        return rows
+
+    def _add_rows(self, rows: list[Any], layout: Layout, at: int, run: int) -> None:
+        """The fields of ``run`` records in a row, or of one of another size."""
+        if not run:
+            rows += layout.other(self._record(at))
+            return
+        broken = at + run * layout.stride > self._end_at  # the last one ends past the repeated part
+        run -= broken
+        for step, unpack in layout.steps:
+            while run >= step:
+                rows += unpack(self._data, at)
+                at += step * layout.stride
+                run -= step
+        if broken:
+            rows += layout.other(self._record(at))
+
+    def _record(self, at: int) -> bytes:
+        """The record whose header is at an offset of the data."""
+        length = self._heads[at >> 2]
+        if at + (length + 15 & -8) > self._end_at:
+            return self._whole(at + 8, length)
+        return self._data[at + 8 : at + 8 + length]
 
     def drain(self, out: list[bytes] | Callable[[bytes], object]) -> int:
         """Hand over every record, those that arrive meanwhile included: append to a list, or call. Returns how many.

@@ -46,17 +46,33 @@ _MODULES = {
 # Kinds that arm and arm64 have tables of their own for, named so with the suffix ``_arm``.
 _ARM_KINDS = ("open", "open_only")
 _ARM = ("aarch64", "arm64", "armv8l")
+_NODES_MAX = 256
 
 
 class Names:
     """The names of one machine's kernel (``machine`` as uname says it)."""
 
-    __slots__ = ("_arm", "_kinds", "machine")
+    __slots__ = ("_arm", "_kinds", "_nodes", "machine", "read_node")
 
     def __init__(self, machine: str) -> None:
         self.machine = machine
         self._arm = machine in _ARM or machine.startswith("arm")
         self._kinds: dict[str, Kind | None] = {}
+        self._nodes: dict[bytes, bytes] = {}
+        # The programs' map of nodenames, once it is there.
+        self.read_node: Callable[[bytes], bytes | None] | None = None
+
+    def node(self, key: bytes) -> bytes:
+        """The nodename that records mean by ``key`` (NODE_KEY)."""
+        name = self._nodes.get(key)
+        if name is None:
+            found = self.read_node(key) if self.read_node is not None else None
+            if found is None:
+                return b""
+            if len(self._nodes) >= _NODES_MAX:
+                self._nodes.clear()
+            name = self._nodes[key] = found.partition(b"\0")[0]
+        return name
 
     def kind(self, name: str) -> Kind | None:
         """What is known of a kind of argument; None when its values have no names."""

@@ -14,14 +14,15 @@ from bfer.records import (
     POINTER,
     ROOT_GROUP,
     SLOT_STACK,
-    SPLIT,
     WHO_SIZE,
     Block,
+    split,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from bfer.catalogue import Arg, Event
     from bfer.descriptors import Descriptors
@@ -71,11 +72,21 @@ class Lines:
         self.stack = _STACK_PLACE
 
     def render(self, records: list[bytes], offset: int) -> bytes:
-        """The lines of ``records`` (at least one); ``offset`` (ns) is added to their times."""
-        if len(self._cache) + len(records) > _CACHE_MAX:
+        """The lines of ``records`` as the programs wrote them."""
+        rows: list[Any] = []
+        for record in records:
+            rows += split(record)
+        return self.lines(rows, offset)
+
+    def lines(self, rows: list[Any], offset: int) -> bytes:
+        """The lines of records, of which ``rows`` holds time, block and data of each; at least one.
+
+        ``offset`` (ns) is added to their times.
+        """
+        times, blocks, data = rows[0::3], rows[1::3], rows[2::3]
+        if len(self._cache) + len(times) > _CACHE_MAX:
             self._cache.clear()
             self._makers.clear()
-        times, blocks, data = zip(*[SPLIT[len(record)](record) for record in records])
         try:
             parts = [*map(self._cache.__getitem__, blocks)]
         except KeyError:
@@ -87,7 +98,7 @@ class Lines:
         else:
             # One look at all paths; a separator, lest the end of one complete a character that another begins.
             middles = data if self._safe(b"/".join(data)) else [self._path(path) for path in data]
-        out = [b""] * (4 * len(records))
+        out = [b""] * (4 * len(times))
         out[0::4] = self._stamps([time + offset for time in times])
         out[1::4], out[3::4] = zip(*parts)
         out[2::4] = middles
@@ -98,7 +109,7 @@ class Lines:
         return b""
 
     def _compile(self, data: bytes) -> tuple[bytes, bytes]:
-        block = Block(data)
+        block = Block(data, self._names)
         event = self._events[block.event]
         who = self._who.get(data[:WHO_SIZE])
         if who is None:

@@ -183,7 +183,7 @@ def renderer(format: str, options: set[str], events: dict[int, Event], names: Na
 class Sink:
     """One output."""
 
-    __slots__ = ("_whole", "fd", "name", "render", "renderer")
+    __slots__ = ("_whole", "fd", "lines", "name", "renderer")
 
     def __init__(self, format: str, path: str, options: set[str], events: dict[int, Event], names: Names) -> None:
         """Opens (and empties) the file. Raises OutputError, or UsageError before it touches anything."""
@@ -195,7 +195,7 @@ class Sink:
             from bfer.descriptors import Descriptors
 
             self.renderer.descriptors = Descriptors()
-        self.render = self.renderer.render
+        self.lines = self.renderer.lines
         self._whole = False  # has begun, and wants its end
         self.fd = STDOUT
         self.name = "standard output"

@@ -12,11 +12,12 @@ from bfer import escape, values
 from bfer.errors import UsageError
 from bfer.output.lines import container_of
 from bfer.output.table import Table
-from bfer.records import SPLIT, Block
+from bfer.records import Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
@@ -130,10 +131,9 @@ class Template(Table):
     def summary(self, events: int, lost: int) -> bytes:
         return b""
 
-    def render(self, records: list[bytes], offset: int) -> bytes:
+    def lines(self, rows: list[Any], offset: int) -> bytes:
         out: list[str] = []
-        for record in records:
-            time, data, raw = SPLIT[len(record)](record)
+        for time, data, raw in zip(rows[0::3], rows[1::3], rows[2::3]):
             line = self._lines.get(data) or self._line(data)
             block, event, parts = line
             texts = self._all_args(block, event, raw) if self._wants_args else []
@@ -146,7 +146,7 @@ class Template(Table):
     def _line(self, data: bytes) -> tuple[Block, Event, list[str | Field]]:
         if len(self._lines) >= _CACHE_MAX:
             self._lines.clear()
-        block = Block(data)
+        block = Block(data, self._names)
         event = self._events[block.event]
         parts: list[str | Field] = [""]
         for part in self._parts:

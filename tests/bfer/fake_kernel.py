@@ -6,6 +6,7 @@ import os
 
 from bfer import tracer as tracer_module
 from pybpf.object.spec import MapSpec, ObjectSpec
+from pybpf.ringbuf import Layout
 
 
 class FakeMap:
@@ -41,6 +42,7 @@ class FakeSpec(ObjectSpec):
                 "lost",
                 "doorbell",
                 "numbers",
+                "node_names",
                 "comms",
                 "nodes",
                 "tree",
@@ -140,8 +142,9 @@ class FakeRing:
             self.kernel.at_end()
         return sum(len(record) + 8 for batch in self.kernel.batches for record in batch)
 
-    def read(self, limit: int = 1024) -> list[bytes]:
-        return self.kernel.batches.pop(0) if self.kernel.batches else []
+    def rows(self, layout: Layout, limit: int = 1024) -> list[object]:
+        batch = self.kernel.batches.pop(0) if self.kernel.batches else []
+        return [field for record in batch for field in layout.other(record)]
 
     def close(self) -> None:
         os.close(self.fd)

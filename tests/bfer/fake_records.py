@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import pack
+from zlib import crc32
 
 from bfer.catalogue import Catalogue
 from bfer.names import Names
@@ -13,12 +14,19 @@ from bfer.records import (
     FORM_BYTES,
     FORM_POINTER,
     FORM_STRING,
+    LONG,
+    NODE_KEY,
     POINTER,
+    SHORT,
+    split,
 )
 
 CATALOGUE = Catalogue("x86_64")
 NAMES = Names("x86_64")
 EVENTS = {event.number: event for named in CATALOGUE.events.values() for event in named.both()}
+NODES: dict[bytes, bytes] = {}  # what the programs' map of nodenames holds
+NAMES.read_node = NODES.get
+UTS_NS = 4026531838
 AT_FDCWD = (1 << 64) - 100
 
 
@@ -35,6 +43,7 @@ def record(
     scalars: tuple[int, ...] = (AT_FDCWD, 0o1101, 0o644),
     *,
     fields: bytes = b"",
+    stack: bytes = b"",
     result: int = 3,
     status: int = 0,
     time: int = 1_000_000_000,
@@ -57,7 +66,7 @@ def record(
         args[arg.slot] = value & ((1 << 64) - 1)
     block = BLOCK.pack(
         *(777, cgroup_id, 142, 143, 141, pid, pid + 1, 41),
-        *(1000, 4026531841, 4026531836, 1, comm, node),
+        *(1000, 4026531841, 4026531836, 1, UTS_NS, _node(node), comm),
         *(result, *args, event.number, status),
     )
     data = b""
@@ -65,7 +74,26 @@ def record(
         data = path if pointer is None else POINTER.pack(pointer)
     elif event.program in ("fields", "exec") or event.hooks:
         data = fields
-    return pack("=Q", time) + block + data
+    data += stack
+    if len(data) > SHORT:
+        return pack("=Q", time) + block + bytes([LONG]) + data
+    # As the program's memory: what was written there before follows.
+    return pack("=Q", time) + block + bytes([len(data)]) + data + _REMAINS[len(data) :]
+
+
+_REMAINS = b'/of/a "record\x01\xff'.ljust(SHORT, b"!")
+
+
+def _node(name: bytes) -> int:
+    """The number that stands for a nodename."""
+    number = crc32(name)
+    NODES[NODE_KEY.pack(UTS_NS, number)] = name.ljust(64, b"\0")
+    return number
+
+
+def rows(records: list[bytes]) -> list[object]:
+    """What the reader of the buffer gives of these records."""
+    return [field for record in records for field in split(record)]
 
 
 def openat2(path: bytes, how: tuple[int, int, int] | int, scalars: tuple[int, ...] = (AT_FDCWD, 24)) -> bytes:

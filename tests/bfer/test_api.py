@@ -11,7 +11,7 @@ from struct import pack
 
 import pytest
 from fake_kernel import FakeKernel
-from fake_records import AT_FDCWD, EVENTS, NAMES, field, openat2, record
+from fake_records import AT_FDCWD, EVENTS, NAMES, field, openat2, record, rows
 
 import bfer
 from bfer.event import Decoder
@@ -28,7 +28,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
 
 
 def decoded(raw: bytes, env: bool = False) -> bfer.Event:
-    (event,) = Decoder(EVENTS, NAMES, env).decode([raw], 5)
+    (event,) = Decoder(EVENTS, NAMES, env).decode(rows([raw]), 5)
     return event
 
 

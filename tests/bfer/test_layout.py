@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from struct import Struct
 from sys import byteorder
 
 import pytest
+from fake_records import NAMES, UTS_NS, record
 
 import bfer.processes as process_table
 import bfer.records as user
@@ -23,8 +25,8 @@ from pybpf.lang.types import field_at
 
 MEMBERS = [
     *("who.start_time", "who.cgroup_id", "who.host_pid", "who.host_tid", "who.host_ppid", "who.pid", "who.tid"),
-    *("who.ppid", "who.uid", "who.mnt_ns", "who.pid_ns", "who.cpu", "who.comm", "who.node", "result", "args"),
-    *("event", "status"),
+    *("who.ppid", "who.uid", "who.mnt_ns", "who.pid_ns", "who.cpu", "who.uts_ns", "who.node", "who.comm"),
+    *("result", "args", "event", "status"),
 ]
 
 
@@ -32,12 +34,12 @@ MEMBERS = [
 def test_every_member_of_a_block(member: str) -> None:
     layout = kernel.PathRecord.layout
     offset, type = field_at(layout, member)
-    name = member.rpartition(".")[2]
+    name = {"who.node": "node_id"}.get(member, member.rpartition(".")[2])
     raw = bytearray(user.DATA_START)
     raw[offset : offset + type.size] = bytes(range(1, type.size + 1))
     expected = bytes(raw[offset : offset + type.size])
-    blank = user.Block(bytes(user.DATA_START - user.BLOCK_START))
-    block = user.Block(bytes(raw[user.BLOCK_START :]))
+    blank = user.Block(bytes(user.BLOCK.size))
+    block = user.Block(bytes(raw[user.BLOCK_START : user.BLOCK_START + user.BLOCK.size]))
     for other in user.Block.__slots__:
         if other == name:
             value = getattr(block, other)
@@ -54,14 +56,16 @@ def _tuple(value: object) -> tuple[int, ...]:
 def _bytes(value: int, expected: bytes) -> bytes:
     from sys import byteorder
 
-    return value.to_bytes(8 if len(expected) % 8 == 0 else 4, byteorder)
+    return value.to_bytes(8 if len(expected) % 8 == 0 else len(expected), byteorder)
 
 
 def test_the_rest_of_a_record() -> None:
     layout = kernel.PathRecord.layout
     assert field_at(layout, "time")[0] == 0
     assert field_at(layout, "who")[0] == user.BLOCK_START
-    assert field_at(layout, "path")[0] == user.DATA_START == user.BLOCK_START + user.BLOCK.size
+    assert field_at(layout, "length")[0] == user.BLOCK_START + user.BLOCK.size
+    assert field_at(layout, "path")[0] == user.DATA_START == user.BLOCK_START + user.BLOCK.size + 1
+    assert kernel.NodeKey.layout.size == user.NODE_KEY.size
     assert field_at(kernel.FieldRecord.layout, "data")[0] == user.DATA_START
     assert field_at(layout, "result")[0] == user.BLOCK_START + user.WHO_SIZE
     assert user.WHO_SIZE + user.CALL.size == user.BLOCK.size
@@ -94,7 +98,7 @@ def test_constants_and_keys() -> None:
     ]
     names += ["SLOT_SYSCALL", "SLOT_STACK"]
     assert len(names) > 15
-    for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT", "NEW_CGROUP"):
+    for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT", "NEW_CGROUP", "SHORT", "LONG"):
         assert getattr(user, name) == getattr(kernel, name), name
     assert kernel.PathKey.layout.size == user.PATH_BITS.size + user.PATH_KEY_SIZE
     assert kernel.SuffixKey.layout.size == user.SUFFIX_KEY.size
@@ -157,3 +161,16 @@ def test_numbers_have_their_c_types() -> None:
     compat = Catalogue("x86_64").events["lseek"].compat
     assert compat is not None
     assert values.number(compat.args[1], 0xFFFFFFFF) == -1
+
+
+@pytest.mark.parametrize("length", [0, 1, 95, 96, 97, 254, 255, 256, 5000])
+def test_records_of_any_length_come_apart(length: int) -> None:
+    path = bytes(33 + n % 90 for n in range(length))
+    raw = record("unlink", path, (), time=7)
+    assert len(raw) == user.DATA_START + max(length, user.SHORT)
+    block = user.Block(user.split(raw)[1], NAMES)
+    assert (block.comm, block.node, block.uts_ns, block.event) == (b"cat", b"board", UTS_NS, 87)
+    assert user.split(raw)[::2] == (7, path)
+    if len(raw) == user.RECORD_SIZE:
+        assert Struct("=" + user.ROW_FORMAT).unpack(raw) == user.split(raw)
+        assert len(user.split(raw)) == user.ROW

@@ -40,8 +40,8 @@ def records() -> list[bytes]:
         record("openat", field(1, b"/x") + stack(*STACK)),
         record("openat", field(1, b"/y") + stack(1)),
         record("openat", field(1, b"/z")),  # no stack, as of a kernel thread
-        record("exit_group", scalars=(0,)) + stack(*STACK),
-        record("getpid", scalars=()) + stack(*STACK),
+        record("exit_group", scalars=(0,), stack=stack(*STACK)),
+        record("getpid", scalars=(), stack=stack(*STACK)),
     ]
 
 
@@ -119,7 +119,7 @@ def test_the_running_system_call(machine: str, number: int, name: str | None) ->
 
 
 def block(pid: int, namespace: int) -> Block:
-    return Block(BLOCK.pack(1, 1, pid, pid, 1, pid, pid, 1, 0, namespace, 1, 0, b"x", b"y", 0, *[0] * 6, 0, 0))
+    return Block(BLOCK.pack(1, 1, pid, pid, 1, pid, pid, 1, 0, namespace, 1, 0, 1, 1, b"x", 0, *[0] * 6, 0, 0))
 
 
 def test_hashes(tmp_path: Path) -> None:

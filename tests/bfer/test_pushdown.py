@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import unpack
 
 import pytest
-from fake_records import CATALOGUE, EVENTS, NAMES, openat2, record
+from fake_records import CATALOGUE, EVENTS, NAMES, openat2, record, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from bfer.catalogue import Arg
 from bfer.errors import UsageError
 from bfer.policy import Numbers
 from bfer.pushdown import Plan, prefix_key, push_down, suffix_key
-from bfer.records import BLOCK_START, CALL, CHECK_RESULT, COMPAT, PATH_CUT, PATH_UNREADABLE, WHO_SIZE
+from bfer.records import BLOCK_START, CALL, CHECK_RESULT, COMPAT, PATH_CUT, PATH_UNREADABLE, ROW, WHO_SIZE
 from bfer.residual import Residual
 
 
@@ -99,7 +99,7 @@ def passes(plan: Plan, name: str, path: bytes, status: int = 0, **fields: object
         return False
     if not plan.residual:
         return True
-    return bool(Residual(plan.residual, EVENTS, NAMES).keep([raw]))
+    return bool(Residual(plan.residual, EVENTS, NAMES).keep(rows([raw])))
 
 
 def plainly(path: bytes, words: list[str]) -> bool:
@@ -334,14 +334,14 @@ class TestNumbers:
             plan_of("openat.scope.pid>=40", "openat.scope.comm=c*", "openat.retval=3").residual, EVENTS, NAMES
         ).keep
         records = [record(), record(pid=7), record(comm=b"dog"), record("open", pid=7)]
-        assert keep(records) == [records[0], records[3]]
+        assert keep(rows(records)) == rows([records[0], records[3]])
         assert list(plan_of("openat.scope.uid!=0").residual) == [257, COMPAT + 295]
 
     def test_other_events_are_left_alone(self) -> None:
         plan = plan_of("event=open,openat", "openat.flags=O_W*", "openat.pathname=*x*")
         residual = Residual(plan.residual, EVENTS, NAMES)
         records = [record("open", b"/y", (0, 0)), record("openat", b"/x", (0, 0)), record("openat", b"/x", (0, 1))]
-        assert residual.keep(records) == [records[0], records[2]]
+        assert residual.keep(rows(records)) == rows([records[0], records[2]])
 
     def test_exact_numbers_leave_nothing_to_user_space(self) -> None:
         plan = plan_of("openat.flags=O_RDWR,65", "openat.flags!=66", "openat.retval=-ENOENT", "close.fd=5")
@@ -359,9 +359,10 @@ class TestNumbers:
     def test_how(self) -> None:
         keep = Residual(plan_of("openat2.how=*RESOLVE_BENEATH*").residual, EVENTS, NAMES).keep
         beneath, root, unknown = openat2(b"x", (0, 0, 8)), openat2(b"x", (0, 0, 16)), openat2(b"x", 0x1000)
-        assert keep([beneath, root, unknown]) == [beneath]
+        assert keep(rows([beneath, root, unknown])) == rows([beneath])
         keep = Residual(plan_of("openat2.how!=*O_PATH*").residual, EVENTS, NAMES).keep
-        assert keep([beneath, openat2(b"x", (0o10000000, 0, 0)), unknown]) == [beneath, unknown]
+        records = [beneath, openat2(b"x", (0o10000000, 0, 0)), unknown]
+        assert keep(rows(records)) == rows([beneath, unknown])
 
     def test_a_cut_path_has_no_known_end(self) -> None:
         plan = plan_of("openat.pathname=*a*,*.x")
@@ -372,8 +373,8 @@ class TestNumbers:
 
     def test_cache_is_bounded(self) -> None:
         residual = Residual(plan_of("openat.flags=O_W*").residual, EVENTS, NAMES)
-        kept = residual.keep([record(pid=pid, scalars=(0, pid % 2, 0)) for pid in range(10000)])
-        assert len(kept) == 5000
+        kept = residual.keep(rows([record(pid=pid, scalars=(0, pid % 2, 0)) for pid in range(10000)]))
+        assert len(kept) == 5000 * ROW
         assert len(residual._cache) <= 4096
 
 

@@ -15,7 +15,7 @@ from struct import pack
 
 import pytest
 from fake_kernel import FakeKernel
-from fake_records import record
+from fake_records import record, rows
 
 from bfer import __main__
 from bfer.records import BY, COMPAT
@@ -131,19 +131,20 @@ def test_sorted_events(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_sorter_holds_a_little_only() -> None:
+    from bfer.records import ROW
     from bfer.sorting import MOST, Sorter
 
     sorter = Sorter()
     assert sorter.due() is None
     future = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 10**12
-    sorter.add([record(time=future + n) for n in range(MOST + 300)])
-    assert len(sorter.take(256)) == 256
-    assert len(sorter.take(256)) == 44
+    sorter.add(rows([record(time=future + n) for n in range(MOST + 300)]))
+    assert sorter.take(256)[0::ROW] == [future + n for n in range(256)]
+    assert len(sorter.take(256)) == 44 * ROW
     assert sorter.take(256) == []
     assert len(sorter) == MOST
     assert sorter.due() == pytest.approx(1000, abs=5)
-    assert len(sorter.take(MOST + 1, everything=True)) == MOST
-    sorter.add([record(time=1)])
+    assert len(sorter.take(MOST + 1, everything=True)) == MOST * ROW
+    sorter.add(rows([record(time=1)]))
     assert sorter.due() == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybpf.ringbuf import Reader, counter, long_size, strongly_ordered
+from pybpf.ringbuf import Layout, Reader, counter, long_size, strongly_ordered
 
 BASE = 4096
 BUSY, DISCARD = 1 << 31, 1 << 30
@@ -183,18 +183,52 @@ def test_many_lengths_forget_old_unpackers(ordered):
     assert len(ring.reader._unpackers) <= 64
 
 
+USUAL = 44
+LAYOUT = Layout("I40s", USUAL, lambda record: (int.from_bytes(record[:4], sys.byteorder), record[4:]))
+LENGTHS = st.one_of(st.just(USUAL - 4), st.integers(0, 300))
+
+
+def test_rows_are_the_fields_of_records(ordered):
+    ring = Ring(1 << 16, ordered)
+    sent = [struct.pack("=I", n) + bytes([n % 256]) * (40 if n % 100 else 33 + n // 10) for n in range(700)]
+    for data in sent:
+        assert ring.output(data)
+    fields = [field for data in sent for field in LAYOUT.other(data)]
+    assert ring.reader.rows(LAYOUT, 1) == fields[:2]
+    assert ring.reader.rows(LAYOUT, 0) == []
+    assert ring.reader.rows(LAYOUT, 300) == fields[2:602]
+    assert ring.reader.rows(LAYOUT) == fields[602:]
+    assert ring.reader.rows(LAYOUT) == []
+    assert ring.used == 0
+
+
+def test_a_run_of_rows_ends_at_busy_and_discarded_records(ordered):
+    ring = Ring(1 << 16, ordered)
+    sent = [struct.pack("=I", n) + bytes(40) for n in range(200)]
+    for number, data in enumerate(sent[:150]):
+        ring.output(data, discard=number == 77)
+    at = ring.reserve(USUAL)
+    for data in sent[151:]:
+        ring.output(data)
+    numbers = list(range(200))
+    assert ring.reader.rows(LAYOUT)[::2] == numbers[:77] + numbers[78:150]
+    assert at is not None
+    ring.commit(at, sent[150])
+    assert ring.reader.rows(LAYOUT)[::2] == numbers[150:]
+
+
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("output"), st.integers(0, 300), st.integers(1, 80), st.booleans()),
-        st.tuples(st.just("reserve"), st.integers(0, 300)),
+        st.tuples(st.just("output"), LENGTHS, st.integers(1, 80), st.booleans()),
+        st.tuples(st.just("reserve"), LENGTHS),
         st.tuples(st.just("commit"), st.booleans()),
-        st.tuples(st.just("read"), st.integers(1, 200)),
+        st.tuples(st.sampled_from(["read", "rows"]), st.integers(1, 200)),
     ),
     max_size=40,
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(steps=STEPS, ordered=st.booleans(), width=st.sampled_from([4, 8]))
 def test_any_history(steps, ordered, width):
     """Whatever is produced comes out once, in order, up to the first unfinished record."""
@@ -223,13 +257,16 @@ def test_any_history(steps, ordered, width):
             entry[1] = True
             if step[1]:
                 entry[0] = None
-        elif step[0] == "read":
+        elif step[0] in ("read", "rows"):
             wanted = []
             while queue and queue[0][1] and len(wanted) < step[1]:
                 data = queue.popleft()[0]
                 if data is not None:
                     wanted.append(data)
-            assert ring.reader.read(step[1]) == wanted
+            if step[0] == "read":
+                assert ring.reader.read(step[1]) == wanted
+            else:
+                assert ring.reader.rows(LAYOUT, step[1]) == [field for data in wanted for field in LAYOUT.other(data)]
             # Discarded records behind the last one taken may have been passed over already, or not.
             while queue and queue[0][0] is None:
                 queue.popleft()
