@@ -167,8 +167,7 @@ class NameIndex:
             places = self._scan(want, kinds)
         else:
             places = []
-            words = self._btf._words
-            self._walk(kinds, lambda hits: places.extend(at for at in hits if words[at] in want))
+            self._walk(kinds, lambda hits, names: places.extend(at for at, name in zip(hits, names) if name in want))
         if len(found) > 1 << 16:
             found.clear()
         for offset in want:
@@ -196,63 +195,69 @@ class NameIndex:
     def _type_table(self) -> tuple[bytearray, bytearray]:
         """Name offset and position of every type of _TABLE_KINDS."""
         if self._table is None:
-            words = self._btf._words
             table = bytearray(), bytearray()
 
-            def add(hits: list[int]) -> None:
+            def add(hits: list[int], names: list[int]) -> None:
                 layout = f"{len(hits)}I"
-                table[0].extend(pack(layout, *[words[at] for at in hits]))
+                table[0].extend(pack(layout, *names))
                 table[1].extend(pack(layout, *hits))
 
             self._walk(_TABLE_KINDS, add)
             self._table = table
         return self._table
 
-    def _walk(self, kinds: Sequence[int], take: Callable[[list[int]], None]) -> None:
-        """Walk over all types, setting the marks, and hand out the positions of those of some kinds."""
+    def _walk(self, kinds: Sequence[int], take: Callable[[list[int], list[int]], None]) -> None:
+        """Walk over all types, setting the marks, and hand out positions and name offsets of those of some kinds."""
         btf = self._btf
-        info, end = btf._info, len(btf._words)
         signed = _Signed(btf._lengths, kinds)
-        hits: list[int] = []
-        marks = [0]
-        at = 0
-        try:
-            while True:
-                for _ in _UNROLLED:
-                    # Four times the same: the loop would cost as much as the work.
-                    step = signed[info[at]]
-                    if step < 0:
-                        hits.append(at)
-                        step = -step
-                    at += step
-                    step = signed[info[at]]
-                    if step < 0:
-                        hits.append(at)
-                        step = -step
-                    at += step
-                    step = signed[info[at]]
-                    if step < 0:
-                        hits.append(at)
-                        step = -step
-                    at += step
-                    step = signed[info[at]]
-                    if step < 0:
-                        hits.append(at)
-                        step = -step
-                    at += step
-                if at > end:
-                    break
-                marks.append(at)
-                if len(hits) > 256:
-                    take(hits)
-                    hits = []
-        except (IndexError, BtfError):
-            pass
-        btf._marks = marks
+        marks = btf._marks = [0]
         btf._count = -1
-        tail = btf._walk_tail()
-        hits = [at for at in hits if at < marks[-1]]
-        take(hits + [at for at in tail if info[at] >> KIND_SHIFT & KIND_MASK in kinds])
+        for view, base in btf._windows():
+            info, end, at = view[1:], len(view), marks[-1] - base
+            hits: list[int] = []
+            broken = False
+            try:
+                while True:
+                    for _ in _UNROLLED:
+                        # Four times the same: the loop would cost as much as the work.
+                        step = signed[info[at]]
+                        if step < 0:
+                            hits.append(at)
+                            step = -step
+                        at += step
+                        step = signed[info[at]]
+                        if step < 0:
+                            hits.append(at)
+                            step = -step
+                        at += step
+                        step = signed[info[at]]
+                        if step < 0:
+                            hits.append(at)
+                            step = -step
+                        at += step
+                        step = signed[info[at]]
+                        if step < 0:
+                            hits.append(at)
+                            step = -step
+                        at += step
+                    if at > end:
+                        break
+                    marks.append(base + at)
+                    if len(hits) > 256:
+                        take([base + at for at in hits], [view[at] for at in hits])
+                        hits = []
+            except IndexError:
+                pass
+            except BtfError:
+                broken = True
+            # Those of a block that is not whole come again: in the next window, or at the end.
+            hits = [at for at in hits if base + at < marks[-1]]
+            take([base + at for at in hits], [view[at] for at in hits])
+            if broken:
+                break
+        words = btf._words
+        tail = [at for at in btf._walk_tail() if words[at + 1] >> KIND_SHIFT & KIND_MASK in kinds]
+        take(tail, [words[at] for at in tail])
 
     def _scan(self, want: set[int], kinds: Sequence[int]) -> list[int]:
         """Where a wanted offset is followed by what looks like the info word of a type."""
@@ -269,7 +274,8 @@ class NameIndex:
         btf = self._btf
         raw, start, words, end = btf._raw, btf._raw_off, btf._words, len(btf._words)
         lanes = (0, 1, 2) if NATIVE == "little" else (3, 2, 1)
-        first = [raw[start + lane : start + min(4 * end, _CHUNK) : 4] for lane in lanes]
+        head = raw[start : start + min(4 * end, _CHUNK)]
+        first = [head[lane::4] for lane in lanes]
         plan = []
         for offset in want:
             value = [offset >> 8 * index & 0xFF for index in (0, 1, 2)]

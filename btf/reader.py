@@ -38,11 +38,11 @@ from btf.format import (
     printable,
 )
 from btf.names import NameIndex
-from btf.source import Sparing, spare_file
+from btf.source import Sparing, Words, spare_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from mmap import mmap
     from types import TracebackType
     from typing import Union
@@ -53,6 +53,7 @@ VMLINUX = "/sys/kernel/btf/vmlinux"
 
 _BLOCK = 256  # types a mark stands for
 _UNROLLED = range(_BLOCK // 8)
+_SPAN = 1 << 14  # words looked at at a time where they are not in memory
 _MAX_HOPS = 64  # typedefs, modifiers and arrays that may follow each other
 _MAX_SIZE = 0xFFFFFFFF
 _MAX_CACHE = 4096
@@ -112,20 +113,23 @@ class Btf:
         # Ids and string offsets of split BTF go on where those of the base end.
         self.first_id = 1 if base is None else base.type_count
         self._str_base = 0 if base is None else base.string_size
-        if head.byteorder == NATIVE:
-            self._raw = plain
-            self._raw_off = head.type_off
-        else:
+        self._raw: bytes | bytearray | mmap | Sparing = self._data
+        self._raw_off = head.type_off
+        if head.byteorder != NATIVE:
             with memoryview(plain) as view:
                 self._raw = native_words(view[head.type_off : head.type_off + head.type_len], head.byteorder)
             self._raw_off = 0
-        with memoryview(self._raw) as view:
-            self._words = view[self._raw_off : self._raw_off + head.type_len].cast("I")
-        self._info = self._words[1:]
+        self._words: memoryview[int] | Words
+        if isinstance(data, Sparing) and len(plain) < head.type_off + head.type_len:
+            self._words = Words(data, head.type_off, head.type_len // 4)
+        else:
+            with memoryview(plain if head.byteorder == NATIVE else self._raw) as view:  # type: ignore[arg-type]
+                self._words = view[self._raw_off : self._raw_off + head.type_len].cast("I")
+        self._info: memoryview[int] | Words = self._words[1:]
         self._lengths = Lengths(head.layout)
         self._marks = [0]
         self._count = -1  # own types; known when the walk is complete
-        self._cache: dict[int, tuple[memoryview[int], int]] = {}
+        self._cache: dict[int, tuple[memoryview[int] | Words, int]] = {}
         self._pointer_size = 0
         self._names = NameIndex(self)
 
@@ -203,27 +207,45 @@ class Btf:
         """Set the marks of the first ``blocks`` blocks and the one after them, or of all."""
         if self._count >= 0:
             return
-        marks, info, words, end = self._marks, self._info, self._lengths, len(self._words)
-        at = marks[-1]
-        try:
-            while len(marks) <= blocks:
-                for _ in _UNROLLED:
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                    at += words[info[at]]
-                if at > end:
-                    break
-                marks.append(at)
-            else:
-                return
-        except (IndexError, BtfError):
-            pass
+        marks, words = self._marks, self._lengths
+        for view, base in self._windows():
+            info, end, at = view[1:], len(view), marks[-1] - base
+            try:
+                while len(marks) <= blocks:
+                    for _ in _UNROLLED:
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                        at += words[info[at]]
+                    if at > end:
+                        break
+                    marks.append(base + at)
+                else:
+                    return
+            except IndexError:
+                pass
+            except BtfError:
+                break
         self._walk_tail()
+
+    def _windows(self) -> Iterator[tuple[memoryview[int], int]]:
+        """The words from the last mark on, by and by, and the position of each window's first.
+
+        A block of types that was not whole comes again, in a window that holds it.
+        """
+        words, marks = self._words, self._marks
+        if not isinstance(words, Words):
+            yield words, 0
+            return
+        total, size, base = len(words), _SPAN, -1
+        while base + size < total:
+            size = 2 * size if marks[-1] == base else _SPAN
+            base = marks[-1]
+            yield words.window(base, size), base
 
     def _walk_tail(self) -> list[int]:
         """Finish the walk from the last mark, with every check; returns the positions passed."""
@@ -249,7 +271,7 @@ class Btf:
         self._cache.update([(first + index, (self._words, at)) for index, at in enumerate(passed)])
         return passed
 
-    def locate(self, id: int) -> tuple[memoryview[int], int]:
+    def locate(self, id: int) -> tuple[memoryview[int] | Words, int]:
         """The words that hold a type's record, and the index of its first."""
         place = self._cache.get(id)
         if place is not None:
@@ -404,7 +426,7 @@ class Btf:
         words, at, _ = self._entries(id, KIND_DECL_TAG)
         return (words[at + 3] ^ 0x80000000) - 0x80000000
 
-    def _entries(self, id: int, *kinds: int) -> tuple[memoryview[int], int, int]:
+    def _entries(self, id: int, *kinds: int) -> tuple[memoryview[int] | Words, int, int]:
         words, at = self.locate(id)
         info = words[at + 1]
         if info >> KIND_SHIFT & KIND_MASK not in kinds:

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 _PAGE = 4096  # what the kernel gives at once
+_WORDS = _PAGE // 4
 _MAX_PAGES = 16
 _LARGE = 1 << 20
 
 
 class Sparing:
-    """A BTF file of which only header and types are in memory, as ``head``; strings are read when asked for.
+    """A BTF file of which only what comes before the types is in memory, as ``head``; the rest is read when asked for.
 
-    A third of a kernel's BTF are strings, of which few are ever looked at. Behaves like the
-    whole file's bytes where ``btf.reader`` uses them. Strings are read by the page, since
+    Of a kernel's BTF, megabytes, little is ever looked at twice. Behaves like the
+    whole file's bytes where ``btf.reader`` uses them. It is read by the page, since
     that is what the kernel gives at once, and the last few pages stay. Raises BtfError.
     """
 
@@ -104,6 +105,62 @@ class Sparing:
         self.head = bytearray()
 
 
+class Words:
+    """The 32-bit words of a file's type section. Behaves like a memoryview of them where ``btf.reader`` uses one.
+
+    Positions start at word ``start`` of the section; ``window()`` is for going through many words in order.
+    """
+
+    __slots__ = ("_data", "_offset", "_pages", "_size", "_start")
+
+    def __init__(self, data: Sparing, offset: int, size: int, start: int = 0) -> None:
+        """``size`` words from byte ``offset`` of the file on."""
+        self._data = data
+        self._offset = offset
+        self._size = size
+        self._start = start
+        self._pages: dict[int, memoryview[int]] = {}
+
+    def __len__(self) -> int:
+        return self._size - self._start
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            first, last, step = at.indices(len(self))
+            assert step == 1
+            if at.stop is None:
+                return Words(self._data, self._offset, self._size, self._start + first)
+            return self.window(first, last - first)
+        at += self._start
+        page = self._pages.get(at // _WORDS)
+        if page is None:
+            page = self._page(at // _WORDS)
+        return page[at % _WORDS]
+
+    def _page(self, number: int) -> memoryview[int]:
+        if not 0 <= number * _WORDS < self._size:
+            raise IndexError
+        if len(self._pages) >= _MAX_PAGES:
+            del self._pages[next(iter(self._pages))]
+        page = self._pages[number] = self._read(number * _WORDS, _WORDS)
+        return page
+
+    def window(self, at: int, size: int) -> memoryview[int]:
+        """``size`` words from position ``at`` on, or as many as there are."""
+        return self._read(self._start + at, size)
+
+    def _read(self, at: int, size: int) -> memoryview[int]:
+        end = min(at + size, self._size)
+        raw = self._data[self._offset + 4 * at : self._offset + 4 * end]
+        if len(raw) != 4 * (end - at):
+            raise BtfError("BTF ends before its end: the file has become shorter")
+        return memoryview(raw).cast("I")
+
+    def release(self) -> None:
+        """Let go of what was read."""
+        self._pages.clear()
+
+
 def map_file(path: str) -> mmap | bytearray:
     """The contents of a file: mapped where possible, else read.
 
@@ -117,7 +174,7 @@ def map_file(path: str) -> mmap | bytearray:
 
 
 def spare_file(path: str) -> mmap | bytearray | Sparing:
-    """Like map_file(), but of a large file that cannot be mapped only header and types are read at once."""
+    """Like map_file(), but a large file that cannot be mapped is read by the page, when asked for."""
     return _get(path, True)
 
 
@@ -148,7 +205,8 @@ def _get(path: str, sparing: bool) -> mmap | bytearray | Sparing:
                 os.lseek(fd, 0, os.SEEK_SET)
                 own = fd
                 fd = -1
-                return Sparing(own, _read(own, head.str_off), size)
+                # What a layout section says stands behind the types: then all of it is read at once.
+                return Sparing(own, _read(own, head.str_off if head.layout_len else head.type_off), size)
             os.lseek(fd, 0, os.SEEK_SET)
         return _read(fd, size)
     except OSError as error:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from btf.reader import Data
+    from btf.source import Words
 
 # Which words of a record hold type ids: single ones, and the first and the step of those in its entries.
 _TYPE_SLOTS: dict[int, tuple[tuple[int, ...], int, int]] = {
@@ -121,7 +122,7 @@ class Table(Btf):
             raise BtfError(f"BTF type [{last}] goes past the end of the type section")
         return starts
 
-    def locate(self, id: int) -> tuple[memoryview[int], int]:
+    def locate(self, id: int) -> tuple[memoryview[int] | Words, int]:
         """The words that hold a type's record, and the index of its first."""
         number = id - self.first_id
         if 0 <= number < self._count:

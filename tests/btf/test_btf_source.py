@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from btf.table import Table
 def sparing(path: str | Path) -> Sparing:
     """As where the file cannot be mapped."""
     data = Path(path).read_bytes()
-    return Sparing(os.open(path, os.O_RDONLY | os.O_CLOEXEC), bytearray(data[: Header(data).str_off]), len(data))
+    return Sparing(os.open(path, os.O_RDONLY | os.O_CLOEXEC), bytearray(data[: Header(data).type_off]), len(data))
 
 
 def test_bytes_are_those_of_the_file(tmp_path: Path) -> None:
@@ -102,3 +103,48 @@ def test_what_is_broken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         opened(content[: len(content) - 1])
     path.write_bytes(content[:4000])
     assert isinstance(spare_file(str(path)), bytearray)
+
+
+def test_whatever_the_windows_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types that are longer than what is looked at at a time, and blocks of types that end in its midst."""
+    chance = random.Random(5)
+    for span in (1, 40, 3000, 1 << 14):
+        monkeypatch.setattr("btf.reader._SPAN", span)
+        builder = Builder()
+        integer = builder.int("int", 4)
+        for number in range(chance.randrange(300, 1500)):
+            if chance.random() < 0.02:
+                count = chance.choice((1, 3, 900, 7000))
+                builder.struct(f"s{number}", 4, [(f"m{i}", integer, 0) for i in range(count)])
+            else:
+                builder.typedef(f"t{number % 400}", integer)
+        path = tmp_path / "file"
+        path.write_bytes(builder.to_bytes())
+        with Btf(path.read_bytes()) as whole, Btf(sparing(path)) as spare:
+            assert spare.type_count == whole.type_count
+            for name in ("s0", "t1", "t399", *(f"s{chance.randrange(1500)}" for _ in range(20))):
+                for kind in (KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC):
+                    assert spare.find(name, (kind,)) == whole.find(name, (kind,))
+            for id in range(1, whole.type_count):
+                assert spare.label(id) == whole.label(id)
+                if whole.kind(id) == KIND_STRUCT:
+                    assert spare.members(id) == whole.members(id)
+
+
+def test_broken_types_are_told_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btf.reader._SPAN", 64)
+    builder = Builder()
+    for number in range(700):
+        builder.typedef(f"t{number}", 0)
+    content = bytearray(builder.to_bytes())
+    path = tmp_path / "file"
+    for at, word in ((500, 0x7F000000), (699, 0x04000009), (300, 0)):
+        broken = bytearray(content)
+        broken[24 + 12 * at + 4 : 24 + 12 * at + 8] = word.to_bytes(4, sys.byteorder)
+        path.write_bytes(broken)
+        told = []
+        for data in (bytes(broken), sparing(path)):
+            with Btf(data) as btf, pytest.raises(BtfError) as caught:
+                btf.find("t699", (KIND_TYPEDEF,))
+            told.append(str(caught.value))
+        assert told[0] == told[1]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+from btf.core_spec import ENUMVAL_VALUE, FIELD_BYTE_OFFSET
 from tests.guests.checks import check, equal, figure
 
 # What each ability came with; a distribution may have it earlier, never later.
@@ -77,3 +81,58 @@ def check_own_btf_is_written_as_read():
         finally:
             close_table(table)
     figure("modules with BTF", str(len(os.listdir(SYSFS)) - 1))
+
+
+# A process of its own: where the module search path is (an archive, in a guest), and an object's side as literals.
+_QUERY = """
+import sys
+sys.path[:0] = {path!r}
+local, relos = {local!r}, {relos!r}
+def peak():
+    with open("/proc/self/status") as file:
+        return [int(line.split()[1]) for line in file if line[:6] == "VmHWM:"][0]
+bare = peak()
+from btf.core import Relocator
+from btf.reader import Btf
+kernel = Btf.kernel()
+relocator = Relocator(Btf(local), kernel)
+answers = [relocator.resolve(*relo).new for relo in relos]
+answers += [kernel.find_id("vfs_read", 12), kernel.find_enumerator("BPF_NOEXIST")]
+print(bare, peak(), *answers)
+"""
+
+
+def query_set():
+    """A small tracer's questions, as local BTF and relocations: nine fields and an enumerator."""
+    from btf.builder import Builder
+
+    b = Builder(sys.byteorder)
+    u16, u32, u64 = b.int("unsigned short", 2), b.int("unsigned int", 4), b.int("unsigned long", 8)
+    ptr = b.ptr(0)
+    path = b.struct("path", 16, [("mnt", ptr, 0), ("dentry", ptr, 64)])
+    fields = {
+        "task_struct": [("pid", u32), ("tgid", u32), ("real_parent", ptr), ("start_time", u64)],
+        "file": [("f_path", path), ("f_inode", ptr)],
+        "sock_common": [("skc_daddr", u32), ("skc_dport", u16)],
+        "mm_struct": [("exe_file", ptr)],
+    }
+    relos = []
+    for name, members in fields.items():
+        id = b.struct(name, 16 * len(members), [(field, type, 128 * i) for i, (field, type) in enumerate(members)])
+        relos += [(id, f"0:{i}", FIELD_BYTE_OFFSET) for i in range(len(members))]
+    relos.append((b.enum("pid_type", 4, [("PIDTYPE_TGID", 0)]), "0", ENUMVAL_VALUE))
+    return b.to_bytes(), relos
+
+
+@check(timeout=60.0)
+def check_query_set():
+    """What a small tracer asks of the kernel's types is answered in little memory."""
+    local, relos = query_set()
+    code = _QUERY.format(path=sys.path, local=local, relos=relos)
+    done = subprocess.run([sys.executable, "-S", "-E", "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr[-300:]
+    bare, peak, *answers = [int(word) for word in done.stdout.split()]
+    equal(len(answers), 12)
+    equal(answers[-1], 1)
+    figure("query set: peak over bare, kB", f"{peak} - {bare}")
+    assert peak - bare < 3 << 10, f"{peak - bare} kB over the interpreter"
