@@ -53,11 +53,12 @@ def record(
     pointer: int | None = None,
     cgroup_id: int = 88,
     compat: bool = False,
+    catalogue: Catalogue = CATALOGUE,
 ) -> bytes:
     """``scalars`` are the arguments that are numbers, in their order; ``fields`` is what follows the block
     of an event that is more than a path.
     """
-    event = CATALOGUE.events[name]
+    event = catalogue.events[name]
     if compat:
         assert event.compat is not None
         event = event.compat

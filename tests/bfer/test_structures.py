@@ -24,12 +24,7 @@ EVENTS = {event.number: event for named in CATALOGUE.events.values() for event i
 
 def shown(name: str, scalars: tuple[int, ...], fields: bytes, result: int = 0) -> tuple[str, list]:
     """The arguments in a table, and in JSON with option parse-arguments."""
-    event = CATALOGUE.events[name]
-    args = [0] * 6
-    for arg, value in zip([arg for arg in event.args if not arg.memory], scalars):
-        args[arg.slot] = value
-    raw = record(name, b"", (), result=result)[:208]
-    raw = raw[:152] + pack("=6Q", *args) + raw[200:] + fields
+    raw = record(name, b"", scalars, fields=fields, result=result, catalogue=CATALOGUE)
     row = Table(EVENTS, NAMES).render([raw], 0).decode()
     return row.split(None, 7)[7].strip(), json.loads(Json(EVENTS, NAMES, True).render([raw], 0))["args"]
 
