@@ -77,7 +77,7 @@ def load_family(suffix):
         skip(f"no helper 158 (get_current_task_btf, 5.11): {error}")
 
 
-@check
+@check(timeout=120.0)
 def check_programs_of_functions():
     """bfer's programs for functions of the kernel load, by fentry or else by kprobe."""
     from programs import OBJECTS

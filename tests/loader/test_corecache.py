@@ -209,7 +209,7 @@ def test_second_load_does_without_the_kernels_btf(tmp_path: Path, monkeypatch) -
         pytest.skip("this kernel shows no build id in /sys/kernel/notes")
     monkeypatch.setenv("BFER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(inkernel, "relocates", lambda: False)
-    names = ["exit", "sys_exit", "fork"]
+    names = ["free", "sys_exit", "fork"]
     spec = read_object(load_object(), names)
     for map in spec.maps.values():
         map.max_entries = map.max_entries or 4096
