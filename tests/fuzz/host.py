@@ -61,6 +61,19 @@ def endswith(place, text, n):
     return _bool(start <= place._t.count - len(raw) and place._raw()[start : start + len(raw)] == raw)
 
 
+def loop(count, function, *args):
+    """Calls until one gives something true; how many there were."""
+    count = int(count)
+    for index in builtins.range(count):
+        if function(Num(index, u64), *args):
+            return Num(index + 1, u64)
+    return Num(count, u64)
+
+
+def _subprog(*function, **options):
+    return function[0] if function else _identity
+
+
 def sizeof(what):
     return what._t.size if isinstance(what, Ref) else what.type.size if isinstance(what, Num) else as_type(what).size
 
@@ -152,7 +165,7 @@ SCOPE.update({
     "Hash": Hash, "Array": Array, "PerCpuHash": PerCpuHash, "PerCpuArray": PerCpuArray, "RingBuf": RingBuf,
     "cast": cast, "copy": copy, "startswith": startswith, "endswith": endswith, "sizeof": sizeof,
     "offsetof": offsetof, "BPF_ANY": 0, "BPF_NOEXIST": 1, "BPF_EXIST": 2,
-    "inline": _identity, "subprog": _identity, "hook": lambda *sections: _identity,
+    "inline": _identity, "subprog": _subprog, "loop": loop, "hook": lambda *sections: _identity,
     "_keep": _keep, "_bool": _bool, "_choose": _choose, "_and": _and, "_or": _or, "_coerce": _coerce,
     "_num": _coerce,
     "_field": lambda ref, name: ref._field(name), "_item": lambda ref, index: ref._item(index),

@@ -199,7 +199,7 @@ class Writer(Expressions):
 
     def function(self, name: str) -> str:
         rng = self.rng
-        kind = rng.choice(["inline", "subprog"])
+        kind = rng.choice(["inline", "inline", "subprog", "subprog", "subprog(global_=True)"])
         types = [rng.choice(TYPES) for _ in range(rng.randint(1, 4))]
         result = rng.choice(["i32", "i64", "u32", "u64", "u8", "i16"])
         self.names = {f"p{i}": type for i, type in enumerate(types)}
@@ -259,6 +259,9 @@ class Writer(Expressions):
     def loop(self, indent: int) -> None:
         rng, pad = self.rng, "    " * indent
         self.loops += 1
+        if rng.random() < 0.3:
+            self.while_loop(indent)
+            return
         name = f"i{self.loops}"
         bounds = rng.choice(
             [
@@ -278,6 +281,26 @@ class Writer(Expressions):
             self.names[name] = "i64" if signed else "u32"
             self.fixed.add(name)
             self.lines.append(f"{pad}    {self.target()} += {self.expression(1)[0]}")
+        self.block(indent + 1, True)
+        self.names.pop(name, None)
+
+    def while_loop(self, indent: int) -> None:
+        """A loop that a count of passes bounds, or a variable that moves towards a constant."""
+        rng, pad, name = self.rng, "    " * indent, f"w{self.loops}"
+        if rng.random() < 0.5:
+            test = f" and {self.condition(1)}" if rng.random() < 0.7 else ""
+            self.lines.append(f"{pad}while atmost({rng.randint(1, 4)}){test}:")
+            self.lines.append(f"{pad}    {self.target()} += {self.expression(1)[0]}")
+        else:
+            down = rng.random() < 0.3
+            start = rng.choice([f"{rng.randint(0, 5)}", f"{self.expression(0)[0]} & 3"])
+            self.lines.append(f"{pad}{name}: {rng.choice(['i64', 'i32', 'i8'] if down else TYPES)} = {start}")
+            limit = f"> {rng.randint(-2, 2)}" if down else f"{rng.choice(['<', '<='])} {rng.randint(1, 6)}"
+            test = f" and {self.condition(1)}" if rng.random() < 0.3 else ""
+            self.lines.append(f"{pad}while {name} {limit}{test}:")
+            self.lines.append(f"{pad}    {name} {'-' if down else '+'}= {rng.randint(1, 3)}")
+            self.names[name] = self.lines[-3].split(":")[1].split("=")[0].strip()
+            self.fixed.add(name)
         self.block(indent + 1, True)
         self.names.pop(name, None)
 

@@ -95,9 +95,13 @@ class Writer(Expressions):
         self.structs = ["s", "t"]
         self.fresh = 0
         self.budget = 0
+        self.program = ""
+        self.apart = False  # in a function that has not all variables of the program
+        self.callbacks: list[str] = []
 
     def text(self, name: str) -> str:
         rng = self.rng
+        self.program = name
         for field in rng.sample(sorted(FIELDS), 4):
             self.lines.append(f"    {field}: {FIELDS[field]} = ctx.{field}")
             self.names[field] = FIELDS[field]
@@ -112,7 +116,7 @@ class Writer(Expressions):
         self.lines.append(f"    ctx.out = {self.value()}")
         self.lines.append(f"    ctx.more = {' ^ '.join(self.names)} ^ {self.read('s')[0]} ^ {self.read('t')[0]}")
         self.lines.append("    return 0")
-        return head(name, self.schema.xdp) + "\n".join(self.lines) + "\n"
+        return "".join(self.callbacks) + head(name, self.schema.xdp) + "\n".join(self.lines) + "\n"
 
     def word(self, size: int) -> str:
         return self.rng.choice([word for word in WORDS if len(word) <= size])
@@ -167,7 +171,7 @@ class Writer(Expressions):
 
     def variable(self) -> tuple[str, str]:
         roll = self.rng.random()
-        if roll < 0.06 and len(self.lines) > 8:
+        if roll < 0.06 and len(self.lines) > 8 and not self.apart:
             return self.flag("fl")
         if roll < 0.25 and len(self.lines) > 8:
             return self.read(self.rng.choice(self.structs))
@@ -175,7 +179,7 @@ class Writer(Expressions):
 
     def condition(self, depth: int, value: bool = False) -> str:
         rng = self.rng
-        if rng.random() < 0.35 and len(self.lines) > 8:
+        if rng.random() < 0.35 and len(self.lines) > 8 and not self.apart:
             owner = rng.choice(self.structs)
             name, size = rng.choice([("name", 8), ("text", 11)])
             return rng.choice(
@@ -212,7 +216,7 @@ class Writer(Expressions):
         if indent < 3:
             choices += [self.branch, self.branch, self.lookup, self.lookup, self.packet]
             choices += [self.record] if not in_loop else []
-            choices += [self.loop] if indent == 1 else []
+            choices += [self.loop, self.callback] if indent == 1 else []
         rng.choice(choices)(indent, in_loop)
 
     def block(self, indent: int, in_loop: bool) -> None:
@@ -224,7 +228,7 @@ class Writer(Expressions):
         roll = rng.random()
         if roll < 0.3:
             self.emit(indent, f"{rng.choice(list(self.names))} {rng.choice(['=', '+=', '^='])} {self.value()}")
-        elif roll < 0.36:
+        elif roll < 0.36 and not self.apart:
             self.emit(indent, f"kk.{rng.choice(list(self.schema.key))} = {self.value()} & 3")
         elif roll < 0.8:
             self.emit(indent, f"{self.place(rng.choice(self.structs))[0]} = {self.value()}")
@@ -393,6 +397,26 @@ class Writer(Expressions):
             self.emit(indent + 2, "ctx.out = 77")
             self.emit(indent + 2, "return 5")
         self.structs = kept
+
+    def callback(self, indent: int, in_loop: bool) -> None:
+        """A function called in a loop(), which gets two objects by place and a number by value."""
+        rng, name = self.rng, f"{self.program}_c{len(self.callbacks)}"
+        kept = self.lines, self.names, self.structs, self.budget
+        number = rng.choice(("u32", "i64", "u64"))
+        self.lines, self.names, self.structs, self.budget = [""] * 9, {"i": "u32", "n": number}, ["s", "x"], 0
+        self.apart = True
+        for _ in range(rng.randint(1, 3)):
+            rng.choice([self.store, self.store, self.texts, self.pointers])(1, False)
+        self.emit(1, f"n += {self.value()}")
+        self.emit(1, f"s.words[i & 3] ^= {self.read('x')[0]}")
+        if rng.random() < 0.6:
+            self.emit(1, f"return {self.condition(1, True)}")
+        body = "\n".join(self.lines[9:])
+        self.lines, self.names, self.structs, self.budget = kept
+        self.apart = False
+        self.callbacks.append(f"@inline\ndef {name}(i: u32, s, x, n: {number}):\n{body}\n")
+        passes = rng.choice([str(rng.randint(0, 5)), f"({self.expression(0)[0]} & {rng.choice([1, 3])})"])
+        self.emit(indent, f"{rng.choice(list(self.names))} ^= u32(loop(u64({passes}), {name}, s, t, {self.value()}))")
 
     def loop(self, indent: int, in_loop: bool) -> None:
         rng, name = self.rng, self.name("lp")

@@ -83,6 +83,16 @@ class Rewrite(ast.NodeTransformer):
         node.orelse = [line for part in node.orelse for line in _lines(self.visit(part))]
         return node
 
+    def visit_While(self, node):
+        """``while atmost(n) and test``: a counted loop that the test may end."""
+        parts = node.test.values if isinstance(node.test, ast.BoolOp) else [node.test]
+        body = [line for part in node.body for line in _lines(self.visit(part))]
+        if not (isinstance(parts[0], ast.Call) and ast.unparse(parts[0].func) == "atmost"):
+            node.test, node.body = self._test(node.test), body
+            return node
+        ends = [ast.If(ast.UnaryOp(ast.Not(), self._test(part)), [ast.Break()], []) for part in parts[1:]]
+        return ast.For(ast.Name("_", ast.Store()), _call("range", *parts[0].args), ends + body, [])
+
     def _test(self, node):
         """A condition: only truth counts, so ``and`` and ``or`` stay Python's own."""
         if isinstance(node, ast.BoolOp):
