@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bfer.pidns import OwnNumbers
     from bfer.policy import Choice
     from pybpf.maps import Map
 
@@ -55,12 +56,54 @@ def inherited(roots: dict[int, bool], parents: dict[int, int]) -> dict[int, bool
     return verdicts
 
 
-def seed(tree: Map, roots: dict[int, bool], proc: str = _PROC) -> None:
+class Members:
+    """The programs' map of processes, by the numbers that /proc shows."""
+
+    __slots__ = ("_map", "_numbers")
+
+    def __init__(self, map: Map, numbers: OwnNumbers | None) -> None:
+        """``numbers`` translates, where this is not the first pid namespace."""
+        self._map = map
+        self._numbers = numbers
+
+    def refresh(self) -> None:
+        """There are new processes."""
+        if self._numbers is not None:
+            self._numbers.refresh()
+
+    def _key(self, pid: int) -> bytes:
+        host = pid if self._numbers is None else self._numbers.host(pid)
+        return host.to_bytes(4, byteorder)
+
+    def enter(self, pid: int, verdict: bool) -> None:
+        key = self._key(pid)
+        if any(key) and not self._is_known(key):
+            self._map.update(key, int(verdict).to_bytes(8, byteorder))
+
+    def leave(self, pid: int) -> None:
+        key = self._key(pid)
+        if not self._is_known(key):
+            self._map.delete(key)
+
+    def _is_known(self, key: bytes) -> bool:
+        """Was the entry made by a program, at fork or exec? Then it is right, and ours would be late."""
+        value = self._map.lookup(key)
+        return value is not None and int.from_bytes(value, byteorder) >> _MARK_SHIFT != 0
+
+    def drop_ended(self, entered: Iterable[int], proc: str) -> None:
+        """Take out those that ended before they were entered, so that nobody will."""
+        for pid in entered:
+            if not exists(pid, proc):
+                self.leave(pid)
+
+
+def seed(tree: Map, roots: dict[int, bool], numbers: OwnNumbers | None = None, proc: str = _PROC) -> None:
     """Put ``roots`` and their descendants into the map, while the programs at fork and exit keep it.
 
     Looks again until nothing new is found: a process that forked before its own
     entry was made has children that nobody entered.
     """
+    members = Members(tree, numbers)
     entered: dict[int, tuple[int, bool]] = {}
     for _ in range(_ROUNDS):
         running = table(proc)
@@ -69,13 +112,14 @@ def seed(tree: Map, roots: dict[int, bool], proc: str = _PROC) -> None:
         fresh = {pid: what for pid, what in found.items() if entered.get(pid) != what}
         if not fresh:
             break
+        members.refresh()
         for pid, (_, verdict) in fresh.items():
-            _enter(tree, pid, verdict)
+            members.enter(pid, verdict)
         entered.update(fresh)
-    _drop_ended(tree, entered, proc)
+    members.drop_ended(entered, proc)
 
 
-def seed_binaries(binaries: Map, choice: Choice, proc: str = _PROC) -> None:
+def seed_binaries(binaries: Map, choice: Choice, numbers: OwnNumbers | None = None, proc: str = _PROC) -> None:
     """Enter the processes that run a file other than what ``choice`` takes for granted, while programs keep the map.
 
     Looks again until nothing changed: what a process runs may be another file when it has been entered.
@@ -84,19 +128,21 @@ def seed_binaries(binaries: Map, choice: Choice, proc: str = _PROC) -> None:
 
     wanted = path_test(choice, False)
     default = not choice.wanted
+    members = Members(binaries, numbers)
     seen: dict[int, bytes] = {}
     for _ in range(_ROUNDS):
         fresh = {pid: path for pid in _pids(proc) if (path := executable(pid, proc)) != seen.get(pid, b"")}
         if not fresh:
             break
+        members.refresh()
         for pid, path in fresh.items():
             verdict = wanted(path)
             if verdict != default:
-                _enter(binaries, pid, verdict)
+                members.enter(pid, verdict)
             else:
-                _leave(binaries, pid)
+                members.leave(pid)
         seen.update(fresh)
-    _drop_ended(binaries, seen, proc)
+    members.drop_ended(seen, proc)
 
 
 def executable(pid: int, proc: str = _PROC) -> bytes:
@@ -109,30 +155,3 @@ def executable(pid: int, proc: str = _PROC) -> bytes:
     except OSError:
         return b""
     return path
-
-
-def _enter(members: Map, pid: int, verdict: bool) -> None:
-    if not _kernel_knows(members, pid):
-        members.update(_key(pid), int(verdict).to_bytes(8, byteorder))
-
-
-def _leave(members: Map, pid: int) -> None:
-    if not _kernel_knows(members, pid):
-        members.delete(_key(pid))
-
-
-def _kernel_knows(members: Map, pid: int) -> bool:
-    """Was the entry made by a program, at fork or exec? Then it is right, and ours would be late."""
-    value = members.lookup(_key(pid))
-    return value is not None and int.from_bytes(value, byteorder) >> _MARK_SHIFT != 0
-
-
-def _drop_ended(members: Map, entered: Iterable[int], proc: str) -> None:
-    """Take out those that ended before they were entered, so that nobody will."""
-    for pid in entered:
-        if not exists(pid, proc):
-            _leave(members, pid)
-
-
-def _key(value: int) -> bytes:
-    return value.to_bytes(4, byteorder)

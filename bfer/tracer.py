@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bfer.containers import Groups
     from bfer.hooks import Hooks
+    from bfer.pidns import OwnNumbers
     from bfer.pushdown import Plan
     from btf.reader import Btf
     from pybpf.links import Link
@@ -38,6 +39,7 @@ FAMILIES = ("", "__raw_tp")
 _TASK_BTF = 158
 _TREE_SIZE = 8192
 _GROUPS = 4096
+_FIRST_NAMESPACE = 0xEFFFFFFC  # of pids, include/linux/proc_ns.h
 _COMM_SIZE = 16
 _NODE_SIZE = 64
 
@@ -61,9 +63,14 @@ class Tracer:
         self._collection: Collection | None = None
         self.hooks: Hooks | None = None
         self.groups: Groups | None = None
+        self.own: OwnNumbers | None = None
+        self._settings = {"self_pid": os.getpid()}
         self._buffer_size = buffer_size
         self._btf_path = btf_path
         try:
+            namespace = pid_namespace()
+            if namespace:
+                self._with_target(lambda btf: self._know_numbers(namespace, btf))
             self._with_target(self._load)
             self._fill()
             self.ring = RingBuffer(self.maps["events"])
@@ -84,6 +91,16 @@ class Tracer:
         finally:
             btf.close()
 
+    def _know_numbers(self, namespace: int, btf: Btf | None) -> None:
+        """The programs see other numbers than this process and its users do."""
+        from bfer.pidns import OwnNumbers
+
+        try:
+            self.own = OwnNumbers(load_object, btf)
+        except Error as error:
+            raise Error(f"bfer cannot tell which process it is itself, in a pid namespace: {error}") from None
+        self._settings.update(self_pid=self.own.host(os.getpid()), level=self.own.level, level_ns=namespace)
+
     def _load(self, btf: Btf | None) -> None:
         if self._programs:
             self._collection = self._load_family(self._buffer_size, btf)
@@ -97,7 +114,7 @@ class Tracer:
         calls = opening_calls(os.uname().machine)
 
         def prepare(spec: ObjectSpec) -> None:
-            configure(spec, self.plan, self._buffer_size)
+            configure(spec, self.plan, self._buffer_size, self._settings)
             for name, numbers in calls.items():
                 spec.set(name, numbers)
 
@@ -117,7 +134,7 @@ class Tracer:
         for family in FAMILIES if has_helper(_TASK_BTF) else FAMILIES[1:]:
             names = [name + family for name in self._programs]
             spec = read_object(load_object(), names)
-            configure(spec, self.plan, buffer_size)
+            configure(spec, self.plan, buffer_size, self._settings)
             try:
                 # No folding: what a kernel lacks, the next family does without.
                 collection = Collection(spec, names, btf=btf, fold=False)
@@ -173,15 +190,18 @@ class Tracer:
             if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
                 raise self._nothing()
         if command_pid:
+            if self.own is not None:
+                self.own.refresh()
+                command_pid = self.own.host(command_pid)
             self.maps["tree"].update(_u32(command_pid), _u64(1))
         elif self.plan.tree:
             from bfer.processes import seed
 
-            seed(self.maps["tree"], self.plan.tree)
+            seed(self.maps["tree"], self.plan.tree, self.own)
         if self.plan.binary is not None:
             from bfer.processes import seed_binaries
 
-            seed_binaries(self.maps["binaries"], self.plan.binary)
+            seed_binaries(self.maps["binaries"], self.plan.binary, self.own)
         if self.groups is not None:
             self.groups.scan()
         for name in self._programs[:2]:
@@ -211,15 +231,30 @@ class Tracer:
         self._close_programs()
 
     def _close_programs(self) -> None:
+        if self.own is not None:
+            self.own.close()
         if self.hooks is not None:
             self.hooks.close()
         if self._collection is not None:
             self._collection.close()
 
 
-def configure(spec: ObjectSpec, plan: Plan, buffer_size: int) -> None:
-    """Put the plan's settings into the object, and make its maps no larger than they must be."""
-    spec.set("self_pid", os.getpid())
+def pid_namespace() -> int:
+    """Inode number of this process's pid namespace; 0 for the first one, or where /proc does not tell."""
+    try:
+        inode = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+    return 0 if inode == _FIRST_NAMESPACE else inode
+
+
+def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str, int]) -> None:
+    """Put the plan's settings into the object, and make its maps no larger than they must be.
+
+    ``settings`` are further ones, about this process.
+    """
+    for name, value in settings.items():
+        spec.set(name, value)
     spec.set("started", clock_gettime_ns(CLOCK_MONOTONIC))
     spec.set("watermark", buffer_size // 2)
     for name, value in plan.config.items():

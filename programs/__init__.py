@@ -13,6 +13,7 @@ HOOKS = "hooks.bpf.o"
 OBJECTS = {
     OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
     HOOKS: ("programs.hooks",),
+    "pidns.bpf.o": ("programs.pidns",),
     "tasks.bpf.o": ("programs.tasks",),
     "files.bpf.o": ("programs.files",),
     "security.bpf.o": ("programs.security",),

@@ -24,6 +24,8 @@ class Config(ConfigBase):
     """Read-only settings, fixed before the programs are loaded: what is off costs nothing."""
 
     self_pid: u32 = 0  # the tracer itself, never traced
+    level: u32 = 0  # of the tracer's own pid namespace below the first one
+    level_ns: u32 = 0  # its inode number
     who_on: u32 = 0  # any of the filters on who is calling is on
     follow: u32 = 0
     uid_on: u32 = 0
@@ -208,10 +210,11 @@ def is_wanted(pid: u32) -> u32:
         if followed.lookup(pid):
             return u32(1)
     if config.pid_on:
-        if not number_passes(BY_PID, pid, config.pid_default, config.pid_above, config.pid_below):
+        number = number_here(task.group_leader, pid)
+        if not number_passes(BY_PID, number, config.pid_default, config.pid_above, config.pid_below):
             return u32(0)
     if config.tid_on:
-        tid: u32 = task.pid
+        tid = number_here(task, task.pid)
         if not number_passes(BY_TID, tid, config.tid_default, config.tid_above, config.tid_below):
             return u32(0)
     if config.pid_new == 1:
@@ -262,6 +265,20 @@ def is_wanted(pid: u32) -> u32:
             if followed.update(pid, mark, BPF_ANY) < 0:
                 untracked[0] += 1
     return u32(1)
+
+
+@inline
+def number_here(task, host):
+    """The number that users know the task by: that of the tracer's pid namespace, 0 outside of it."""
+    number = u32(host)
+    if config.level:
+        number = 0
+        thread_pid = task.thread_pid
+        if thread_pid.level >= config.level:
+            level = config.level
+            if thread_pid.numbers[level].ns.ns.inum == config.level_ns:
+                number = thread_pid.numbers[level].nr
+    return number
 
 
 @inline

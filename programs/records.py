@@ -230,6 +230,13 @@ MEMBER_VERDICT = 1
 MEMBER_SHIFT = 1
 
 
+class OwnNumber(Struct):
+    """A process: its number in the first pid namespace, and how far below that the tracer's namespace is."""
+
+    host: u32
+    level: u32
+
+
 class Range(Struct):
     """Bounds of an argument, both inclusive. `flip` is the sign bit of a signed one: flipped, numbers are in order."""
 

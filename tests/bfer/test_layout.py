@@ -119,7 +119,9 @@ def test_settings_have_their_names() -> None:
     texts += ["pid=new", "comm=x", "tree=1", "follow", "uts=x", "container", "binary=/x"]
     texts += ["openat.pathname=/x,*y", "open.retval>0", "open.mode=1", "open.mode>1"]
     plan = push_down(expr.parse(texts, catalogue), options=OPTIONS)
-    others = {"self_pid", "started", "watermark", "suffix_lengths"} | opening_calls("x86_64").keys()
+    others = {"self_pid", "level", "level_ns", "started", "watermark", "suffix_lengths"} | opening_calls(
+        "x86_64"
+    ).keys()
     assert plan.config.keys() | others == names
 
 

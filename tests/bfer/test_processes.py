@@ -79,7 +79,7 @@ def value(verdict: int, start: int = 0) -> bytes:
 def test_who_has_ended_meanwhile_is_taken_out(tmp_path: Path) -> None:
     process(tmp_path, 5)
     tree = FakeMap("tree")
-    seed(tree, {5: True, 6: True}, str(tmp_path))  # type: ignore[arg-type]
+    seed(tree, {5: True, 6: True}, proc=str(tmp_path))  # type: ignore[arg-type]
     assert tree.data == {key(5): value(1)}
 
 
@@ -89,7 +89,7 @@ def test_what_the_programs_entered_stays(tmp_path: Path) -> None:
     process(tmp_path, 6, parent=5)
     tree = FakeMap("tree")
     tree.data[key(6)] = value(0, 99)
-    seed(tree, {5: True}, str(tmp_path))  # type: ignore[arg-type]
+    seed(tree, {5: True}, proc=str(tmp_path))  # type: ignore[arg-type]
     assert tree.data == {key(5): value(1), key(6): value(0, 99)}
 
 
@@ -110,7 +110,7 @@ def test_a_number_that_is_used_again_meanwhile(tmp_path: Path) -> None:
     process(tmp_path, 6, parent=5)
     tree = Changing(lambda: process(tmp_path, 6, parent=7, start=8))
     process(tmp_path, 7, parent=1)
-    seed(tree, {5: True, 7: False}, str(tmp_path))  # type: ignore[arg-type]
+    seed(tree, {5: True, 7: False}, proc=str(tmp_path))  # type: ignore[arg-type]
     assert tree.data == {key(5): value(1), key(6): value(0), key(7): value(0)}
 
 
@@ -133,14 +133,14 @@ def test_what_runs_already(tmp_path: Path, words: tuple[str, ...], expected: dic
     for pid, exe in ((5, "/usr/bin/cat"), (6, "/usr/bin/dog"), (7, "/bin/cat"), (8, "")):
         process(tmp_path, pid, exe=exe)
     binaries = FakeMap("binaries")
-    seed_binaries(binaries, choice(*words), str(tmp_path))  # type: ignore[arg-type]
+    seed_binaries(binaries, choice(*words), proc=str(tmp_path))  # type: ignore[arg-type]
     assert binaries.data == {key(pid): value(verdict) for pid, verdict in expected.items()}
 
 
 def test_what_becomes_another_program_meanwhile(tmp_path: Path) -> None:
     process(tmp_path, 5, exe="/bin/cat")
     binaries = Changing(lambda: process(tmp_path, 5, exe="/bin/dog"))
-    seed_binaries(binaries, choice("bin=/bin/cat"), str(tmp_path))  # type: ignore[arg-type]
+    seed_binaries(binaries, choice("bin=/bin/cat"), proc=str(tmp_path))  # type: ignore[arg-type]
     assert binaries.data == {}
 
 
