@@ -20,6 +20,7 @@ from bfer.output.table import ContainerTable
 from bfer.output.verbose import ContainerVerbose
 from bfer.output.xml import Xml
 from bfer.policy import Containers
+from programs import load_object
 from pybpf import cgroups
 from pybpf.errors import SyscallError
 
@@ -176,6 +177,11 @@ class TestKernel:
             pytest.skip(f"no control group can be made: {error}")
         yield folder
         folder.rmdir()
+
+    @pytest.fixture(autouse=True)
+    def _compiled(self) -> None:
+        """A bare checkout says on stderr that it compiles."""
+        load_object()
 
     def run(self, *words: str, script: str) -> SimpleNamespace:
         command = ["trace", "-q", "-o", "json", "event=openat", *words, "--", "sh", "-c", script]
