@@ -13,8 +13,6 @@ from bfer.records import Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from bfer.catalogue import Event
 
 COLUMNS = (
@@ -28,15 +26,13 @@ COLUMNS = (
 class Csv(Json):
     __slots__ = ()
 
+    stamp = b"%d"
     no_stack = ""
 
     opening = (",".join(COLUMNS) + "\r\n").encode()
 
     def _addresses(self, addresses: list[int]) -> str:
         return f'"{super()._addresses(addresses)}"'
-
-    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
-        return [b"%d" % time for time in times]
 
     def _context(self, block: Block) -> str:
         numbers = (

@@ -13,7 +13,7 @@ from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
@@ -23,6 +23,8 @@ class Json(Lines):
     """``texts``: flags, modes and addresses by name (option:parse-arguments)."""
 
     __slots__ = ("_texts",)
+
+    stamp = b'{"timestamp":%d'
 
     no_stack = "null"
 
@@ -45,9 +47,6 @@ class Json(Lines):
 
     def _addresses(self, addresses: list[int]) -> str:
         return f"[{','.join(map(str, addresses))}]"
-
-    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
-        return [b'{"timestamp":%d' % time for time in times]
 
     def _context(self, block: Block) -> str:
         comm, node = (escape.for_json(name).decode() for name in (block.comm, block.node))

@@ -2,8 +2,8 @@
 
 Head and tail are the same for many events, so their text is made once for each
 distinct block of fields and kept; the middle is the path, or is made anew where an
-event has more than a path. A batch is handled column by column, which
-leaves most of the work to loops inside of the interpreter.
+event has more than a path. What is kept is a format for ``%``, with places for stamp and middle: those of
+a batch one after the other, filled by one ``%``, leave most of the work to loops inside of the interpreter.
 """
 
 from __future__ import annotations
@@ -35,15 +35,32 @@ _WHO_MAX = 1024
 _STACK_PLACE = "\0"
 
 
+class _Formats(dict):  # type: ignore[type-arg]
+    """Formats of lines by block, made when they are missed."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, block: bytes) -> bytes:
+        made = self[block] = self._make(block)
+        return made
+
+
 class Lines:
     """Base of the renderers. ``events`` is by number.
 
-    A batch should have a few hundred records at most: the cache of 4096 blocks holds all of one at least.
+    A batch should have a few hundred records at most: the cache of formats holds all of one at least.
     ``descriptors``, if set, tells what file descriptors are, ``hashes`` what the files are that are executed;
     ``env``: records of execve hold the environment.
     """
 
     __slots__ = ("_cache", "_events", "_makers", "_names", "_who", "descriptors", "env", "hashes", "stack")
+
+    stamp = b""
+    """What begins a line, with one place for what ``_stamps`` gives."""
 
     header = b""
     """What a reader may like to see above the lines; --quiet leaves it out."""
@@ -58,7 +75,7 @@ class Lines:
     def __init__(self, events: dict[int, Event], names: Names) -> None:
         self._events = events
         self._names = names
-        self._cache: dict[bytes, tuple[bytes, bytes]] = {}
+        self._cache = _Formats(self._format)
         self._who: dict[bytes, str] = {}
         # What makes the middle of the line from the record's data, for blocks of the cache where that is not a path.
         self._makers: dict[bytes, Callable[[bytes], bytes]] = {}
@@ -87,10 +104,7 @@ class Lines:
         if len(self._cache) + len(times) > _CACHE_MAX:
             self._cache.clear()
             self._makers.clear()
-        try:
-            parts = [*map(self._cache.__getitem__, blocks)]
-        except KeyError:
-            parts = [self._cache.get(block) or self._compile(block) for block in blocks]
+        format = b"".join(map(self._cache.__getitem__, blocks))
         makers = self._makers
         if makers and not makers.keys().isdisjoint(blocks):
             path = self._path
@@ -98,17 +112,17 @@ class Lines:
         else:
             # One look at all paths; a separator, lest the end of one complete a character that another begins.
             middles = data if self._safe(b"/".join(data)) else [self._path(path) for path in data]
-        out = [b""] * (4 * len(times))
-        out[0::4] = self._stamps([time + offset for time in times])
-        out[1::4], out[3::4] = zip(*parts)
-        out[2::4] = middles
-        return b"".join(out)
+        places: list[Any] = [b""] * (2 * len(times))
+        places[0::2] = self._stamps(times, offset)
+        places[1::2] = middles
+        return format % tuple(places)
 
     def summary(self, events: int, lost: int) -> bytes:
         """What ends the output."""
         return b""
 
-    def _compile(self, data: bytes) -> tuple[bytes, bytes]:
+    def _format(self, data: bytes) -> bytes:
+        """The format of lines of events whose block is ``data``."""
         block = Block(data, self._names)
         event = self._events[block.event]
         who = self._who.get(data[:WHO_SIZE])
@@ -131,8 +145,7 @@ class Lines:
             self._makers[data] = lambda raw: self._joined(self._all_args(block, event, raw))
         if _STACK_PLACE in head:
             head = self._before_stack(data, head)
-        parts = self._cache[data] = (who + head).encode(), tail.encode()
-        return parts
+        return self.stamp + _literal(who + head) + b"%b" + _literal(tail)
 
     def _before_stack(self, data: bytes, head: str) -> str:
         """The head up to the stack; what follows it is made with the stack for each record."""
@@ -215,9 +228,9 @@ class Lines:
         """A stack, where the format shows it."""
         raise NotImplementedError
 
-    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
-        """The beginning of each line; ns."""
-        raise NotImplementedError
+    def _stamps(self, times: Sequence[int], offset: int) -> Iterable[int | bytes]:
+        """What stands in the place of ``stamp``, of each line; ns."""
+        return [time + offset for time in times]
 
     def _context(self, block: Block) -> str:
         """Who: what follows the time stamp."""
@@ -245,6 +258,11 @@ class Lines:
 
     def _joined(self, args: list[str]) -> bytes:
         raise NotImplementedError
+
+
+def _literal(text: str) -> bytes:
+    """A format that gives this text."""
+    return text.encode().replace(b"%", b"%%")
 
 
 def container_of(block: Block) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bfer.names import Names
 
 _SECOND = 1_000_000_000
+_MICROS = 1_000_000
 _ID_SHOWN = 12
 
 
@@ -24,6 +25,8 @@ class Table(Lines):
     """``utc``: times count from the start, they are no time of day."""
 
     __slots__ = ("_clock", "_utc")
+
+    stamp = b"%b"
 
     header = b"%-16s %-6s %-16s %-7s %-7s %-16s %-20s %s\n" % (
         *(b"TIME", b"UID", b"COMM", b"PID", b"TID", b"RET", b"EVENT", b"ARGS"),
@@ -46,18 +49,26 @@ class Table(Lines):
     def _pointer(self, value: int) -> str:
         return f"{value:#x}" if value else "NULL"
 
-    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
-        second, clock = self._clock
-        stamps = []
-        for time in times:
-            if time // _SECOND != second:
-                second, clock = self._clock = self._tick(time // _SECOND)
-            stamps.append(b"%s%06d  " % (clock, time % _SECOND // 1000))
-        return stamps
+    def _stamps(self, times: Sequence[int], offset: int) -> Iterable[int | bytes]:
+        first = (times[0] + offset) // _SECOND
+        passed = first * _SECOND - offset
+        micros = [(time - passed) // 1000 for time in times]
+        if min(micros) < 0 or max(micros) >= _MICROS:  # more than one second of the clock
+            return [self._clock_time(time + offset) for time in times]
+        stamp = self._begin(first) + b"%06d  \n"
+        return (stamp * len(times) % tuple(micros)).split(b"\n")[:-1]
 
-    def _tick(self, second: int) -> tuple[int, bytes]:
-        fields = (gmtime if self._utc else localtime)(second)
-        return second, b"%02d:%02d:%02d:" % fields[3:6]
+    def _clock_time(self, time: int) -> bytes:
+        return self._begin(time // _SECOND) + b"%06d  " % (time % _SECOND // 1000)
+
+    def _begin(self, second: int) -> bytes:
+        """Hours, minutes and seconds."""
+        known, clock = self._clock
+        if second != known:
+            fields = (gmtime if self._utc else localtime)(second)
+            clock = b"%02d:%02d:%02d:" % fields[3:6]
+            self._clock = second, clock
+        return clock
 
     def _context(self, block: Block) -> str:
         comm = escape.for_table(block.comm).decode()

@@ -164,7 +164,7 @@ class Template(Table):
         if field.name == "timestamp":
             return str(time)
         if field.name == "time":
-            return next(iter(self._stamps([time]))).decode().rstrip()
+            return self._clock_time(time).decode().rstrip()
         if field.name == "args":
             return ", ".join([f"{arg.name}: {text}" for arg, text in zip(event.args, texts)])
         name = field.name[5:]

@@ -14,7 +14,7 @@ from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
@@ -49,6 +49,7 @@ class Xml(Lines):
     __slots__ = ("_texts",)
 
     no_stack = "<stackAddresses/>"
+    stamp = b"<event><timestamp>%d</timestamp>"
     opening = b'<?xml version="1.0" encoding="UTF-8"?>\n<events>\n'
     closing = b"</events>\n"
 
@@ -68,9 +69,6 @@ class Xml(Lines):
     def _addresses(self, addresses: list[int]) -> str:
         items = "".join([f"<item>{address}</item>" for address in addresses])
         return f"<stackAddresses>{items}</stackAddresses>"
-
-    def _stamps(self, times: Sequence[int]) -> Iterable[bytes]:
-        return [b"<event><timestamp>%d</timestamp>" % time for time in times]
 
     def _context(self, block: Block) -> str:
         comm, node = (text(name).decode() for name in (block.comm, block.node))
