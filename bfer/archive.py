@@ -18,7 +18,7 @@ PACKAGES = ("btf", "pybpf", "programs", "bfer")
 # Of no use on a device: the reference interpreter, and tools that print.
 _LEFT_OUT = (
     *("pybpf/vm", "pybpf/asmtool.py", "pybpf/uapi.py", "btf/clayout.py", "btf/cnames.py", "btf/cprint.py"),
-    *("btf/cdecl.py", "btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py"),
+    *("btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py"),
 )
 
 # The only source file of a sourceless archive: byte code of another version

@@ -25,6 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
+    from pybpf.links import Link
+    from pybpf.object.spec import ObjectSpec
+    from pybpf.program import Program
+
 # Columns of numbers in the table.
 X86_64, I386, GENERIC, ARM, S390X = range(5)
 
@@ -126,10 +130,13 @@ class Event:
 
     ``number`` is what its records carry, ``program`` makes them. ``compat`` is the same call made by
     a 32-bit caller, None where there is no such thing; of that one ``is_compat`` is true. ``hooks`` tells of an
-    event that is no system call where it is seen, as the table has it, and ``object`` is the file of its programs.
+    event that is no system call where it is seen, as the table has it, and ``object`` is the file of its programs;
+    ``returns`` is the type of its result where that is not a system call's.
     """
 
-    __slots__ = ("args", "compat", "hooks", "id", "is_compat", "name", "number", "object", "program", "sets")
+    __slots__ = (
+        *("args", "compat", "hooks", "id", "is_compat", "name", "number", "object", "program", "returns", "sets"),
+    )
 
     def __init__(
         self,
@@ -152,6 +159,7 @@ class Event:
         declared = [Arg(text, slot) for slot, text in enumerate(args.split(", ") if args else ())]
         self.args = tuple([arg for arg in declared if not arg.option or arg.option in options])
         self.compat: Event | None = None
+        self.returns: Arg | None = None
         self.is_compat = COMPAT <= number < HOOKS
         if self.is_compat:  # all registers have 32 bits
             for arg in self.args:
@@ -200,6 +208,14 @@ class Event:
         places[0][0][0] = self.name
         return places
 
+    def prepare(self, spec: ObjectSpec, program: str) -> None:
+        """Put into ``spec`` what the program must know of this event alone."""
+
+    def attach(self, program: Program) -> Link:
+        from pybpf.links import attach
+
+        return attach(program)
+
     def both(self) -> list[Event]:
         """The event, and that of 32-bit callers where there is one."""
         return [self] if self.compat is None else [self, self.compat]
@@ -208,11 +224,11 @@ class Event:
 class Catalogue:
     """The events of one machine; ``options`` of output decide about some arguments."""
 
-    __slots__ = ("_all", "_compat", "_options", "_sets", "machine", "table")
+    __slots__ = ("_all", "_compat", "_sets", "machine", "options", "table")
 
     def __init__(self, machine: str, options: Container[str] = ()) -> None:
         self.machine = machine
-        self._options = options
+        self.options = options
         self.table, self._compat = tables_of(machine)
         self._all: dict[str, Event] | None = None
         self._sets: dict[str, list[str]] | None = None
@@ -226,7 +242,7 @@ class Catalogue:
             (place, id, hooks), args = _split_line(KERNEL_TABLE, at)
             object = _header(KERNEL_TABLE, at, "(", ")") + ".bpf.o"
             number = HOOKS + int(place)
-            return Event(name, int(id), number, _sets(KERNEL_TABLE, at), args, hooks, object, self._options)
+            return Event(name, int(id), number, _sets(KERNEL_TABLE, at), args, hooks, object, self.options)
         for at in _lines_of(TABLE, name):
             numbers, args = _split_line(TABLE, at)
             native = native or self._made(name, numbers, self.table, 0, at, args)
@@ -245,7 +261,7 @@ class Catalogue:
         if name in DEFAULT:
             sets = ("default", *sets)
         number = base + int(numbers[table])
-        return Event(name, id, number, ("syscalls", *sets), args, "", "", self._options, self.machine)
+        return Event(name, id, number, ("syscalls", *sets), args, "", "", self.options, self.machine)
 
     def starting(self, start: str) -> list[Event]:
         """The events whose names begin so, in the table's order."""

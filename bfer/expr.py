@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from bfer.catalogue import Arg, Catalogue, Event
+    from bfer.generic import Generic
 
 _EQUAL, _ALL = ("=", "!="), ("=", "!=", "<", ">", "<=", ">=")
 
@@ -82,13 +83,24 @@ _PACKETS = ("net_packet", "net_flow", "net_tcp", "dns_request", "dns_response", 
 
 
 def parse(
-    expressions: Iterable[str], catalogue: Catalogue, names: Names | None = None, command: bool = False
+    expressions: Iterable[str],
+    catalogue: Catalogue,
+    names: Names | None = None,
+    command: bool = False,
+    btf: str = "",
 ) -> Policy:
-    """The policy that all ``expressions`` make together; ``command``: for the tree of a command. Raises UsageError."""
-    parser = _Parser(catalogue, names or Names(catalogue.machine), command)
-    for text in expressions:
-        parser.add(text)
-    return parser.finish()
+    """The policy that all ``expressions`` make together; ``command``: for the tree of a command.
+
+    ``btf`` is a file with the kernel's types. Raises UsageError, or Error where the kernel does not tell of an event
+    what it is.
+    """
+    parser = _Parser(catalogue, names or Names(catalogue.machine), command, btf)
+    try:
+        for text in expressions:
+            parser.add(text)
+        return parser.finish()
+    finally:
+        parser.close()
 
 
 def split(text: str) -> tuple[str, str, str]:
@@ -125,7 +137,7 @@ def find_event(name: str, catalogue: Catalogue) -> Event:
 
 
 class _Parser:
-    def __init__(self, catalogue: Catalogue, names: Names, command: bool) -> None:
+    def __init__(self, catalogue: Catalogue, names: Names, command: bool, btf: str = "") -> None:
         self.catalogue = catalogue
         self.command = command
         self.names = names
@@ -134,11 +146,18 @@ class _Parser:
         self.members: dict[str, Event] = {}
         self.spelled: set[str] = set()  # of those that are wanted, the ones named in full
         self.excluded: dict[str, str] = {}  # with the word that excludes it
+        self.excluded_patterns: dict[str, str] = {}
         self.sets_given = False
+        self.btf = btf
+        self.generic: Generic | None = None
         self.in_other_sets: set[str] = set()
         self.texts: dict[str, list[str]] = {}  # expressions by what they are about
         # Can nothing match? Asked when all are known.
         self.checks: dict[str, Callable[[], bool]] = {}
+
+    def close(self) -> None:
+        if self.generic is not None:
+            self.generic.close()
 
     def add(self, text: str) -> None:
         name, op, value = split(text)
@@ -159,7 +178,7 @@ class _Parser:
             self.add_inside(field == "container")
         else:
             self.check_operator(text, field, op, FIELDS[field])
-            words = _values(text, value)
+            words = _values(text, value, "(" in value and field in ("event", "events"))
             if field in NUMBERS:
                 self.add_number(field, text, op, words)
             else:
@@ -196,7 +215,17 @@ class _Parser:
     # --- events ---------------------------------------------------------------
 
     def event(self, name: str) -> Event:
+        if ":" in name:
+            return self.hook_events().event(name)
         return find_event(name, self.catalogue)
+
+    def hook_events(self) -> Generic:
+        """Those that are named by their hook, as in ``kprobe:vfs_unlink``."""
+        if self.generic is None:
+            from bfer.generic import Generic
+
+            self.generic = Generic(self.catalogue.machine, self.names, self.btf, self.catalogue.options)
+        return self.generic
 
     def matching(self, word: str) -> list[Event]:
         """The events that ``word`` names, a trailing ``*`` being a wildcard."""
@@ -211,6 +240,9 @@ class _Parser:
     def add_event(self, text: str, op: str, words: list[str]) -> None:
         self.policy.spelled.update(words)
         for word in words:
+            if ":" in word and set(word.partition("(")[0]) & set("*?"):
+                self.add_pattern(text, op, word)
+                continue
             for event in self.matching(word):
                 if op == "=":
                     self.named[event.name] = event
@@ -228,6 +260,14 @@ class _Parser:
                 self.add_set(text, op, [word])
             else:
                 self.add_event(word, "=", [word])
+
+    def add_pattern(self, text: str, op: str, word: str) -> None:
+        """All hooks that a pattern stands for; as with a set, some may be taken away again."""
+        if op == "=":
+            self.sets_given = True
+            self.members.update((event.name, event) for event in self.hook_events().matching(word))
+        else:
+            self.excluded_patterns[word] = text
 
     def add_set(self, text: str, op: str, words: list[str]) -> None:
         self.sets_given = True
@@ -335,6 +375,10 @@ class _Parser:
 
     def add_event_filter(self, text: str, name: str, op: str, value: str) -> None:
         event_name, _, member = name.partition(".")
+        if ":" in name:
+            from bfer.generic import split_member
+
+            event_name, member = split_member(name)
         event = self.event(event_name)
         kind, dot, rest = member.partition(".")
         if kind == "scope":
@@ -345,7 +389,7 @@ class _Parser:
         key = f"{event.name}.{member}"
         self.texts.setdefault(key, []).append(text)
         filter = self.policy.filters.setdefault(event.name, EventFilter())
-        if member == "retval":
+        if member == "retval" and not (event.arg(member) and op in _EQUAL and not _is_result(value)):
             self.check_operator(text, name, op, _ALL)
             if event.program == "plain_enter":
                 raise UsageError(f"{event.name} never returns, it has no result: {text!r}")
@@ -442,6 +486,12 @@ class _Parser:
                 self.in_other_sets.update(every)
             else:
                 self.members = {name: self.catalogue.events[name] for name in self.catalogue.sets["default"]}
+        if self.excluded_patterns:
+            from fnmatch import fnmatchcase
+
+            for pattern, text in self.excluded_patterns.items():
+                found = (*self.members, *self.named)
+                self.excluded.update((name, text) for name in found if fnmatchcase(name, pattern))
         selected = {**self.members, **self.named}
         for name in self.excluded:
             if selected.pop(name, None) is not None and name in self.spelled:
@@ -459,6 +509,8 @@ class _Parser:
         for name, event in self.named.items():
             if event.is_compat and name in self.policy.spelled:
                 self.policy.notes.append(f"on {self.catalogue.machine} only 32-bit processes have {name}")
+        if self.generic is not None:
+            self.policy.notes += self.generic.notes
         self.policy.events = sorted(selected.values(), key=lambda event: event.id)
         self.policy.writes_only = {
             name for name in WRITES if name in selected and not (name in self.named or name in self.in_other_sets)
@@ -483,8 +535,13 @@ class _Parser:
             self.policy.notes.append(f"events {', '.join(names)} are {how}, because filters name them")
 
 
-def _values(text: str, value: str) -> list[str]:
+def _values(text: str, value: str, brackets: bool = False) -> list[str]:
+    """The values between commas; ``brackets``: a comma within round brackets is part of one."""
     words = value.split(",")
+    if brackets:
+        from bfer.generic import joined
+
+        words = joined(words)
     if "" in words:
         raise UsageError(f"empty value in {text!r}")
     return words
@@ -536,6 +593,11 @@ def _result(text: str, word: str) -> int:
     if not -(1 << 63) <= number < 1 << 63:
         raise UsageError(f"{word} is too big: {text!r}")
     return number
+
+
+def _is_result(value: str) -> bool:
+    """Is this a number, or an error, and not a text?"""
+    return all(values.parse_number(word) is not None or word[:2] == "-E" for word in value.split(","))
 
 
 def _pattern(text: str, word: str) -> Pattern:

@@ -9,7 +9,6 @@ from struct import pack
 
 from bfer.catalogue import Catalogue
 from btf.errors import Error
-from pybpf.links import attach
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
 
@@ -91,6 +90,7 @@ class Hooks:
             try:
                 spec = read_object(data, names)
                 self._configure(spec)
+                hook.event.prepare(spec, names[0])
                 collection = Collection(spec, names, btf=btf, maps=self._shared(spec))
             except Error as error:
                 hook.tried.append(f"{names[0]}: {error}")
@@ -110,13 +110,13 @@ class Hooks:
                 try:
                     for program in hook.programs:
                         name = program.name
-                        hook.links.append(attach(program))
+                        hook.links.append(hook.event.attach(program))
                     hook.tried.append(f"{name}: attached")
                     break
                 except Error as error:
                     hook.detach()
                     hook.tried.append(f"{name}: {error}")
-                    self._load_next(hook, load(hook.event.object), btf)
+                    self._load_next(hook, load(hook.event.object) if hook._left else b"", btf)
 
     def missing(self) -> list[Hook]:
         """Where nothing could be attached."""

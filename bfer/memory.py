@@ -81,6 +81,8 @@ def value(arg: Arg, pieces: list[tuple[int, bytes]], args: Sequence[int], names:
     """What is behind ``arg``; ``pieces`` are its fields, ``args`` the numbers of the record."""
     if arg.kind in ("argv", "envp"):
         return _vector(pieces)
+    if arg.kind == "view":
+        return arg.decode(pieces, names)  # type: ignore[attr-defined,no-any-return]
     form, data = pieces[0]
     if form == FORM_POINTER:
         return Pointer(int.from_bytes(data, byteorder))
@@ -161,7 +163,7 @@ def arguments(event: Event, block: Block, raw: bytes, names: Names, env: bool) -
             values.append(lists[slot])
         elif found is None:
             values.append(block.args[slot] if slot < ARGS else None if slot == SLOT_HASH else 0)
-        elif found[0][0] == FORM_NUMBER:
+        elif found[0][0] == FORM_NUMBER and arg.kind != "view":
             values.append(POINTER.unpack(found[0][1])[0])
         else:
             values.append(value(arg, found, block.args, names))

@@ -130,6 +130,16 @@ KIND_WORDS = 16
 KIND_CHECKED = 0x40
 KIND_OUT = 0x80
 
+# A piece of an event that is named by the user: kind, argument, pointers on the way, the argument that tells the
+# size; size; offsets.
+PIECE = Struct("=BBBBI4i")
+PIECES = 32
+PIECE_STEPS = 3
+BYTES_MAX = 256
+PIECE_NUMBER, PIECE_KEPT, PIECE_RESULT, PIECE_SIGNED_RESULT = range(4)
+PIECE_STRING, PIECE_PATH, PIECE_DENTRY, PIECE_BYTES, PIECE_CONSTANT = range(4, 9)
+PIECE_FROM_START, PIECE_FROM_HERE = 0x10, 0x20
+
 FIELDS_FULL = 8192
 """No further field is begun behind so many bytes of them."""
 

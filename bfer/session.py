@@ -47,7 +47,7 @@ class Session:
         catalogue = Catalogue(os.uname().machine, options)
         self.options = options
         self.names = Names(catalogue.machine)
-        self.policy = expr.parse(expressions, catalogue, self.names, command=bool(command))
+        self.policy = expr.parse(expressions, catalogue, self.names, command=bool(command), btf=btf)
         self.events = {event.number: event for named in self.policy.events for event in named.both()}
         self.plan = push_down(self.policy, bool(command), options)
         self.command: Command | None = None

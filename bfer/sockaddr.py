@@ -25,22 +25,28 @@ def decode(data: bytes, names: Names) -> dict[str, str | bytes]:
 
 def _inet(data: bytes) -> dict[str, str | bytes]:
     (port,) = unpack_from(">H", data, 2)
-    return {"sin_addr": ".".join(map(str, data[4:8])), "sin_port": str(port)}
+    return {"sin_addr": address4(data, 4), "sin_port": str(port)}
 
 
 def _inet6(data: bytes) -> dict[str, str | bytes]:
     port, flow = unpack_from(">HI", data, 2)
     (scope,) = unpack_from("=I", data, 24)
     return {
-        "sin6_addr": _address6(data[8:24]),
+        "sin6_addr": address6(data, 8),
         "sin6_port": str(port),
         "sin6_flowinfo": str(flow),
         "sin6_scopeid": str(scope),
     }
 
 
-def _address6(data: bytes) -> str:
-    """As RFC 5952 writes it."""
+def address4(data: bytes, at: int = 0) -> str:
+    """The IPv4 address that begins at ``at``."""
+    return ".".join(map(str, data[at : at + 4]))
+
+
+def address6(data: bytes, at: int = 0) -> str:
+    """The IPv6 address that begins at ``at``, as RFC 5952 writes it."""
+    data = data[at : at + 16]
     if data[:12] == b"\0" * 10 + b"\xff\xff":
         return "::ffff:" + ".".join(map(str, data[12:]))
     groups = [f"{group:x}" for group in unpack_from(">8H", data)]
@@ -54,6 +60,16 @@ def _address6(data: bytes) -> str:
     if best == (0, 0):
         return ":".join(groups)
     return ":".join(groups[: best[0]]) + "::" + ":".join(groups[best[1] :])
+
+
+def short(data: bytes) -> str:
+    """Address and port of an Internet address, in one word; any other in hex."""
+    family = unpack_from("=H", data)[0] if len(data) >= 2 else 0
+    if family == AF_INET and len(data) >= 8:
+        return f"{address4(data, 4)}:{unpack_from('>H', data, 2)[0]}"
+    if family == AF_INET6 and len(data) >= 24:
+        return f"[{address6(data, 8)}]:{unpack_from('>H', data, 2)[0]}"
+    return f"0x{data.hex()}"
 
 
 def _unix(data: bytes) -> dict[str, str | bytes]:

@@ -490,6 +490,16 @@ class Btf:
         """Whether ``name`` is one of the strings: if not, nothing here bears it."""
         return self._names.contains(name)
 
+    def names_starting(self, text: str) -> list[str]:
+        """The strings, the base's included, that begin so: names of types, members, parameters, enumerators."""
+        found = [] if self.base is None else self.base.names_starting(text)
+        needle = b"\0" + text.encode("utf-8", "backslashreplace")
+        at = self._data.find(needle, self._str_off, self._str_end)
+        while at >= 0:
+            found.append(self._string(at + 1 - self._str_off + self._str_base))
+            at = self._data.find(needle, at + 1, self._str_end)
+        return found
+
     def find(self, name: str, kinds: Sequence[int], own: bool = False) -> list[int]:
         """Ids of all types of these kinds that bear ``name``, ascending; without the base's if ``own``."""
         ids = [] if own or self.base is None else self.base.find(name, kinds)

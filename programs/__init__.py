@@ -10,6 +10,9 @@ OBJECT = "bfer.bpf.o"
 HOOKS = "hooks.bpf.o"
 """The same of security hooks; this and the others, of events that are no system calls, are read only when asked for."""
 
+GENERIC = "generic.bpf.o"
+"""The same of functions and tracepoints that are named by the user."""
+
 OBJECTS = {
     OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
     HOOKS: ("programs.hooks",),
@@ -17,6 +20,7 @@ OBJECTS = {
     "tasks.bpf.o": ("programs.tasks",),
     "files.bpf.o": ("programs.files",),
     "security.bpf.o": ("programs.security",),
+    GENERIC: ("programs.generic",),
 }
 """The modules that ``python -m pybpf build`` compiles into each object."""
 

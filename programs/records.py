@@ -11,7 +11,7 @@ of them out of the buffer by one call.
 
 from __future__ import annotations
 
-from pybpf.lang import Anon, Struct, char, i64, u8, u16, u32, u64
+from pybpf.lang import Anon, Struct, char, i32, i64, u8, u16, u32, u64
 
 PATH_SIZE = 4104
 """Bytes kept for a path: PATH_MAX (4096, with its NUL) and one word more, so that a longer one is seen to be cut."""
@@ -265,6 +265,39 @@ class Shape(Struct):
 
 
 CHECK_RESULT = 6
+
+
+# --- events that are named by the user (programs.generic) --------------------------------
+
+PIECES = 32
+"""Pieces that such an event may have: tracepoints have 20 fields at most, functions fewer arguments."""
+
+BYTES_MAX = 256
+"""Bytes kept of a buffer or structure."""
+
+PIECE_NUMBER, PIECE_KEPT, PIECE_RESULT, PIECE_SIGNED_RESULT = range(4)
+PIECE_STRING, PIECE_PATH, PIECE_DENTRY, PIECE_BYTES, PIECE_CONSTANT = range(4, 9)
+PIECE_KIND = 0x0F
+# Added: what is at the place is not the value, but tells in 16 bits each where it is, from the start of the
+# tracepoint's record or from behind these words, and how many bytes it has.
+PIECE_FROM_START, PIECE_FROM_HERE = 0x10, 0x20
+PIECE_LOCATED = PIECE_FROM_START | PIECE_FROM_HERE
+
+
+class Piece(Struct):
+    """A value, and the way to it from a program's context.
+
+    Without ``steps`` it is ``offsets[0]`` bytes into the context. Each step reads a pointer, at ``offsets[0]``,
+    ``offsets[1]``, ``offsets[2]``, and the value is ``offsets[3]`` bytes behind the last one.
+    """
+
+    kind: u8  # PIECE_*: PIECE_KEPT is a number that goes into a field too, PIECE_PATH a struct path;
+    # PIECE_CONSTANT is offsets[0] itself
+    arg: u8
+    steps: u8  # pointers on the way, at most 3
+    length: u8  # the argument that tells the size, ARGS or more for none
+    size: u32  # bytes of a number; the most that is kept of anything else
+    offsets: i32[4]
 
 
 class ValueKey(Struct):

@@ -43,14 +43,16 @@ class Field:
     """A field of an event's record: ``size`` bytes at ``offset``; ``type`` as C declares it.
 
     ``dynamic`` fields (``__data_loc``) hold the place of the data inside the record:
-    its offset in the low 16 bits, its length in the high ones.
+    its offset in the low 16 bits, its length in the high ones. That of ``relative`` ones
+    (``__rel_loc``, 5.17) counts from behind the field.
     """
 
-    __slots__ = ("dynamic", "name", "offset", "signed", "size", "type")
+    __slots__ = ("dynamic", "name", "offset", "relative", "signed", "size", "type")
 
     def __init__(self, declaration: str, offset: int, size: int, signed: bool) -> None:
         words = declaration.replace("*", "* ").split()
-        self.dynamic = words[0] in ("__data_loc", "__rel_loc")
+        self.relative = words[0] == "__rel_loc"
+        self.dynamic = self.relative or words[0] == "__data_loc"
         # "char comm[16]", but "__data_loc char[] msg".
         self.name, bracket, bounds = words[-1].partition("[")
         self.type = " ".join(words[int(self.dynamic) : -1]) + bracket + bounds
@@ -74,6 +76,32 @@ def event_format(category: str, name: str) -> list[Field]:
                     Field(parts["field"], int(parts["offset"]), int(parts["size"]), parts.get("signed") == "1")
                 )
     return fields
+
+
+def event_printed(category: str, name: str) -> str:
+    """How the kernel prints an event: its ``print fmt``, a format and expressions in C. Raises LinkError."""
+    event_id(category, name)
+    with open(f"{root()}/events/{category}/{name}/format") as file:
+        text = file.read().partition("\nprint fmt: ")[2]
+    return text.rstrip("\n")
+
+
+def event_names(category: str, name: str) -> Iterator[tuple[str, str]]:
+    """Category and name of the tracepoints whose names match these (``*``, ``?``), sorted. Raises LinkError."""
+    from fnmatch import fnmatchcase
+    from os import listdir
+    from os.path import exists
+
+    top = f"{root()}/events"
+    try:
+        for home in sorted(one for one in listdir(top) if fnmatchcase(one, category)):
+            # Files stand beside the folders; what has no number (ftrace's own) is no tracepoint.
+            found = listdir(f"{top}/{home}") if exists(f"{top}/{home}/filter") else []
+            for one in sorted(found):
+                if fnmatchcase(one, name) and exists(f"{top}/{home}/{one}/id"):
+                    yield home, one
+    except OSError as error:
+        raise kernel.failure(LinkError, "listdir", top, error.errno or ENOENT) from None
 
 
 def functions(pattern: str) -> Iterator[str]:

@@ -88,6 +88,10 @@ class Names:
             self._kinds[name] = found
             return found
 
+    def add(self, name: str, kind: Kind) -> None:
+        """Make a kind known that is in no table."""
+        self._kinds[name] = kind
+
     def text(self, kind: str, value: int) -> str | None:
         """``value``, without its sign, by name; None where the kind has none."""
         known = self.kind(kind)

@@ -75,7 +75,10 @@ class Table(Lines):
         return f"{block.uid:<6} {comm:<16} {block.pid:<7} {block.tid:<7} "
 
     def _call(self, block: Block, event: Event) -> str:
-        return f"{block.result:<16} {event.name:<20} "
+        result: object = block.result
+        if event.returns is not None:
+            result = values.text(event.returns, block.result, self._names)
+        return f"{result:<16} {event.name:<20} "
 
     def _around_path(self, block: Block, event: Event) -> tuple[str, str]:
         before, path, after = self._beside_path(block, event)

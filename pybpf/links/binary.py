@@ -226,6 +226,16 @@ class Binary:
                     found.append(Symbol(name, value, length, info, self._version(index, section)))
         return found
 
+    def function_names(self) -> Iterator[str]:
+        """The names of the functions that the file defines, in its tables' order; a name may come twice."""
+        layout = Struct(self.prefix + _SYM[self.wide])
+        for offset, size, strings, _, _ in self._tables():
+            for at in range(offset, offset + size // layout.size * layout.size, layout.size):
+                fields = layout.unpack_from(self._data, at)
+                info, shndx = (fields[1], fields[3]) if self.wide else (fields[3], fields[5])
+                if shndx and info & 15 in (_STT_FUNC, _STT_GNU_IFUNC):
+                    yield self._text(strings + fields[0])
+
     def _version(self, index: int, section: _Section | None) -> str:
         """``@VERSION`` if it is the default one, ``VERSION`` if it is an older one; empty without versions."""
         if section is None or section.type != _SHT_DYNSYM:
