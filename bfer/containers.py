@@ -79,10 +79,13 @@ class Groups:
 
     __slots__ = ("_containers", "_first", "_verdicts", "_wanted")
 
-    def __init__(self, wanted: Containers | None = None, verdicts: Map | None = None) -> None:
+    def __init__(
+        self, wanted: Containers | None = None, verdicts: Map | None = None, known: dict[int, str] | None = None
+    ) -> None:
+        """``known`` holds what is remembered, for several to share."""
         self._wanted = wanted
         self._verdicts = verdicts
-        self._containers: dict[int, str] = {}
+        self._containers: dict[int, str] = {} if known is None else known
         self._first: set[int] = set()  # those that were there when the trace began
 
     def container(self, id: int) -> str:
@@ -95,12 +98,13 @@ class Groups:
             self._walk()
             return self._containers.setdefault(id, "")  # gone, or of another cgroup namespace
 
-    def _walk(self) -> None:
-        """Read the whole hierarchy."""
+    def _walk(self) -> set[int]:
+        """Read the whole hierarchy; returns the ids of its groups."""
+        ids: set[int] = set()
         try:
             top = root()
         except (SyscallError, OSError):
-            return
+            return ids
         if len(self._containers) > _MOST:
             self._containers.clear()
         folders = [top]
@@ -113,14 +117,14 @@ class Groups:
                 continue
             for entry in found:
                 # What was told at its making stays: the name may be another's by now, the id never is.
+                ids.add(entry.inode())
                 self._containers.setdefault(entry.inode(), container_id(entry.path[len(top) :]))
                 folders.append(entry.path)
+        return ids
 
     def scan(self) -> None:
         """Judge the groups that there are. Call it when new ones are told of already."""
-        known = set(self._containers)
-        self._walk()
-        self._first = set(self._containers) - known | {ROOT_GROUP}
+        self._first = self._walk() | {ROOT_GROUP}
         for id in self._first:
             self.passes(id)
 
@@ -142,7 +146,10 @@ class Groups:
         return verdict
 
 
-container_of = Groups().container
+SHOWN: dict[int, str] = {}
+"""What outputs know of the groups, and filters learn of new ones."""
+
+container_of = Groups(known=SHOWN).container
 """The container's id of a control group, for those who only want to show it."""
 
 

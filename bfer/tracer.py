@@ -174,9 +174,9 @@ class Tracer:
         for path, mask in plan.suffixes.items():
             maps["path_suffixes"].update(suffix_key(path), pack("=Q", mask))
         if plan.container is not None:
-            from bfer.containers import Groups
+            from bfer.containers import SHOWN, Groups
 
-            self.groups = Groups(plan.container, maps["cgroups"])
+            self.groups = Groups(plan.container, maps["cgroups"], SHOWN)
 
     def start(self, command_pid: int = 0) -> None:
         """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""

@@ -221,5 +221,7 @@ class TestKernel:
         """Gone before anyone could look it up."""
         new = group.parent / f"docker-{OTHER}.scope"
         script = f"exec 2>/dev/null; mkdir {new}; {self.ENTER.format(new)}; rmdir {new}"
-        assert self.run(word, script=script).paths == {"/no/inside"}
+        got = self.run(word, script=script)
+        assert got.paths == {"/no/inside"}
+        assert {event["containerId"] for event in got.events} == {OTHER}
         assert not new.exists()

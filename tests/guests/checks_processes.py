@@ -335,6 +335,143 @@ def check_binary():
         running.wait()
 
 
+def number_of(namespace):
+    return int(os.readlink(f"/proc/self/ns/{namespace}").partition("[")[2].rstrip("]"))
+
+
+@check(timeout=60)
+def check_who():
+    """Every filter on who is calling, with what holds and with what does not."""
+    node, mnt, pid = os.uname().nodename, number_of("mnt"), number_of("pid")
+    for words, wanted in (
+        (["uid=root", f"uts={node}", f"mntns={mnt}", f"pidns={pid}", "tid>1", "pid>1", "pid=new"], True),
+        (
+            ["uid=0", "uid!=1", "uid<5", "uid>=0", f"mntns>={mnt}", f"mntns<={mnt}", "!container", "comm!=x", "uts!=x"],
+            True,
+        ),
+        (["uid>0"], False),
+        (["uid!=root"], False),
+        ([f"uts!={node}"], False),
+        ([f"mntns!={mnt}"], False),
+        ([f"pidns>{pid}"], False),
+        (["tid=1"], False),
+        (["pid=1"], False),
+        (["pid!=new"], False),
+        (["container"], False),
+    ):
+        done = subprocess.run(
+            [*BFER, *COMMON, f"{event()}.pathname=/no/*", *words, "--", cat(), "/no/who"],
+            capture_output=True,
+            check=False,
+        )
+        skip_where_it_cannot_run(int(done.returncode == 1 and b"bfer: " in done.stderr), done.stderr.decode())
+        equal((words, [path for path, _, _ in traced(done.stdout.decode())]), (words, ["/no/who"] * wanted))
+
+
+@check
+def check_bounds_of_arguments():
+    """Integers of all widths and signs, above, below and between; and exact ones beside them."""
+    script = "import os, sys; fd = os.open(sys.argv[1], 0); [os.lseek(fd, n, 0) for n in (0, 5, 6, 1 << 33)]"
+    for words, wanted in (
+        (["lseek.offset>5"], [6, 1 << 33]),
+        (["lseek.offset>=5", "lseek.offset<=6"], [5, 6]),
+        (["lseek.offset<0"], []),
+        (["lseek.offset=0", "lseek.offset>6"], [0, 1 << 33]),
+        (["lseek.offset!=5", "lseek.fd>=0", "lseek.whence<=0"], [0, 6, 1 << 33]),
+        (["lseek.fd<0"], []),
+        (["lseek.whence>SEEK_SET"], []),
+    ):
+        arguments = ["trace", "-q", "-o", "template={args.offset}", "event=lseek", *words]
+        command = [sys.executable, "-S", "-E", "-c", script, sys.executable]
+        done = subprocess.run([*BFER, *arguments, "--", *command], capture_output=True, check=False)
+        skip_where_it_cannot_run(int(done.returncode == 1 and b"bfer: " in done.stderr), done.stderr.decode())
+        got = [int(line) for line in done.stdout.split()]
+        equal((words, [n for n in got if n in (5, 6, 1 << 33)]), (words, [n for n in wanted if n]))
+
+
+class Groups:
+    """A version 2 hierarchy for a ``with`` block: the one that there is, or one mounted for it."""
+
+    def __enter__(self):
+        from pybpf import cgroups
+        from pybpf.errors import SyscallError
+
+        self.mounted = None
+        try:
+            return cgroups.root()
+        except SyscallError as error:
+            folder = tempfile.mkdtemp(prefix="checks")
+            if subprocess.run(["mount", "-t", "cgroup2", "none", folder], check=False, capture_output=True).returncode:
+                os.rmdir(folder)
+                skip(str(error))
+            self.mounted = folder
+            return folder
+
+    def __exit__(self, *_):
+        if self.mounted:
+            subprocess.run(["umount", self.mounted], check=True)
+            os.rmdir(self.mounted)
+
+
+@check(timeout=60)
+def check_container():
+    """A control group named as docker names them, there before, and made and removed meanwhile."""
+    old, new = "0a" * 32, "3f" * 32
+    with Groups() as top:
+        os.mkdir(f"{top}/docker-{old}.scope")
+        try:
+            script = "; ".join(
+                [
+                    f"{cat()} /no/outside",
+                    f"sh -c 'echo $$ >{top}/docker-{old}.scope/cgroup.procs; exec {cat()} /no/old'",
+                    f"mkdir {top}/docker-{new}.scope",
+                    f"sh -c 'echo $$ >{top}/docker-{new}.scope/cgroup.procs; exec {cat()} /no/new'",
+                    f"rmdir {top}/docker-{new}.scope",
+                    "exit 0",
+                ]
+            )
+            for words, wanted in (
+                (["container"], ["/no/old", "/no/new"]),
+                (["!container"], ["/no/outside"]),
+                (["container=new"], ["/no/new"]),
+                (["container!=new"], ["/no/old"]),
+                ([f"container={old[:12]}"], ["/no/old"]),
+                (["container=3f3f", "follow"], ["/no/new"]),
+            ):
+                arguments = [*COMMON[:-1], "template={args.pathname} {processId} {containerId}"]
+                done = subprocess.run(
+                    [*BFER, *arguments, f"{event()}.pathname=/no/*", *words, "--", "sh", "-c", script],
+                    capture_output=True,
+                    check=False,
+                )
+                skip_where_it_cannot_run(int(done.returncode == 1), done.stderr.decode())
+                equal(done.returncode, 0)
+                rows = [line.split(" ") for line in done.stdout.decode().splitlines()]
+                equal((words, [row[0] for row in rows]), (words, wanted))
+                for path, _, container in rows:
+                    # The new one is gone by now, but its making was told.
+                    equal(container, {"/no/old": old, "/no/new": new, "/no/outside": ""}[path])
+        finally:
+            os.rmdir(f"{top}/docker-{old}.scope")
+
+
+@check(timeout=60)
+def check_list():
+    """What is said to be missing, has a reason; what can be said of it costs no more than a moment."""
+    import json
+
+    started = time.monotonic()
+    done = subprocess.run([*BFER, "list", "--json"], capture_output=True, check=False)
+    figure("bfer list, s", round(time.monotonic() - started, 2))
+    equal((done.returncode, done.stderr), (0, b""))
+    events = json.loads(done.stdout)
+    assert len(events) > 300, len(events)
+    for one in events:
+        equal((one["name"], one["available"]), (one["name"], not one["reason"]))
+    assert next(one for one in events if one["name"] == "read")["available"]
+    figure("events not in this kernel", sum(not one["available"] for one in events))
+
+
 UNSHARE = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
