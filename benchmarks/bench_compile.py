@@ -31,7 +31,7 @@ from pybpf.object.file import ObjectFile  # noqa: E402
 from pybpf.object.reader import read_object  # noqa: E402
 from pybpf.sections import parse_section  # noqa: E402
 
-COUNT, PART = 450, 50
+COUNT, PART = 450, 10
 ROUNDS = 25
 
 HEAD = """from __future__ import annotations

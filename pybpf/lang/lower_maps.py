@@ -67,10 +67,10 @@ class Maps(Expressions):
             raise self.error(node, f"{map.kind} {map.name} has no {name}() (has: output, reserve)")
         if map.methods:
             return self._other_method(map, name, node, what)
-        known = ["lookup", "update", "delete", "get", "for_each"]
+        known = ["lookup", "update", "delete", "get", "get_or_init", "for_each"]
         if isinstance(map, OfMaps):
             known = ["lookup"]
-        for present, method in ((map.deletes, "delete"), (map.walks, "for_each")):
+        for present, method in ((map.deletes, "delete"), (map.deletes, "get_or_init"), (map.walks, "for_each")):
             if not present and method in known:
                 known.remove(method)
         if not map.keyed:
@@ -86,6 +86,8 @@ class Maps(Expressions):
             return self.delete(map, self.expr(args["key"]), args["key"])
         if name == "get":
             return self._get(map, node, what)
+        if name == "get_or_init":
+            return self._get_or_init(map, node, what)
         if name == "for_each":
             return self.for_each(map, node, what)
         args = self.arguments(node, ("key", "value", "flags"), 2, what)
@@ -267,6 +269,26 @@ class Maps(Expressions):
         self.start(absent)
         arms.append(self.arm(default, args["default"]))
         return self.join([arm for arm in arms if arm is not None], node, f"the result of {what}")
+
+    def _get_or_init(self, map: Map, node: ast.Call, what: str) -> Pointer:
+        """``m.get_or_init(k, v)``: pointer to the value, ``v`` where there was none; None where there is no room."""
+        args = self.arguments(node, ("key", "value"), 2, what)
+        slots: list[Slot] = []
+        key = self.rvalue(self.expr(args["key"]), args["key"])
+        address = self.part(map, "key", key, args["key"], slots)
+        found = self.pointer()
+        self.move(found, self.call(LOOKUP, self.map_register(map), address, pointer=True))
+        absent, done = self.block("absent"), self.block("done")
+        self.branch("ne", found, Imm(0), done, absent)
+        self.start(absent)
+        value = self.part(map, "value", self.expr(args["value"]), args["value"], slots)
+        self.call(UPDATE, self.map_register(map), address, value, Imm(BPF_NOEXIST))
+        # Whoever was first: another CPU may have made the entry meanwhile.
+        self.move(found, self.call(LOOKUP, self.map_register(map), address, pointer=True))
+        self.goto(done)
+        self.start(done)
+        self.release(slots)
+        return self.value_pointer(map, found)
 
     # --- statements
 

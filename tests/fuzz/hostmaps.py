@@ -51,6 +51,12 @@ class Map:
         found = self.find(self.raw(self.key, key))
         return None if found is None else Ref(self.value, found)
 
+    def get_or_init(self, key, value):
+        """``value`` is computed although nobody needs it: the generated ones have no side effects."""
+        if self.lookup(key) is None:
+            self.update(key, value, 1)
+        return self.lookup(key)
+
     def get(self, key, default):
         place = self.lookup(key)
         value = place._load() if place is not None else default

@@ -351,12 +351,17 @@ class Writer(Expressions):
         pointer = self.name("q")
         if rng.random() < 0.4:
             map, key = rng.choice(["m_h", "m_a", "m_pa", "m_ph"]), self.small_key()
-            self.emit(indent, f"{pointer} = {map}.lookup({key})")
+            made = map in ("m_h", "m_ph") and rng.random() < 0.5
+            self.emit(
+                indent, f"{pointer} = {map}.{f'get_or_init({key}, {self.value()})' if made else f'lookup({key})'}"
+            )
             self.emit(indent, f"if {pointer}:")
             self.emit(indent + 1, f"{pointer}[0] {rng.choice(['=', '+=', '*=', '^='])} {self.value()}")
             self.emit(indent + 1, f"{rng.choice(list(self.names))} ^= {pointer}[0]")
             return
-        self.emit(indent, f"{pointer} = {rng.choice(['m_s.lookup(kk)', f'm_as.lookup({rng.randint(0, 2)})'])}")
+        found = ["m_s.lookup(kk)", f"m_as.lookup({rng.randint(0, 2)})", f"m_s.get_or_init(kk, {rng.choice('st')})"]
+        found += [f"m_s.get_or_init(Key(k1={self.small_key()}), Outer(name='{self.word(8)}'))"]
+        self.emit(indent, f"{pointer} = {rng.choice(found)}")
         self.emit(indent, f"if {rng.choice([pointer, f'{pointer} is not None'])}:")
         kept, self.structs = self.structs, [*self.structs, pointer, pointer]
         for _ in range(rng.randint(1, 3)):

@@ -105,7 +105,10 @@ CASES = [
     ("s = S()\nreturn s", 2, 12, "a place of type S cannot be returned: return numbers or pointers"),
     ("h.lookup(S())", 1, 14, "the key of h is a u32, not a place of type S"),
     ("h.update(1)", 1, 5, "h.update() needs argument 'value'"),
-    ("h.frob(1)", 1, 5, "Hash h has no frob() (has: lookup, update, delete, get, for_each)"),
+    ("h.frob(1)", 1, 5, "Hash h has no frob() (has: lookup, update, delete, get, get_or_init, for_each)"),
+    ("a.get_or_init(1, 2)", 1, 5, "Array a has no get_or_init() (has: lookup, update, get, for_each)"),
+    ("p = h.get_or_init(1, 2)\np[0] += 1", 2, 5, "pointer may be None here: test it with 'if' first"),
+    ("h.get_or_init(1)", 1, 5, "h.get_or_init() needs argument 'value'"),
     ("a.delete(1)", 1, 5, "Array a has no delete() (has: lookup, update, get, for_each)"),
     (
         "e = ring.reserve(S)",

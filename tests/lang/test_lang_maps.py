@@ -110,6 +110,14 @@ def test_changing_entries(tmp_path, statement, name, before, after):
     assert w.value(name, u32(2)) == u64(after)
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 12), (40, 45)])
+def test_get_or_init(tmp_path, before, after):
+    w = world(tmp_path, "p = h.get_or_init(2, ctx.x + 2)\nif p:\n    p[0] += 5\nreturn h.get(2, 0)", MORE, x=5)
+    w.preset = {"h": {u32(2): u64(before)}} if before is not None else {}
+    assert w.run() == after
+    assert w.value("h", u32(2)) == u64(after)
+
+
 def test_shared_entries_are_changed_atomically(tmp_path):
     assert "atomic" in ir_of(tmp_path, function_text("arr[1] += 1\nreturn 0", MORE))
     assert "atomic" not in ir_of(tmp_path, function_text("pc[1] += 1\nreturn 0", MORE))
