@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import subprocess
 import sys
 import tempfile
 
 from tests.guests.checks import check, equal, skip
-from tests.guests.checks_trace import argument, bfer
+from tests.guests.checks_trace import BFER, argument, bfer, skip_where_it_cannot_run
 
 DEEDS = """
 import os, socket, sys
@@ -76,6 +79,68 @@ def check_security_hooks():
     assert argument(renamed, "new_path").endswith("/old"), renamed
     (unlinked,) = found["security_inode_unlink"]
     assert argument(unlinked, "pathname").endswith("/old"), unlinked
+
+
+CURL = """#!{python} -S
+import socket, sys
+with open(sys.argv[1], "w"):
+    pass
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.connect(("127.0.0.1", 8080))
+try:
+    sender.send(b"login")
+except OSError:  # nobody listens
+    pass
+"""
+
+
+@check(timeout=60.0)
+def check_a_program_named_curl():
+    """``bfer --output json --trace comm=curl``: the file it opens, the socket it makes, whom it sends to."""
+    with tempfile.TemporaryDirectory(prefix="checks") as folder, open(f"{folder}/errors", "w+") as errors:
+        with open(f"{folder}/curl", "w") as file:
+            file.write(CURL.format(python=sys.executable))
+        os.chmod(f"{folder}/curl", 0o755)
+        tracer = subprocess.Popen(
+            [*BFER, "--output", "json", "--trace", "comm=curl"], stdout=subprocess.PIPE, stderr=errors
+        )
+        while True:  # there is no telling when it traces, but by what it shows
+            subprocess.run([f"{folder}/curl", f"{folder}/login.txt"], check=True)
+            if select.select([tracer.stdout], [], [], 1)[0]:
+                break
+        subprocess.run([f"{folder}/curl", f"{folder}/login.txt"], check=True)
+        tracer.send_signal(signal.SIGINT)
+        output = tracer.communicate()[0]
+        errors.seek(0)
+        told = errors.read()
+        skip_where_it_cannot_run(tracer.returncode, told)
+        equal(tracer.returncode, 0)
+        if "lets nobody trace" in told and "security_file_open" in told:
+            skip(told.strip())
+        found = {}
+        for line in output.splitlines():
+            event = json.loads(line)
+            equal(event["processName"], "curl")
+            found.setdefault(event["eventName"], []).append(event)
+        assert f"{folder}/login.txt" in [argument(event, "pathname") for event in found["security_file_open"]]
+        sockets = [[argument(event, name) for name in ("family", "type")] for event in found["security_socket_create"]]
+        assert [2, 2] in sockets, sockets
+        remote = {"sa_family": "AF_INET", "sin_addr": "127.0.0.1", "sin_port": "8080"}
+        equal(argument(found["security_socket_connect"][-1], "remote_addr"), remote)
+        equal(list(argument(found["security_socket_connect"][-1], "remote_addr")), list(remote))
+        equal(argument(found["connect"][-1], "addr"), remote)
+
+
+@check(timeout=60.0)
+def check_stacks_and_running_calls():
+    """Options stack-addresses and detect-syscall on hooks of all kinds."""
+    options = ["-o", "option:stack-addresses", "-o", "option:detect-syscall", "-o", "option:parse-arguments"]
+    found, _ = events_of("event=security_file_open,task_rename,openat,sched_process_exec", *options)
+    for event in (event for events in found.values() for event in events):
+        equal(type(event["stackAddresses"]), list)
+        assert 0 < len(event["stackAddresses"]) <= 20, event
+    equal({argument(event, "syscall") for event in found["security_file_open"]} - {"open", "openat", "execve"}, set())
+    equal({argument(event, "syscall") for event in found["task_rename"]}, {"execve", "write"})
 
 
 @check(timeout=60.0)
