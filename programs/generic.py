@@ -11,7 +11,7 @@ from __future__ import annotations
 from programs.events import *
 from programs.paths import *
 from programs.records import *
-from pybpf.ktypes import path
+from pybpf.ktypes import path, task_struct
 from pybpf.lang import *
 
 
@@ -24,6 +24,8 @@ class Wanted(ConfigBase):
 
 
 wanted = Wanted()
+
+TYPED = ("tp_btf/generic", "fentry/generic", "lsm/generic")
 
 
 class Word(Struct):
@@ -83,11 +85,17 @@ def put_bytes(record, arg, address, size, pointer):
 
 
 @inline
-def put_address_of(record, arg, pointer):
-    """A pointer instead of what is behind it."""
+def put_address_of(record, shape, arg, pointer):
+    """A pointer instead of what is behind it; False when the event's filter wants something there."""
     end = record.end
-    if end <= FIELDS_FULL:
-        add_pointer(record, cast(Ptr[Field], addr(record.data[end >> 3])), arg, pointer)
+    if end > FIELDS_FULL:
+        return True
+    field = cast(Ptr[Field], addr(record.data[end >> 3]))
+    if shape.path == arg:
+        if not path_is_selected(shape, addr(field.size), u64(0)):
+            return False
+    add_pointer(record, field, arg, pointer)
+    return True
 
 
 @inline
@@ -108,8 +116,7 @@ def put_piece(record, shape, piece):
                 if address:
                     address = word_at(address + i64(piece.offsets[2]))
         if address == 0:
-            put_address_of(record, arg, pointer)
-            return True
+            return put_address_of(record, shape, arg, pointer)
         address += i64(piece.offsets[3])
     size = u64(piece.size)
     if kind & PIECE_LOCATED:
@@ -125,8 +132,7 @@ def put_piece(record, shape, piece):
     if kind == PIECE_PATH:
         opened = cast(Ptr[path], address)
         if u64(opened.dentry) == 0:
-            put_address_of(record, arg, pointer)
-            return True
+            return put_address_of(record, shape, arg, pointer)
         return put_path(record, shape, arg, u64(opened.dentry), u64(opened.mnt))
     if kind == PIECE_DENTRY:
         return put_path(record, shape, arg, address, 0)
@@ -156,7 +162,7 @@ def put_piece(record, shape, piece):
 
 
 @inline
-def put_pieces(record, shape, source):
+def put_pieces(record, shape):
     for i in range(PIECES):
         if i >= wanted.generic_count:
             break
@@ -165,27 +171,38 @@ def put_pieces(record, shape, source):
     return True
 
 
-@hook("tp/generic/generic", "raw_tp/generic", "kprobe/generic", "tp_btf/generic", "fentry/generic", "lsm/generic")
-def generic(ctx):
+@inline
+def generic_event(ctx, task):
     event: u64 = wanted.generic_event
-    task = current_task()
     shape = shapes.lookup(event)
     record = free_record()
     if not shape or not record or not is_selected(task):
-        return 0
+        return
     if record.busy:
         count = lost.lookup(event)
         if count:
             count[0] += 1
-        return 0
+        return
     begin_event(record)
     record.result = 0
     record.busy = u64(ctx)
-    if put_pieces(record, shape, ctx):
+    if put_pieces(record, shape):
         if config.stacks:
             add_stack(record)
         result = record.result
         if call_is_selected(record, shape, event, result):
             finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
     record.busy = 0
+
+
+@hook("tp/generic/generic", "raw_tp/generic", "kprobe/generic", *TYPED)
+def generic(ctx):
+    generic_event(ctx, current_task())
+    return 0
+
+
+@hook(*TYPED)
+def generic_old(ctx):
+    """The same for kernels on which programs of these kinds cannot have the task by type (5.11)."""
+    generic_event(ctx, cast(Ptr[task_struct], get_current_task()))
     return 0

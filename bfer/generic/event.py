@@ -60,7 +60,13 @@ class GenericEvent(Event):
         self.program = "plain" if all(arg.is_number for arg in args) else "generic"
 
     def places(self) -> list[list[list[str]]]:
-        return [[["generic" if self.hooks == "tp" else f"generic__{self.hooks}"]]]
+        if self.hooks == "tp":
+            return [[["generic"]]]
+        ways = [[f"generic__{self.hooks}"]]
+        if self.hooks in ("fentry", "lsm", "tp_btf"):
+            # The first of them has the plain name.
+            ways.append(["generic_old" if self.hooks == "tp_btf" else f"generic_old__{self.hooks}"])
+        return [ways]
 
     def both(self) -> list[Event]:
         return [self, *self.twins]

@@ -126,7 +126,7 @@ def check_fentry_and_fexit():
     equal(written["returnValue"], 12)
     equal(argument(written, "file"), f"{trace.folder}/made.txt")
     equal([argument(written, name) for name in ("buf", "count")], ["twelve bytes", 12])
-    (opened,) = trace["fexit:do_filp_open"]
+    (opened,) = trace["fexit:do_filp_open"]  # and not those that failed, whose result leads to no path
     equal(argument(opened, "retval"), f"{trace.folder}/made.txt")
     equal(argument(opened, "pathname"), "made.txt")
     equal(argument(opened, "dfd"), -100)
