@@ -64,6 +64,9 @@ _SLOTS = {"syscall": SLOT_SYSCALL, "sha256": SLOT_HASH}
 STACKS = "stack-addresses"
 """The output option with which every record has fields, for the stack is one of them."""
 
+EXECUTABLE = "executable"
+"""The output option with which every record holds the path of the running file, as one field more."""
+
 STRUCTURES = "structures"
 """The output option with which structures are shown; without it there are their addresses."""
 
@@ -167,7 +170,7 @@ class Event:
         if not hooks:
             self._find_structures(machine if STRUCTURES in options else "")
         self.program = self._program()
-        if STACKS in options and self.program in ("plain", "path"):
+        if (STACKS in options or EXECUTABLE in options) and self.program in ("plain", "path"):
             self.program = "fields"
 
     def _find_structures(self, machine: str) -> None:

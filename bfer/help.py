@@ -84,6 +84,7 @@ outputs:
   option:exec-env             the environment of programs that are executed
   option:exec-hash            the SHA-256 of programs that are executed (sched_process_exec)
   option:stack-addresses      JSON, XML, CSV: where in the process a call came from, 20 addresses
+  option:executable           JSON, XML, CSV: the file that the process runs
   option:detect-syscall       the system call behind events of the kernel's hooks
   option:sort-events          in the order of time, 50 ms late
   option:relative-time        time since the start instead of time of day

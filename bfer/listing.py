@@ -43,10 +43,10 @@ def main(words: list[str]) -> int:
 
 def catalogue() -> Catalogue:
     """The events of this machine, with all arguments that they can have."""
-    from bfer.catalogue import STACKS, Catalogue
+    from bfer.catalogue import EXECUTABLE, STACKS, Catalogue
     from bfer.output.sink import OPTIONS
 
-    return Catalogue(os.uname().machine, set(OPTIONS) - {STACKS})
+    return Catalogue(os.uname().machine, set(OPTIONS) - {STACKS, EXECUTABLE})
 
 
 def _events(catalogue: Catalogue) -> str:

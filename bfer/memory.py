@@ -25,6 +25,7 @@ from bfer.records import (
     PATH_CUT,
     PATH_UNREADABLE,
     POINTER,
+    SLOT_EXECUTABLE,
     SLOT_HASH,
     SLOT_STACK,
 )
@@ -152,8 +153,9 @@ def arguments(event: Event, block: Block, raw: bytes, names: Names, env: bool) -
         return [block.args[arg.slot] for arg in event.args]
     pieces = fields(raw)
     size = len(raw)
-    if SLOT_STACK in pieces:  # it comes last, and has no part in what was read of the arguments
-        size -= FIELD.size + len(pieces[SLOT_STACK][0][1])
+    for slot in (SLOT_EXECUTABLE, SLOT_STACK):  # which come last, and have no part in what was read of the arguments
+        if slot in pieces:
+            size -= FIELD.size + (len(pieces[slot][0][1]) + 7 & ~7)
     lists = vectors(event, pieces, size, env)
     values: list[object] = []
     for arg in event.args:

@@ -7,7 +7,7 @@ meets, and the event's rule says what it makes of them.
 
 from __future__ import annotations
 
-from bfer.catalogue import STACKS, WRITES
+from bfer.catalogue import EXECUTABLE, STACKS, WRITES
 from bfer.errors import UsageError
 from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Numbers, Pattern, passes_by_default
 from bfer.records import (
@@ -145,6 +145,8 @@ def push_down(policy: Policy, command: bool = False, options: Container[str] = (
         config["who_on"] = 1
     if STACKS in options:
         config["stacks"] = 1
+    if EXECUTABLE in options:
+        config["executable"] = 1
     if "detect-syscall" in options:
         config["detect_syscall"] = 1
     events.add(policy)

@@ -147,6 +147,7 @@ SLOT_SYSCALL = 32
 SLOT_HASH = 33
 """No program fills this one: bfer.hashes does."""
 SLOT_STACK = 34
+SLOT_EXECUTABLE = 35
 EXTRA = 7
 """Place in a shape's kinds of what else belongs into the records."""
 EXTRA_SYSCALL = 1

@@ -67,6 +67,8 @@ def emit(event, fill, source, result=0, varying=(0, 0)):
         if config.detect_syscall:
             if shape.kinds[EXTRA] & EXTRA_SYSCALL:
                 put_number(record, SLOT_SYSCALL, running_syscall(task))
+        if config.executable:
+            add_executable(record)
         if config.stacks:
             add_stack(record)
         if call_is_selected(record, shape, event, result):

@@ -117,6 +117,8 @@ def exec_exit(ctx, regs: Ptr[pt_regs], result: i64):
     shape = shapes.lookup(event)
     if shape and is_selected(task):
         if call_is_selected(record, shape, event, result):
+            if config.executable:
+                add_executable(record)  # the new one, unless the call failed
             finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
     starting.delete(u64(task))
     return 0

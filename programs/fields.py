@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from programs.common import *
 from programs.records import *
+from programs.walk import *
 from pybpf.lang import *
 
 
@@ -64,6 +65,8 @@ def no_memory(record, shape, event, result):
 @inline
 def no_fields(record, shape, event, result):
     record.end = 0
+    if config.executable:
+        add_executable(record)
     if config.stacks:
         add_stack(record)
     return offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE)
@@ -112,6 +115,16 @@ def add_bytes(record, field, arg, address, size, form):
         add_pointer(record, field, arg, address)
     else:
         close_field(record, field, arg, form, kept)
+
+
+@inline
+def add_executable(record):
+    """The path of the file that the process runs."""
+    end = record.end
+    if end <= FIELDS_FULL:
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
+        size = write_executable(cast(Ptr[PathText], addr(field[1])))
+        close_field(record, field, SLOT_EXECUTABLE, FORM_STRING, min(size, PATH_SIZE - 1))
 
 
 @inline

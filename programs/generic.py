@@ -187,6 +187,8 @@ def generic_event(ctx, task):
     record.result = 0
     record.busy = u64(ctx)
     if put_pieces(record, shape):
+        if config.executable:
+            add_executable(record)
         if config.stacks:
             add_stack(record)
         result = record.result

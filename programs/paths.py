@@ -5,82 +5,11 @@ from __future__ import annotations
 from programs.common import *
 from programs.fields import *
 from programs.records import *
-from pybpf.ktypes import dentry, inode___ctime, inode___seconds, mount
+from programs.walk import *
+from pybpf.ktypes import inode___ctime, inode___seconds
 from pybpf.lang import *
 
-DEPTH = 40  # names of a path
-NAME_SIZE = 256  # NAME_MAX and a slash
-
-
-class Component(Struct):
-    """A name in the kernel."""
-
-    name: u64
-    length: u64
-
-
-class NameText(Struct):
-    data: char[NAME_SIZE]
-
-
-class Walk(Struct):
-    """A way up from a file to the root: the names found, last one first."""
-
-    dentry: u64
-    mount: u64
-    count: u64
-    size: u64  # of what is written; in memory, so that every pass of a loop looks the same to the verifier
-    names: Component[DEPTH]
-
-
 walks = PerCpuArray(Walk, 1)
-
-
-@inline
-def step_up(walk):
-    """From the dentry to its parent, noting its name, or to the mount point; 1 when there is nothing above."""
-    here = cast(Ptr[dentry], walk.dentry)
-    mounted = cast(Ptr[mount], walk.mount)
-    if walk.dentry == u64(mounted.mnt.mnt_root) or walk.dentry == u64(here.d_parent):
-        above = u64(mounted.mnt_parent)
-        if above == walk.mount or walk.dentry != u64(mounted.mnt.mnt_root):
-            return 1
-        walk.dentry = u64(mounted.mnt_mountpoint)
-        walk.mount = above
-        return 0
-    n = walk.count
-    if n >= DEPTH:
-        return 1
-    walk.names[n].name = u64(here.d_name.name)
-    walk.names[n].length = here.d_name.len
-    walk.count = n + 1
-    walk.dentry = u64(here.d_parent)
-    return 0
-
-
-@inline
-def write_path(walk, text, dentry_address, mount_address):
-    """Write the path of a dentry, and a NUL behind it; returns its length.
-
-    ``mount_address`` is that of its struct vfsmount, 0 for a path within its own file system.
-    """
-    walk.dentry = dentry_address
-    walk.mount = mount_address - offsetof(mount, "mnt")
-    walk.count = 0
-    for _ in range(DEPTH + 8):
-        if step_up(walk):
-            break
-    walk.size = 0
-    for _ in range(DEPTH):
-        if not append_name(walk, text):
-            break
-    size = walk.size
-    if size == 0:
-        text.data[0] = 0x2F
-        size = 1
-    size = min(size, PATH_SIZE - 1)
-    text.data[size] = 0
-    return size
 
 
 @inline
@@ -97,23 +26,6 @@ def put_path(record, shape, arg, dentry_address, mount_address):
         if not path_is_selected(shape, addr(field.size), size + 1):
             return False
     close_field(record, field, arg, FORM_STRING, size)
-    return True
-
-
-@inline
-def append_name(walk, text):
-    """Write a slash and the name found last, and forget it; False when there is none, or no room."""
-    last = walk.count - 1
-    size = walk.size
-    if last >= DEPTH or size >= PATH_SIZE - NAME_SIZE:  # no name left: a huge number
-        return False
-    walk.count = last
-    length = min(walk.names[last].length, NAME_SIZE - 1)
-    text.data[size] = 0x2F
-    name = cast(Ptr[NameText], addr(text.data[size + 1]))
-    if read_kernel(name.data, walk.names[last].name, size=length) < 0:
-        return False
-    walk.size = size + 1 + length
     return True
 
 

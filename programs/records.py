@@ -43,6 +43,9 @@ ARGS = 6
 SLOT_SYSCALL = 32
 """The number of the running system call (Config.detect_syscall)."""
 
+SLOT_EXECUTABLE = 35
+"""The path of the file that the process runs (Config.executable)."""
+
 SLOT_STACK = 34
 """Return addresses of the calling process, u64 each, the innermost first (Config.stacks)."""
 

@@ -115,6 +115,8 @@ def read_fields(record, shape, event, result):
                 add_pointer(record, field, arg, address)
             else:
                 add_bytes(record, field, arg, address, size, FORM_BYTES)
+    if config.executable:
+        add_executable(record)
     if config.stacks:
         add_stack(record)
     return offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE)

@@ -147,6 +147,7 @@ class fdtable(KStruct):
 
 
 class mm_struct(KStruct):
+    exe_file: Ptr[file]
     arg_start: u64
     arg_end: u64
     env_start: u64

@@ -6,7 +6,7 @@ when they are asked for, and the programs that make them (programs/generic.py) a
 
 from __future__ import annotations
 
-from bfer.catalogue import STACKS
+from bfer.catalogue import EXECUTABLE, STACKS
 from bfer.errors import UsageError
 from bfer.generic.event import GenericEvent
 
@@ -77,7 +77,7 @@ class Generic:
         event = self._made.get(key)
         if event is None:
             event = self._made[key] = self._maker(kind)(name, target)
-            if STACKS in self._options:  # they come behind the fields
+            if STACKS in self._options or EXECUTABLE in self._options:  # they come behind the fields
                 for one in (event, *event.twins):
                     one.program = "generic"
         return event

@@ -29,7 +29,15 @@ class Csv(Json):
     stamp = b"%d"
     no_stack = ""
 
-    opening = (",".join(COLUMNS) + "\r\n").encode()
+    @property
+    def opening(self) -> bytes:  # type: ignore[override]
+        columns = list(COLUMNS)
+        if self.executable:
+            columns.insert(columns.index("processName") + 1, "executable")
+        return (",".join(columns) + "\r\n").encode()
+
+    def _running(self, raw: bytes) -> bytes:
+        return _field(escape.for_table(self._executable(raw)).decode()).encode()
 
     def _addresses(self, addresses: list[int]) -> str:
         return f'"{super()._addresses(addresses)}"'
@@ -41,6 +49,8 @@ class Csv(Json):
         )
         texts = (block.comm, block.node, container_of(block))
         names = [_field(escape.for_table(text).decode()) for text in texts]
+        if self.executable:
+            names.insert(1, self.executable)
         return "," + ",".join([*map(str, numbers), *names, *[""] * 5])
 
     def _call(self, block: Block, event: Event) -> str:

@@ -51,13 +51,14 @@ class Json(Lines):
     def _context(self, block: Block) -> str:
         comm, node = (escape.for_json(name).decode() for name in (block.comm, block.node))
         container = escape.for_json(container_of(block)).decode()
+        executable = f',"executable":{{"path":"{self.executable}"}}' if self.executable else ""
         return (
             f',"threadStartTime":{block.start_time},"processorId":{block.cpu},"processId":{block.pid}'
             f',"cgroupId":{block.cgroup_id},"threadId":{block.tid},"parentProcessId":{block.ppid}'
             f',"hostProcessId":{block.host_pid},"hostThreadId":{block.host_tid}'
             f',"hostParentProcessId":{block.host_ppid},"userId":{block.uid}'
             f',"mountNamespace":{block.mnt_ns},"pidNamespace":{block.pid_ns}'
-            f',"processName":"{comm}","hostName":"{node}"'
+            f',"processName":"{comm}"{executable},"hostName":"{node}"'
             f',"containerId":"{container}","containerImage":"","containerName":"","podName":"","podNamespace":"","podUID":""'
         )
 

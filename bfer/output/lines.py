@@ -13,6 +13,7 @@ from bfer.records import (
     PATH_UNREADABLE,
     POINTER,
     ROOT_GROUP,
+    SLOT_EXECUTABLE,
     SLOT_STACK,
     WHO_SIZE,
     Block,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 _CACHE_MAX = 4096
 _WHO_MAX = 1024
 # Stands in a head for the stack, which is made anew for each record: no text has it.
+# Where the text of a line has something that is made for each record.
 _STACK_PLACE = "\0"
+_EXECUTABLE_PLACE = "\1"
 
 
 class _Formats(dict):  # type: ignore[type-arg]
@@ -57,7 +60,18 @@ class Lines:
     ``env``: records of execve hold the environment.
     """
 
-    __slots__ = ("_cache", "_events", "_makers", "_names", "_who", "descriptors", "env", "hashes", "stack")
+    __slots__ = (
+        "_cache",
+        "_events",
+        "_makers",
+        "_names",
+        "_who",
+        "descriptors",
+        "env",
+        "executable",
+        "hashes",
+        "stack",
+    )
 
     stamp = b""
     """What begins a line, with one place for what ``_stamps`` gives."""
@@ -83,10 +97,16 @@ class Lines:
         self.hashes: Hashes | None = None
         self.env = False
         self.stack = self.no_stack
+        # What stands in place of the path of the running file; empty where that is not shown.
+        self.executable = ""
 
     def show_stacks(self) -> None:
         """Records hold the caller's stack (option:stack-addresses)."""
         self.stack = _STACK_PLACE
+
+    def show_executables(self) -> None:
+        """Records hold the path of the file that the process runs (option:executable)."""
+        self.executable = _EXECUTABLE_PLACE
 
     def render(self, records: list[bytes], offset: int) -> bytes:
         """The lines of ``records`` as the programs wrote them."""
@@ -143,21 +163,36 @@ class Lines:
         else:
             head, tail = self._around_fields(block, event)
             self._makers[data] = lambda raw: self._joined(self._all_args(block, event, raw))
-        if _STACK_PLACE in head:
-            head = self._before_stack(data, head)
-        return self.stamp + _literal(who + head) + b"%b" + _literal(tail)
+        text = who + head
+        if _STACK_PLACE in text or _EXECUTABLE_PLACE in text:
+            text = self._before_places(data, text)
+        return self.stamp + _literal(text) + b"%b" + _literal(tail)
 
-    def _before_stack(self, data: bytes, head: str) -> str:
-        """The head up to the stack; what follows it is made with the stack for each record."""
-        head, _, rest = head.partition(_STACK_PLACE)
-        after = rest.encode()
-        make = self._makers.get(data)
+    def _before_places(self, data: bytes, text: str) -> str:
+        """The text up to what is made for each record; the rest is made with that."""
+        places = [(text.find(place), make) for place, make in self._places() if place in text]
+        places.sort(key=lambda place: place[0])
+        ends = [at for at, _ in places[1:]] + [len(text)]
+        parts = [(make, text[at + 1 : end].encode()) for (at, make), end in zip(places, ends)]
+        middle = self._makers.get(data)
 
-        def with_stack(raw: bytes) -> bytes:
-            return self._stack(raw).encode() + after + (make(raw) if make is not None else b"")
+        def made(raw: bytes) -> bytes:
+            texts = [make(raw) + after for make, after in parts]
+            return b"".join(texts) + (middle(raw) if middle is not None else b"")
 
-        self._makers[data] = with_stack
-        return head
+        self._makers[data] = made
+        return text[: places[0][0]]
+
+    def _places(self) -> tuple[tuple[str, Callable[[bytes], bytes]], ...]:
+        return (_STACK_PLACE, lambda raw: self._stack(raw).encode()), (_EXECUTABLE_PLACE, self._running)
+
+    def _running(self, raw: bytes) -> bytes:
+        return self._path(self._executable(raw))
+
+    def _executable(self, raw: bytes) -> bytes:
+        """Path of the file that the process runs; empty for a kernel thread."""
+        found = memory.fields(raw).get(SLOT_EXECUTABLE)
+        return found[0][1] if found is not None else b""
 
     def _stack(self, raw: bytes) -> str:
         found = memory.fields(raw).get(SLOT_STACK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bfer.catalogue import STACKS, STRUCTURES
+from bfer.catalogue import EXECUTABLE, STACKS, STRUCTURES
 from bfer.errors import OutputClosed, OutputError, UsageError
 from bfer.writer import STDOUT, write_all
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "table-verbose", "json", "xml", "csv", "template")
 OPTIONS = (
     *("parse-arguments", "parse-arguments-fds", "structures", "exec-env", "exec-hash", "stack-addresses"),
-    *("detect-syscall", "sort-events", "relative-time"),
+    *("executable", "detect-syscall", "sort-events", "relative-time"),
 )
 
 CONTAINERS = "containers"
@@ -191,6 +191,8 @@ class Sink:
         self.renderer.env = "exec-env" in options
         if STACKS in options:
             self.renderer.show_stacks()
+        if EXECUTABLE in options:
+            self.renderer.show_executables()
         if "parse-arguments-fds" in options:
             from bfer.descriptors import Descriptors
 

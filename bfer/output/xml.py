@@ -74,6 +74,7 @@ class Xml(Lines):
         comm, node = (text(name).decode() for name in (block.comm, block.node))
         id = text(container_of(block)).decode()
         container = f"<containerId>{id}</containerId>" if id else "<containerId/>"
+        executable = f"<executable><path>{self.executable}</path></executable>" if self.executable else ""
         return (
             f"<threadStartTime>{block.start_time}</threadStartTime><processorId>{block.cpu}</processorId>"
             f"<processId>{block.pid}</processId><cgroupId>{block.cgroup_id}</cgroupId>"
@@ -81,7 +82,7 @@ class Xml(Lines):
             f"<hostProcessId>{block.host_pid}</hostProcessId><hostThreadId>{block.host_tid}</hostThreadId>"
             f"<hostParentProcessId>{block.host_ppid}</hostParentProcessId><userId>{block.uid}</userId>"
             f"<mountNamespace>{block.mnt_ns}</mountNamespace><pidNamespace>{block.pid_ns}</pidNamespace>"
-            f"<processName>{comm}</processName><hostName>{node}</hostName>{container}<containerImage/>"
+            f"<processName>{comm}</processName>{executable}<hostName>{node}</hostName>{container}<containerImage/>"
             "<containerName/><podName/><podNamespace/><podUID/>"
         )
 

@@ -102,7 +102,7 @@ def test_all_formats_tell_the_same(texts: bool) -> None:
     raws = every_event()
     objects = [json.loads(line) for line in Json(EVENTS, NAMES, texts).render(raws, 5).splitlines()]
     elements = list(document(Xml(EVENTS, NAMES, texts).render(raws, 5)))
-    text = (Csv.opening + Csv(EVENTS, NAMES, texts).render(raws, 5)).decode()
+    text = (Csv(EVENTS, NAMES).opening + Csv(EVENTS, NAMES, texts).render(raws, 5)).decode()
     assert text.count("\r\n") == text.count("\n") == len(raws) + 1
     rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     assert len(objects) == len(elements) == len(rows) == len(raws)

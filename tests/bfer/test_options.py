@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from struct import pack
 from xml.etree import ElementTree
@@ -23,11 +27,22 @@ from bfer.output.json import Json
 from bfer.output.table import Table
 from bfer.output.xml import Xml
 from bfer.pushdown import push_down
-from bfer.records import BLOCK, EXTRA, EXTRA_SYSCALL, FORM_BYTES, FORM_NUMBER, SLOT_STACK, SLOT_SYSCALL, Block
+from bfer.records import (
+    BLOCK,
+    EXTRA,
+    EXTRA_SYSCALL,
+    FORM_BYTES,
+    FORM_NUMBER,
+    SLOT_EXECUTABLE,
+    SLOT_STACK,
+    SLOT_SYSCALL,
+    Block,
+)
 
 OPTIONS = {"stack-addresses", "detect-syscall", "exec-hash"}
 CATALOGUE = Catalogue("x86_64", OPTIONS)
 EVENTS = {event.number: event for named in CATALOGUE.events.values() for event in named.both()}
+ROOT = Path(__file__).parents[2]
 STACK = (0x7F0000001000, 0x400123, (1 << 64) - 1)
 
 
@@ -80,6 +95,71 @@ def test_a_stack_takes_no_room_from_vectors() -> None:
     args = json.loads(line)["args"]
     assert len(args[1]["value"]) == 2
     assert "truncated" not in args[1]
+
+
+def running(path: bytes) -> bytes:
+    return field(SLOT_EXECUTABLE, path)
+
+
+def test_executables_in_every_format() -> None:
+    events = [
+        record("openat", field(1, b"/x") + running(b"/usr/bin/cat") + stack(1)),
+        record("getpid", scalars=(), stack=running(b'/opt/a "b",\xff') + stack(2)),
+        record("getpid", scalars=(), stack=running(b"")),
+        record("execve", scalars=(), fields=field(0, b"/bin/ls") + stack(4) + running(b"/bin/ls")),
+    ]
+    for stacks in (True, False):
+        renderer = Json(EVENTS, NAMES)
+        renderer.show_executables()
+        if stacks:
+            renderer.show_stacks()
+        for _ in range(2):
+            lines = [json.loads(line) for line in renderer.render(events, 0).splitlines()]
+            assert [line["executable"]["path"] for line in lines] == [
+                *("/usr/bin/cat", '/opt/a "b",\ufffd', "", "/bin/ls"),
+            ]
+            assert [line["stackAddresses"] for line in lines] == ([[1], [2], None, [4]] if stacks else [None] * 4)
+            assert base64.b64decode(lines[1]["executable"]["valueBytes"]) == b'/opt/a "b",\xff'
+            assert [*lines[0]][13:16] == ["processName", "executable", "hostName"]
+            assert lines[0]["args"][1]["value"] == "/x"
+    rows = Csv(EVENTS, NAMES)
+    rows.show_executables()
+    text = (rows.opening + rows.render(events, 0)).decode()
+    cells = [*csv.DictReader(io.StringIO(text, newline=""), strict=True)]
+    assert [row["executable"] for row in cells] == ["/usr/bin/cat", '/opt/a "b",\\xff', "", "/bin/ls"]
+    assert [row["hostName"] for row in cells] == ["board"] * 4
+    xml = Xml(EVENTS, NAMES)
+    xml.show_executables()
+    root = ElementTree.fromstring(xml.opening + xml.render(events, 0) + xml.closing)
+    assert [event.findtext("executable/path") for event in root] == [
+        *("/usr/bin/cat", '/opt/a "b",\ufffd', "", "/bin/ls"),
+    ]
+    assert b"executable" not in Json(EVENTS, NAMES).render([record("getpid", scalars=())], 0)
+
+
+@pytest.mark.native
+def test_the_file_that_runs(tmp_path: Path) -> None:
+    """Seen by the kernel at the moment of the event: a program that is another by now, and one that was removed."""
+    program = tmp_path / "one"
+    shutil.copy("/bin/sh", program)
+    file = tmp_path / "events"
+    script = f"rm {program}; (: </no/one); exec cat /no/two"
+    words = ["trace", "-q", "-o", f"json:{file}", "-o", "option:executable", "event=openat,execve,getpid,exit_group"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bfer", *words, "--", str(program), "-c", script], cwd=ROOT, capture_output=True
+    )
+    assert done.returncode == 1
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    running = {
+        event["args"][1]["value"]: event["executable"]["path"] for event in events if event["eventName"] == "openat"
+    }
+    assert running["/no/one"] == str(program)
+    assert running["/no/two"] == os.path.realpath(shutil.which("cat") or "")
+    for event in events:
+        if event["eventName"] == "execve" and not event["returnValue"]:
+            assert os.path.basename(event["executable"]["path"]) == os.path.basename(
+                os.path.realpath(event["args"][0]["value"])
+            )
 
 
 def test_what_the_programs_are_told() -> None:
