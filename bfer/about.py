@@ -27,7 +27,13 @@ def main(words: list[str]) -> int:
     if len(words) > 1:
         raise UsageError(f"explain takes one event, not also {words[1]!r}: bfer explain EVENT")
     known = catalogue()
-    write_all(STDOUT, ("\n".join(explained(words[0], known)) + "\n").encode(), "standard output")
+    if ":" in words[0]:
+        from bfer.generic import describe
+
+        lines = describe.explained(words[0], known.machine)
+    else:
+        lines = explained(words[0], known)
+    write_all(STDOUT, ("\n".join(lines) + "\n").encode(), "standard output")
     return 0
 
 
@@ -39,7 +45,7 @@ def explained(name: str, known: Catalogue) -> list[str]:
     names = Names(known.machine)
     lines = [_title(event), *wrapped("sets:", list(event.sets)), "arguments:" if event.args else "no arguments"]
     for arg in event.args:
-        lines += _argument(arg, names)
+        lines += argument_lines(arg, names)
     return [*lines, _result(event), "here:", *[_INDENT + line for line in hooks(event)], *examples(event, names)]
 
 
@@ -59,7 +65,8 @@ def _result(event: Event) -> str:
     return "result: always 0" if event.hooks else "result: a number, or an error: -ENOENT; negative for all errors"
 
 
-def _argument(arg: Arg, names: Names) -> list[str]:
+def argument_lines(arg: Arg, names: Names) -> list[str]:
+    """Type, name and meaning of an argument, and the words for its values."""
     lines = [f"{_INDENT}{arg.type} {arg.name}{_meaning(arg)}"]
     words = value_names(arg, names.kind(arg.kind))
     return lines + wrapped(2 * _INDENT + words[0], words[1:], 2 * _INDENT) if words else lines

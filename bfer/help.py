@@ -5,6 +5,7 @@ from __future__ import annotations
 HELP = """\
 usage: bfer trace [OPTION...] [EXPRESSION...] [-- COMMAND ARG...]
        bfer list [events|sets|filters] [--json]
+       bfer list --functions PATTERN   what event=kprobe:NAME can trace (--tracepoints: tp:)
        bfer explain EVENT              its arguments, their values by name, where it hooks here
        bfer doctor [--json]            what can be traced on this system and what not, and why
        bfer archive OUT.pyz [--pyc]    all of bfer as one executable file (--pyc: byte

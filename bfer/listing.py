@@ -17,7 +17,19 @@ _WIDTH = 100
 
 
 def main(words: list[str]) -> int:
-    """Print what ``words`` ask for: events, sets or filters, also as JSON. Raises UsageError."""
+    """Print what ``words`` ask for: events, sets or filters, also as JSON; functions or tracepoints.
+
+    Raises UsageError.
+    """
+    if words[:1] in (["--functions"], ["--tracepoints"]):
+        from bfer.generic import describe
+
+        if len(words) != 2:
+            raise UsageError(f"{words[0]} takes one pattern, as in bfer list {words[0]} 'vfs_*'")
+        found = describe.functions if words[0] == "--functions" else describe.tracepoints
+        lines = found(words[1], os.uname().machine)
+        write_all(STDOUT, ("\n".join(lines) + "\n").encode(), "standard output")
+        return 0
     topics = [word for word in words if not word.startswith("-")]
     for word in words:
         if word.startswith("-") and word != "--json":

@@ -270,10 +270,9 @@ class Kernel:
         if kind in ("uprobe", "uretprobe", "usdt"):
             raise UsageError(f"{kind} takes no patterns: {pattern!r}")
         found = self.functions(pattern)
+        self.prefetch(found)
         if kind in ("fentry", "fexit"):
-            self._prefetch(found)
             return [name for name in found if prototypes.function(self.types, name) is not None]
-        self._prefetch(found)
         return found
 
     def _is_hook(self, kind: str, name: str) -> bool:
@@ -300,12 +299,11 @@ class Kernel:
                     found.add(name)
         return sorted(found)
 
-    def _prefetch(self, names: list[str]) -> None:
-        from bfer.generic import WILD_MAX
+    def prefetch(self, names: list[str]) -> None:
+        """Look up functions in one go."""
         from btf.format import KIND_FUNC
 
-        if len(names) <= WILD_MAX:
-            self.types.btf.prefetch(names, (KIND_FUNC,))
+        self.types.btf.prefetch(names, (KIND_FUNC,))
 
 
 def registers(convention: calls.Convention) -> list[GenericArg]:

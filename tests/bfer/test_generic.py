@@ -12,7 +12,7 @@ import programs.records as kernel
 from bfer import expr, generic
 from bfer.catalogue import Catalogue
 from bfer.errors import UsageError
-from bfer.generic import calls, formats, printed, prototypes
+from bfer.generic import calls, describe, formats, printed, prototypes
 from bfer.generic.arguments import Types
 from bfer.generic.event import FIRST_ID, FIRST_NUMBER, GenericArg
 from bfer.memory import Pointer
@@ -473,3 +473,35 @@ def test_what_is_no_constant(text: str) -> None:
 def test_registers_of_an_unknown_machine() -> None:
     with pytest.raises(UsageError, match="not known for the machine 'm68k'"):
         calls.convention("m68k")
+
+
+# --- what there is --------------------------------------------------------------------------
+
+
+def test_functions_and_tracepoints_are_listed(vmlinux: Types) -> None:
+    (line,) = describe.functions("vfs_unlink", "x86_64")
+    assert line.startswith("int vfs_unlink(struct ")
+    assert "struct dentry *dentry" in line
+    assert describe.functions("vfs_unlin?", "x86_64") == [line]
+    (line,) = [line for line in describe.tracepoints("*sched_switch", "x86_64") if "sched_switch(" in line]
+    assert "struct task_struct *prev, struct task_struct *next" in line
+    for listed in (describe.functions, describe.tracepoints):
+        with pytest.raises(UsageError, match="matches 'nosuch\\*'"):
+            listed("nosuch*", "x86_64")
+
+
+def test_an_event_is_explained(libc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bfer.about.hooks", lambda event: [event.name])
+    lines = describe.explained(f"uretprobe:{libc}:getenv(const char *)", "x86_64")
+    assert lines == [
+        f"uretprobe:{libc}:getenv: seen when the function returns",
+        "arguments:",
+        "    const char * retval: text; exact, beginnings and endings are compared in the kernel",
+        "result: const char *",
+        "here:",
+        f"    uretprobe:{libc}:getenv",
+        "examples:",
+        f"    bfer trace 'event=uretprobe:{libc}:getenv'",
+        f"    bfer trace 'uretprobe:{libc}:getenv.retval=a*'",
+        f"    bfer trace 'uretprobe:{libc}:getenv.retval!=0'",
+    ]
