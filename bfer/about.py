@@ -39,11 +39,13 @@ def main(words: list[str]) -> int:
 
 def explained(name: str, known: Catalogue) -> list[str]:
     """All lines on one event. Raises UsageError."""
-    from bfer.expr import find_event
+    from bfer.expr import find_event, parse
 
-    event = find_event(name, known)
+    # Functions and tracepoints by their name are in no catalogue.
+    event = find_event(name, known) if ":" not in name else parse([f"event={name}"], known).events[0]
     names = Names(known.machine)
-    lines = [_title(event), *wrapped("sets:", list(event.sets)), "arguments:" if event.args else "no arguments"]
+    sets = wrapped("sets:", list(event.sets)) if event.sets else []
+    lines = [_title(event), *sets, "arguments:" if event.args else "no arguments"]
     for arg in event.args:
         lines += argument_lines(arg, names)
     return [*lines, _result(event), "here:", *[_INDENT + line for line in hooks(event)], *examples(event, names)]
@@ -62,6 +64,8 @@ def _title(event: Event) -> str:
 def _result(event: Event) -> str:
     if event.program == "plain_enter":
         return "result: none, it does not return"
+    if event.returns is not None:
+        return f"result: {event.returns.type}"
     return "result: always 0" if event.hooks else "result: a number, or an error: -ENOENT; negative for all errors"
 
 
@@ -122,8 +126,15 @@ def examples(event: Event, names: Names) -> list[str]:
             expressions.append(f"{event.name}.{arg.name}={folder}")
         elif words:
             expressions.append(f"{event.name}.{arg.name}={words[min(1, len(words) - 1)]}")
-        elif not arg.memory and arg.kind not in ("ptr", "dirfd", "sha256") and arg.slot < ARGS:
+        elif arg.type == "bool":
+            expressions.append(f"{event.name}.{arg.name}=true")
+        elif (
+            not arg.memory
+            and not arg.type.endswith("*")
+            and arg.kind not in ("ptr", "dirfd", "sha256")
+            and arg.slot < ARGS
+        ):
             expressions.append(f"{event.name}.{arg.name}>=3")
-    if event.program != "plain_enter" and not event.hooks:
+    if event.program != "plain_enter" and (event.returns is not None or not event.hooks):
         expressions.append(f"{event.name}.retval<0")
     return ["examples:", *[f"{_INDENT}bfer trace '{text}'" for text in expressions[:5]]]
