@@ -273,6 +273,14 @@ class Catalogue:
         found = [self.event(name) for name in _names(start)]
         return [event for event in found if event is not None]
 
+    def members(self, group: str) -> list[Event]:
+        """The events of a set, in the table's order; none if there is no such set."""
+        if self._all is not None:
+            return [self._all[name] for name in self.sets.get(group, ())]
+        names = [*DEFAULT] if group == "default" else _of_set(TABLE, group)
+        found = [self.event(name) for name in dict.fromkeys([*names, *_of_set(KERNEL_TABLE, group)])]
+        return [event for event in found if event is not None]
+
     def is_absent(self, name: str) -> bool:
         """Is this the name of an event that only other machines have?"""
         return bool(_lines_of(TABLE, name)) and self.event(name) is None
@@ -314,6 +322,17 @@ def _lines_of(table: str, name: str) -> list[int]:
             found.append(at + 1)
             at = table.find(f"\n{name} ", at + 1)
     return found
+
+
+def _of_set(table: str, group: str) -> Iterator[str]:
+    """The names of events below the headers that name this set."""
+    for part in table.split("\n[")[1:]:
+        header, _, lines = part.partition("]")
+        if group in header.split() or (group == "syscalls" and table is TABLE):
+            for line in lines.split("\n"):
+                name = line.partition(" ")[0]
+                if name.isidentifier():
+                    yield name
 
 
 def _split_line(table: str, at: int) -> tuple[list[str], str]:

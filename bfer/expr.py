@@ -272,18 +272,17 @@ class _Parser:
     def add_set(self, text: str, op: str, words: list[str]) -> None:
         self.sets_given = True
         for word in words:
-            names = self.catalogue.sets.get(word)
-            if names is None:
+            events = self.catalogue.members(word)
+            if not events:
                 if word.startswith(_PACKETS):
                     raise UsageError(f"packets are not traced yet, leave out {text!r}: `bfer list` tells what there is")
                 from bfer.suggest import nearest
 
                 sets = sorted(self.catalogue.sets)
                 raise UsageError(f"unknown set {word!r}{nearest(word, sets) or ': there are ' + ', '.join(sets)}")
-            for name in names:
-                self.members[name] = self.catalogue.events[name]
+            self.members.update((event.name, event) for event in events)
             if word != "default":
-                self.in_other_sets.update(names)
+                self.in_other_sets.update([event.name for event in events])
 
     # --- who --------------------------------------------------------------------
 
@@ -481,11 +480,12 @@ class _Parser:
                 self.note(filtered, "traced alone")
                 self.named = {name: self.event(name) for name in filtered}
             elif self.is_narrowed():
-                every = self.catalogue.sets["syscalls"]
-                self.members = {name: self.catalogue.events[name] for name in (*self.catalogue.sets["default"], *every)}
+                self.members = {event.name: event for event in self.catalogue.members("default")}
+                every = {event.name: event for event in self.catalogue.members("syscalls")}
+                self.members.update(every)
                 self.in_other_sets.update(every)
             else:
-                self.members = {name: self.catalogue.events[name] for name in self.catalogue.sets["default"]}
+                self.members = {event.name: event for event in self.catalogue.members("default")}
         if self.excluded_patterns:
             from fnmatch import fnmatchcase
 

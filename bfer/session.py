@@ -10,6 +10,7 @@ import os
 from bfer import expr
 from bfer.catalogue import Catalogue
 from bfer.errors import UsageError
+from bfer.machine import is_small
 from bfer.names import Names
 from bfer.pushdown import push_down
 from btf.errors import Error
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from bfer.residual import Residual
     from bfer.sorting import Sorter
     from bfer.tracer import Tracer
-
-_SMALL_MEMORY = 128 << 20
 
 
 class Session:
@@ -158,9 +157,4 @@ def check_tree(policy: Policy, command: bool) -> None:
 
 def default_buffer(path: str = "/proc/meminfo") -> int:
     """1 MiB, a quarter of that on a machine with little memory."""
-    try:
-        with open(path, "rb") as file:
-            total = int(file.readline().split()[1]) << 10
-    except (OSError, IndexError, ValueError):
-        return 256 << 10
-    return 256 << 10 if total <= _SMALL_MEMORY else 1 << 20
+    return 256 << 10 if is_small(path) else 1 << 20

@@ -9,6 +9,7 @@ a batch one after the other, filled by one ``%``, leave most of the work to loop
 from __future__ import annotations
 
 from bfer import memory
+from bfer.machine import is_small
 from bfer.records import (
     PATH_UNREADABLE,
     POINTER,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bfer.hashes import Hashes
     from bfer.names import Names
 
-_CACHE_MAX = 4096
+_CACHE_MAX = 1024 if is_small() else 4096  # a kilobyte or two each
 _WHO_MAX = 1024
 # Stands in a head for the stack, which is made anew for each record: no text has it.
 # Where the text of a line has something that is made for each record.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bfer import escape, values
 from bfer.errors import UsageError
+from bfer.machine import is_small
 from bfer.output.lines import container_of
 from bfer.output.table import Table
 from bfer.records import Block
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bfer.catalogue import Arg, Event
     from bfer.names import Names
 
-_CACHE_MAX = 4096
+_CACHE_MAX = 1024 if is_small() else 4096
 _ESCAPES = {"n": "\n", "t": "\t", "e": "\x1b", "\\": "\\"}
 _WIDTH_MAX = 1000
 

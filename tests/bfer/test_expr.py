@@ -384,3 +384,12 @@ def test_filters_of_events_that_are_left_out() -> None:
     with pytest.raises(UsageError) as error:
         parse("event!=open*", "openat.retval<0")
     assert str(error.value) == "'event!=open*' excludes openat, so 'openat.retval<0' can never match"
+
+
+@pytest.mark.parametrize("catalogue", [X86, ARM64], ids=["x86_64", "aarch64"])
+def test_sets_are_found_without_making_all_events(catalogue: Catalogue) -> None:
+    for name, members in catalogue.sets.items():
+        fresh = Catalogue(catalogue.machine).members(name)
+        assert [event.name for event in catalogue.members(name)] == members
+        assert {event.name for event in fresh} == set(members), name
+    assert Catalogue(catalogue.machine).members("nothing") == []

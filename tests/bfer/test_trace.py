@@ -405,4 +405,4 @@ def test_start_path_imports(arguments: str) -> None:
     modules = set(done.stdout.splitlines()[-1].split())
     assert not FORBIDDEN & modules
     assert not [name for name in modules if name.startswith(("pybpf.lang", "pybpf.asm"))]
-    assert len([name for name in modules if name.startswith("bfer")]) <= 30
+    assert len([name for name in modules if name.startswith("bfer")]) <= 32
