@@ -157,7 +157,7 @@ statfs 137 99 43 99 99: const char* path, struct statfs* buf:outstatfs
 fstatfs 138 100 44 100 100: int fd:fd, struct statfs* buf:outstatfs
 sysfs 139 135 - 135 135: int option, unsigned long arg1:ptr, unsigned long arg2:ptr
 statmount 457 457 457 457 457: const struct mnt_id_req* req, struct statmount* buf, size_t bufsize, unsigned int flags
-listmount 458 458 458 458 458: const struct mnt_id_req* req, u64* mnt_ids, size_t nr_mnt_ids, unsigned int flags
+listmount 458 458 458 458 458: const struct mnt_id_req* req, u64* mnt_ids, size_t nr_mnt_ids, unsigned int flags:listmount
 listns 470 470 470 470 470: const struct ns_id_req* req, u64* ns_ids, size_t nr_ns_ids, unsigned int flags
 [fs]
 pivot_root 155 217 41 218 217: const char* new_root, const char* put_old
@@ -314,13 +314,13 @@ process_vm_writev 311 348 271 377 341: pid_t pid, const struct iovec* local_iov,
 kcmp 312 349 272 378 343: pid_t pid1, pid_t pid2, int type:kcmp, unsigned long idx1, unsigned long idx2
 setns 308 346 268 375 339: int fd:fd, int nstype:setns
 seccomp 317 354 277 383 348: unsigned int operation:seccomp, unsigned int flags:seccomp_flags, const void* args
-rseq 334 386 293 398 383: struct rseq* rseq, u32 rseq_len, int flags, u32 sig:hex
+rseq 334 386 293 398 383: struct rseq* rseq, u32 rseq_len, int flags:rseq, u32 sig:hex
 rseq_slice_yield 471 471 471 471 471:
 pidfd_open 434 434 434 434 434: pid_t pid, unsigned int flags:pidfd_open
 pidfd_getfd 438 438 438 438 438: int pidfd:fd, int targetfd:fd, unsigned int flags
 landlock_create_ruleset 444 444 444 444 444: struct landlock_ruleset_attr* attr, size_t size, u32 flags:landlock_create
 landlock_add_rule 445 445 445 445 445: int ruleset_fd:fd, int rule_type:landlock_rule, void* rule_attr, u32 flags
-landlock_restrict_self 446 446 446 446 446: int ruleset_fd:fd, u32 flags
+landlock_restrict_self 446 446 446 446 446: int ruleset_fd:fd, u32 flags:landlock_restrict
 userfaultfd 323 374 282 388 355: int flags:userfaultfd
 riscv_flush_icache - - 259 - -: unsigned long start:ptr, unsigned long end:ptr, unsigned long flags
 riscv_hwprobe - - 258 - -: struct riscv_hwprobe* pairs, size_t pair_count, size_t cpusetsize, unsigned long* cpus, unsigned int flags
@@ -452,7 +452,7 @@ kexec_load 246 283 104 347 277: unsigned long entry:ptr, unsigned long nr_segmen
 kexec_file_load 320 - 294 401 381: int kernel_fd:fd, int initrd_fd:fd, unsigned long cmdline_len, const char* cmdline, unsigned long flags:kexec_file
 perf_event_open 298 336 241 364 331: struct perf_event_attr* attr, pid_t pid, int cpu, int group_fd:fd, unsigned long flags:perf_event_open
 bpf 321 357 280 386 351: int cmd:bpf, union bpf_attr* attr, unsigned int size
-lsm_get_self_attr 459 459 459 459 459: unsigned int attr:lsm_attr, struct lsm_ctx* ctx, u32* size, u32 flags
+lsm_get_self_attr 459 459 459 459 459: unsigned int attr:lsm_attr, struct lsm_ctx* ctx, u32* size, u32 flags:lsm_flags
 lsm_set_self_attr 460 460 460 460 460: unsigned int attr:lsm_attr, struct lsm_ctx* ctx, u32 size, u32 flags
 lsm_list_modules 461 461 461 461 461: u64* ids, u32* size, u32 flags
 bdflush - 134 - 134 134: int func, long data

@@ -21,7 +21,7 @@ _MODULES = {
         "at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
         "fanotify_mark fanotify_mask epoll_ctl epoll_create io_uring_enter io_uring_register sync_file_range "
         "mount umount fadvise splice open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap "
-        "flock fcntl ioctl fd_flags lease seals poll epoll filesystem"
+        "flock fcntl ioctl fd_flags lease seals poll epoll filesystem listmount"
     ),
     "bfer.names.memory": (
         "mmap mempolicy prot msync mremap madvise mlockall mlock2 membarrier membarrier_flags pkey_access "
@@ -30,13 +30,13 @@ _MODULES = {
     "bfer.names.processes": (
         "signal clone clone3 sched personality unshare setns wait idtype prio ioprio_who rlimit rusage ptrace "
         "prctl arch_prctl kcmp seccomp seccomp_flags pidfd_open pidfd_signal landlock_create landlock_rule "
-        "sigmask signalfd eventfd sa_flags sigstack rlim"
+        "sigmask signalfd eventfd sa_flags sigstack rlim rseq landlock_restrict"
     ),
     "bfer.names.ipc": "ipcget shmget futex futex2 shmctl_cmd msgctl_cmd semctl key shmat msgflg",
     "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
     "bfer.names.system": (
-        "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr bpf "
-        "bpf_prog capability kernel_read_file"
+        "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr lsm_flags "
+        "bpf bpf_prog capability kernel_read_file"
     ),
     "bfer.names.net": (
         "af sock_type msg shutdown sock_flags ipproto sol sockopt ip_option ipv6_option tcp_option udp_option "

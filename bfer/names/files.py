@@ -714,4 +714,8 @@ KINDS = {
             ("FIOQSIZE", 0x5460),
         ),
     ),
+    "listmount": Kind(
+        FLAGS,
+        (("LISTMOUNT_REVERSE", 1),),
+    ),
 }

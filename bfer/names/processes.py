@@ -467,4 +467,20 @@ KINDS = {
             ("EFD_CLOEXEC", 0x80000),
         ),
     ),
+    "rseq": Kind(
+        FLAGS,
+        (
+            ("RSEQ_FLAG_UNREGISTER", 1),
+            ("RSEQ_FLAG_SLICE_EXT_DEFAULT_ON", 2),
+        ),
+    ),
+    "landlock_restrict": Kind(
+        FLAGS,
+        (
+            ("LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF", 1),
+            ("LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON", 2),
+            ("LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF", 4),
+            ("LANDLOCK_RESTRICT_SELF_TSYNC", 8),
+        ),
+    ),
 }

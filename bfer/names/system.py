@@ -214,4 +214,8 @@ KINDS = {
             ("BPF_PROG_ASSOC_STRUCT_OPS", 38),
         ),
     ),
+    "lsm_flags": Kind(
+        FLAGS,
+        (("LSM_FLAG_SINGLE", 1),),
+    ),
 }
