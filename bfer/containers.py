@@ -1,6 +1,7 @@
 """Which container a control group belongs to: by the names that engines give to the groups they make.
 
-Control groups are those of version 2, by the 64-bit id that records carry.
+Control groups are those of version 2 or, where that is not in use, of one hierarchy of version 1, by the 64-bit id
+that records carry.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 
 from bfer.records import ROOT_GROUP
-from pybpf.cgroups import root
+from pybpf import cgroups
 from pybpf.errors import SyscallError
 
 TYPE_CHECKING = False
@@ -69,6 +70,27 @@ def _character(part: str) -> str:
         return chr(int(part[:2], 16)) + part[2:]
     except ValueError:
         return "\\x" + part
+
+
+def root() -> str:
+    """Where the hierarchy is mounted whose ids the programs give. Raises SyscallError."""
+    from bfer.tracer import version_1_controller
+
+    controller = version_1_controller()
+    return f"/sys/fs/cgroup/{controller}" if controller else cgroups.root()
+
+
+def hierarchy_number(controller: str, path: str = "/proc/cgroups") -> int:
+    """The kernel's number for a hierarchy of version 1."""
+    try:
+        with open(path) as file:
+            for line in file:
+                words = line.split()
+                if words[:1] == [controller]:
+                    return int(words[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
 
 
 class Groups:

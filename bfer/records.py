@@ -111,6 +111,9 @@ RANGE = Struct("=QQQ")  # lowest, highest, the bit to flip in both and in the nu
 NUMBER_KEY = Struct("=II")
 BY = {"uid": 0, "pid": 1, "tid": 2, "mntns": 3, "pidns": 4}
 
+# Controllers of version 1 by whose hierarchy control groups can be told apart; their settings count from 1.
+GROUPS_BY = ("memory", "pids", "devices", "freezer")
+
 NEW_CGROUP = 0xFFFFFFFF
 """The number of records that are for the tracer itself: a control group was made; its id is the first number."""
 

@@ -9,7 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import BY, NUMBER_KEY, RANGE, VALUE_KEY
+from bfer.records import BY, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
@@ -65,6 +65,13 @@ class Tracer:
         self.groups: Groups | None = None
         self.own: OwnNumbers | None = None
         self._settings = {"self_pid": os.getpid()}
+        controller = version_1_controller()
+        if controller:
+            self._settings["cgroup_v1"] = GROUPS_BY.index(controller) + 1
+            if plan.container is not None:
+                from bfer.containers import hierarchy_number
+
+                self._settings["hierarchy"] = hierarchy_number(controller)
         self._buffer_size = buffer_size
         self._btf_path = btf_path
         try:
@@ -246,6 +253,13 @@ def pid_namespace() -> int:
     except OSError:
         return 0
     return 0 if inode == _FIRST_NAMESPACE else inode
+
+
+def version_1_controller(top: str = "/sys/fs/cgroup") -> str:
+    """The controller of version 1 by whose hierarchy control groups are told apart; "" where version 2 is in use."""
+    if os.path.exists(f"{top}/cgroup.controllers"):
+        return ""
+    return next((name for name in GROUPS_BY if os.path.exists(f"{top}/{name}/cgroup.procs")), "")
 
 
 def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str, int]) -> None:

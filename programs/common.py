@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import pt_regs___arm64, pt_regs___riscv, pt_regs___s390, task_struct, task_struct___x86
+from pybpf.ktypes import css_set, pt_regs___arm64, pt_regs___riscv, pt_regs___s390, task_struct, task_struct___x86
 from pybpf.lang import *
 
 LICENSE = "Dual MIT/GPL"
@@ -61,6 +61,8 @@ class Config(ConfigBase):
     binary_wanted: u64 = 0  # bits of the masks that the path maps hold, as in Shape
     binary_unwanted: u64 = 0
     container_on: u32 = 0
+    cgroup_v1: u32 = 0  # not 0: control groups are those of a hierarchy of version 1, by programs.records.GROUPS_BY_*
+    hierarchy: i32 = 0  # its number
     values_on: u32 = 0  # some event's arguments or result are looked up in `verdicts`
     ranges_on: u32 = 0  # some event's arguments have bounds, in `ranges`
     bounds_on: u32 = 0  # some event's result has bounds
@@ -254,7 +256,7 @@ def is_wanted(pid: u32) -> u32:
             return u32(0)
     known = 1
     if config.container_on:
-        inside = cgroups.lookup(get_current_cgroup_id())
+        inside = cgroups.lookup(current_group())
         if inside:
             if not inside[0]:
                 return u32(0)
@@ -280,6 +282,33 @@ def number_here(task, host):
             if thread_pid.numbers[level].ns.ns.inum == config.level_ns:
                 number = thread_pid.numbers[level].nr
     return number
+
+
+@inline
+def current_group():
+    """The id of the control group that the current process is in."""
+    if config.cgroup_v1:
+        return group_of_version_1()
+    return get_current_cgroup_id()
+
+
+@subprog
+def group_of_version_1() -> u64:
+    if config.cgroup_v1 == GROUPS_BY_MEMORY and kenum_exists("cgroup_subsys_id", "memory_cgrp_id"):
+        return group_of(kenum("cgroup_subsys_id", "memory_cgrp_id"))
+    if config.cgroup_v1 == GROUPS_BY_PIDS and kenum_exists("cgroup_subsys_id", "pids_cgrp_id"):
+        return group_of(kenum("cgroup_subsys_id", "pids_cgrp_id"))
+    if config.cgroup_v1 == GROUPS_BY_DEVICES and kenum_exists("cgroup_subsys_id", "devices_cgrp_id"):
+        return group_of(kenum("cgroup_subsys_id", "devices_cgrp_id"))
+    if config.cgroup_v1 == GROUPS_BY_FREEZER and kenum_exists("cgroup_subsys_id", "freezer_cgrp_id"):
+        return group_of(kenum("cgroup_subsys_id", "freezer_cgrp_id"))
+    return u64(0)
+
+
+@inline
+def group_of(controller):
+    groups = cast(Ptr[css_set], u64(current_task().cgroups))
+    return u64(groups.subsys[controller].cgroup.kn.id)
 
 
 @inline
@@ -338,7 +367,7 @@ def fill_context(who, task):
     nsproxy = task.nsproxy
     thread_pid = task.thread_pid
     who.start_time = task.start_time
-    who.cgroup_id = get_current_cgroup_id()
+    who.cgroup_id = current_group()
     who.host_pid = task.tgid
     who.host_tid = task.pid
     who.host_ppid = parent.tgid

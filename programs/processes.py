@@ -103,7 +103,7 @@ def free(ctx, task: Ptr[task_struct]):
 def new_cgroup(ctx, group: Ptr[struct_cgroup], path: u64):
     """Tell of a new control group, before anyone can be in it: its id as the first number, and its path."""
     record = cgroup_records.lookup(0)
-    if not record or group.root.hierarchy_id != 0:  # version 1 has ids of its own
+    if not record or group.root.hierarchy_id != config.hierarchy:  # each has ids of its own; 0 is version 2
         return 0
     length = read_kernel_str(record.path, path)
     if length <= 0:

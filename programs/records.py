@@ -30,6 +30,9 @@ HOOKS = CALLS
 NEW_CGROUP = 0xFFFFFFFF
 """The number of records that are for the tracer itself: a control group was made."""
 
+# The controllers of version 1 by whose hierarchy control groups are told apart (Config.cgroup_v1).
+GROUPS_BY_MEMORY, GROUPS_BY_PIDS, GROUPS_BY_DEVICES, GROUPS_BY_FREEZER = 1, 2, 3, 4
+
 SOCKADDR_MAX = 128
 """struct sockaddr_storage, include/linux/socket.h."""
 

@@ -154,7 +154,16 @@ class mm_struct(KStruct):
     env_end: u64
 
 
+class cgroup_subsys_state(KStruct):
+    cgroup: Ptr[cgroup]
+
+
+class css_set(KStruct):
+    subsys: Ptr[cgroup_subsys_state][16]
+
+
 class task_struct(KStruct):
+    cgroups: Ptr[css_set]
     thread_info: thread_info
     flags: u32
     pid: i32

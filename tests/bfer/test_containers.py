@@ -14,14 +14,14 @@ from fake_kernel import FakeMap
 from fake_records import EVENTS, NAMES, record
 
 from bfer import containers
-from bfer.containers import Groups, container_id
+from bfer.containers import Groups, container_id, hierarchy_number
 from bfer.output.json import Json
 from bfer.output.table import ContainerTable
 from bfer.output.verbose import ContainerVerbose
 from bfer.output.xml import Xml
 from bfer.policy import Containers
+from bfer.tracer import version_1_controller
 from programs import load_object
-from pybpf import cgroups
 from pybpf.errors import SyscallError
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +66,23 @@ OTHER = "0a" * 32
 )
 def test_names(path: str, id: str) -> None:
     assert container_id(path) == id
+
+
+def test_which_hierarchy(tmp_path: Path) -> None:
+    """Version 2 where it is mounted in the usual place, else a controller that engines use."""
+    assert version_1_controller(str(tmp_path)) == ""
+    for name in ("pids", "memory"):
+        (tmp_path / name).mkdir()
+        assert version_1_controller(str(tmp_path)) in ("", "pids")
+        (tmp_path / name / "cgroup.procs").touch()
+        assert version_1_controller(str(tmp_path)) == name
+    (tmp_path / "cgroup.controllers").touch()
+    assert version_1_controller(str(tmp_path)) == ""
+    table = tmp_path / "cgroups"
+    table.write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t3\t1\t1\nmemory\t4\t1\t1\n")
+    assert hierarchy_number("memory", str(table)) == 4
+    assert hierarchy_number("pids", str(table)) == 0
+    assert hierarchy_number("pids", str(tmp_path / "none")) == 0
 
 
 @pytest.fixture
@@ -170,7 +187,7 @@ class TestKernel:
     @pytest.fixture
     def group(self) -> Path:
         try:
-            top = Path(cgroups.root())
+            top = Path(containers.root())
             folder = top / f"docker-{ID}.scope"
             folder.mkdir()
         except (SyscallError, OSError) as error:

@@ -109,6 +109,7 @@ def test_constants_and_keys() -> None:
     assert {f"BY_{name.upper()}": value for name, value in user.BY.items()} == {
         name: value for name, value in vars(kernel).items() if name.startswith("BY_")
     }
+    assert [getattr(kernel, f"GROUPS_BY_{name.upper()}") for name in user.GROUPS_BY] == [1, 2, 3, 4]
     assert kernel.MEMBER_SHIFT == process_table._MARK_SHIFT
 
 
@@ -119,9 +120,16 @@ def test_settings_have_their_names() -> None:
     texts += ["pid=new", "comm=x", "tree=1", "follow", "uts=x", "container", "binary=/x"]
     texts += ["openat.pathname=/x,*y", "open.retval>0", "open.mode=1", "open.mode>1"]
     plan = push_down(expr.parse(texts, catalogue), options=OPTIONS)
-    others = {"self_pid", "level", "level_ns", "started", "watermark", "suffix_lengths"} | opening_calls(
-        "x86_64"
-    ).keys()
+    others = {
+        "self_pid",
+        "level",
+        "level_ns",
+        "cgroup_v1",
+        "hierarchy",
+        "started",
+        "watermark",
+        "suffix_lengths",
+    } | opening_calls("x86_64").keys()
     assert plan.config.keys() | others == names
 
 

@@ -390,15 +390,15 @@ def check_bounds_of_arguments():
 
 
 class Groups:
-    """A version 2 hierarchy for a ``with`` block: the one that there is, or one mounted for it."""
+    """The hierarchy that bfer goes by, for a ``with`` block; where there is none, one mounted for it."""
 
     def __enter__(self):
-        from pybpf import cgroups
+        from bfer import containers
         from pybpf.errors import SyscallError
 
         self.mounted = None
         try:
-            return cgroups.root()
+            return containers.root()
         except SyscallError as error:
             folder = tempfile.mkdtemp(prefix="checks")
             if subprocess.run(["mount", "-t", "cgroup2", "none", folder], check=False, capture_output=True).returncode:
