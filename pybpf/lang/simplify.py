@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pybpf.lang import ir
 from pybpf.lang.cfg import clone_ins
-from pybpf.lang.fold import MASK64, extend, fits_s32, signed
+from pybpf.lang.fold import MASK64, extend, fits_s32, signed, swap
 from pybpf.lang.ir import Function, Imm, Ins, Slot
 from pybpf.lang.values import only_definitions
 from pybpf.lang.widths import Widths
@@ -249,7 +249,7 @@ def _branch(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) ->
         cond, value = "eq", 0
     source = only.get(a)
     if source is not None and ins.size == 8 and reads[a] == 1:
-        new = _branch_on_source(ins, source, cond, value, only)
+        new = _branch_on_source(ins, source, cond, value, only, widths)
         if new is not None:
             return new
     if cond == ins.cond and value == ins.b.value & (1 << bits) - 1:
@@ -259,8 +259,8 @@ def _branch(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) ->
     return new
 
 
-def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[int, Ins]) -> Ins | None:
-    """Test the operand of an AND or of an extension directly, when nothing else reads the result."""
+def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[int, Ins], widths: Widths) -> Ins | None:
+    """Test the operand of an AND, a swap of bytes or an extension directly, when nothing else reads the result."""
     x = source.a
     if type(x) is not int or x not in only:
         return None
@@ -272,6 +272,12 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
         new.cond, new.b = "set", source.b
         if cond == "eq":
             new.then, new.els = ins.els, ins.then
+        return new
+    if source.op == ir.BSWAP and source.size < 8 and cond in ("eq", "ne") and widths.of(x) <= source.size * 8:
+        # The constant is swapped instead.
+        new.cond, new.b = cond, Imm(signed(swap(value, source.size, bool(source.imm)), 32))
+        if source.size == 4:
+            new.size = 4
         return new
     if source.op not in (ir.ZEXT, ir.SEXT) or source.size != 4:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from test_backend import Build, listing
 
 from pybpf.lang import ir
@@ -172,3 +173,24 @@ def test_a_helper_with_one_answer_is_called_once():
     b.add(ir.RET, a=total)
     calls = [line for line in b.lines() if line.startswith("call")]
     assert sorted(calls) == ["call 0x5", "call 0x5", "call 0xe", "call 0xf", "call 0xf"]
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "test"),
+    [
+        (2, 0x0800, "if r0 == 0x8 goto"),
+        (4, 0x7F000001, "if w0 == 0x100007f goto"),
+        (4, 0x01020384, "if w0 == -0x7bfcfdff"),
+    ],
+)
+def test_a_constant_is_swapped_and_not_what_it_is_compared_with(size, value, test):
+    b = Build(nparams=1)
+    x = b.new(ir.LOAD, a=b.new(ir.PARAM, POINTER, imm=0), size=size)
+    there, other = b.func.block("there"), b.func.block("other")
+    b.add(ir.BRANCH, cond="eq", a=b.new(ir.BSWAP, a=x, size=size, imm=1), b=Imm(value), then=there, els=other)
+    for block, result in ((there, 7), (other, 8)):
+        b.block = block
+        b.add(ir.RET, a=Imm(result))
+    lines = listing(generate(b.func))
+    assert any(test.replace("==", sign) in line for line in lines for sign in ("==", "!=")), lines
+    assert not any("be" in line for line in lines)
