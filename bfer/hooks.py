@@ -9,6 +9,7 @@ from struct import pack
 
 from bfer.catalogue import Catalogue
 from btf.errors import Error
+from programs import GENERIC
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
 
@@ -67,6 +68,10 @@ class Hooks:
     """All of a run. ``maps`` holds the maps by name; those that a program brings are added to it."""
 
     def __init__(self, events: list[Event], maps: dict[str, Map], configure: Callable[[ObjectSpec], None]) -> None:
+        if any(event.object == GENERIC for event in events):
+            from bfer.generic.multi import combined
+
+            events = combined(events)
         # By object, so that each is read once.
         self.hooks = [
             Hook(event, place) for event in sorted(events, key=lambda event: event.object) for place in event.places()
@@ -101,7 +106,12 @@ class Hooks:
             hook.programs = [collection.programs[name] for name in names]
 
     def _shared(self, spec: ObjectSpec) -> dict[str, Map]:
-        return {name: map for name, map in self._maps.items() if name in spec.maps and not name.startswith(".")}
+        # What the object gives contents is the program's own.
+        return {
+            name: map
+            for name, map in self._maps.items()
+            if name in spec.maps and not name.startswith(".") and spec.maps[name].contents is None
+        }
 
     def attach(self, load: Load, btf: Btf | None) -> None:
         for hook in self.hooks:

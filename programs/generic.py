@@ -124,8 +124,9 @@ def put_piece(record, shape, piece):
         address = record.busy if kind & PIECE_LOCATED == PIECE_FROM_START else address + 4
         address += place & 0xFFFF
         size = min(size, place >> 16)
-    if piece.length < ARGS:
-        size = min(size, record.args[piece.length])
+    length = u64(piece.length)
+    if length < ARGS:
+        size = min(size, record.args[length])
     kind &= PIECE_KIND
     if kind == PIECE_STRING:
         return put_text(record, shape, arg, address, size, pointer)
@@ -162,7 +163,7 @@ def put_piece(record, shape, piece):
 
 
 @inline
-def put_pieces(record, shape):
+def put_own_pieces(record, shape, source):
     for i in range(PIECES):
         if i >= wanted.generic_count:
             break
@@ -172,8 +173,17 @@ def put_pieces(record, shape):
 
 
 @inline
-def generic_event(ctx, task):
-    event: u64 = wanted.generic_event
+def put_pieces_of(record, shape, table):
+    for i in range(TABLE_PIECES):
+        if i >= table.count:
+            break
+        if not put_piece(record, shape, addr(table.pieces[i])):
+            return False
+    return True
+
+
+@inline
+def generic_event(ctx, task, event, fill, source):
     shape = shapes.lookup(event)
     record = free_record()
     if not shape or not record or not is_selected(task):
@@ -186,7 +196,7 @@ def generic_event(ctx, task):
     begin_event(record)
     record.result = 0
     record.busy = u64(ctx)
-    if put_pieces(record, shape):
+    if fill(record, shape, source):
         if config.executable:
             add_executable(record)
         if config.stacks:
@@ -199,12 +209,26 @@ def generic_event(ctx, task):
 
 @hook("tp/generic/generic", "raw_tp/generic", "kprobe/generic", *TYPED)
 def generic(ctx):
-    generic_event(ctx, current_task())
+    generic_event(ctx, current_task(), wanted.generic_event, put_own_pieces, 0)
     return 0
 
 
 @hook(*TYPED)
 def generic_old(ctx):
     """The same for kernels on which programs of these kinds cannot have the task by type (5.11)."""
-    generic_event(ctx, cast(Ptr[task_struct], get_current_task()))
+    task = cast(Ptr[task_struct], get_current_task())
+    generic_event(ctx, task, wanted.generic_event, put_own_pieces, 0)
+    return 0
+
+
+generic_tables = Array(Tables, 1)
+
+
+@hook("kprobe.multi/generic")
+def generic_multi(ctx):
+    """Many functions by one program: the cookie of each is the place of its pieces."""
+    tables = generic_tables.lookup(0)
+    if tables:
+        table = addr(tables.tables[u64(get_attach_cookie(ctx)) & (TABLES - 1)])
+        generic_event(ctx, current_task(), table.event, put_pieces_of, table)
     return 0

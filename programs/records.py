@@ -306,6 +306,24 @@ class Piece(Struct):
     offsets: i32[4]
 
 
+TABLES = 256
+TABLE_PIECES = 8
+
+
+class Table(Struct):
+    """The pieces of one of many events that a program makes."""
+
+    event: u32
+    count: u32
+    pieces: Piece[TABLE_PIECES]
+
+
+class Tables(Struct):
+    """By the cookie of the place that the program is attached to."""
+
+    tables: Table[TABLES]
+
+
 class ValueKey(Struct):
     """Key of the map of verdicts on single values."""
 

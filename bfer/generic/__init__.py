@@ -89,7 +89,12 @@ class Generic:
         if len(found) > WILD_MAX:
             raise UsageError(f"{pattern!r} stands for {len(found)} events, more than {WILD_MAX}: narrow it")
         head = pattern.partition(":")[0]
-        return [self.event(f"{head}:{one}") for one in found]
+        events = [self.event(f"{head}:{one}") for one in found]
+        if kind in ("kprobe", "kretprobe") and len(events) > 1:
+            from bfer.generic.multi import group
+
+            group(events, pattern)
+        return events
 
     def number(self) -> int:
         """A number for the next event, from 0 on."""

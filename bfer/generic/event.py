@@ -45,10 +45,11 @@ class GenericEvent(Event):
     """An event that is no part of the catalogue; ``hooks`` is the kind of the program that makes it.
 
     ``section`` names the hook as libbpf would, ``options`` say what it cannot. ``result`` are the pieces of the return
-    value, whose type ``returns`` tells. ``twins`` are further places of the same event.
+    value, whose type ``returns`` tells. ``twins`` are further places of the same event; of those that came from the
+    pattern ``group`` one program may make all.
     """
 
-    __slots__ = ("options", "result", "section", "twins")
+    __slots__ = ("group", "options", "result", "section", "twins")
 
     def __init__(self, name: str, number: int, base: str, section: str, args: Sequence[GenericArg]) -> None:
         super().__init__(name, FIRST_ID + number, FIRST_NUMBER + number, (), "", base, GENERIC)
@@ -57,6 +58,7 @@ class GenericEvent(Event):
         self.section = section
         self.result: list[bytes] = []
         self.twins: list[GenericEvent] = []
+        self.group = ""
         self.program = "plain" if all(arg.is_number for arg in args) else "generic"
 
     def places(self) -> list[list[list[str]]]:

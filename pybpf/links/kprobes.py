@@ -205,6 +205,19 @@ def _takes_multi(program: Program, session: bool) -> bool:
     return True
 
 
+def has_kprobe_multi() -> bool:
+    """Whether this kernel has kprobe.multi links (5.18, CONFIG_FPROBE), found out by making one."""
+    from pybpf.errors import LoadError
+    from pybpf.program import Request
+
+    code = pack("=BBhi", 0xB7, 0, 0, 0) + pack("=BBhi", 0x95, 0, 0, 0)  # r0 = 0; exit
+    try:
+        with Request("probe", parse_section("kprobe.multi/" + _EVERYWHERE), code).load() as program:
+            return _takes_multi(program, False)
+    except LoadError:
+        return False
+
+
 def _matching(pattern: str, what: str) -> list[str]:
     if not {"*", "?", "["} & set(pattern):
         return [pattern]

@@ -112,6 +112,22 @@ def check_kprobes():
     equal([types(written)[name] for name in ("file", "buf", "count")], ["struct file *", "const char *", "size_t"])
 
 
+@check(timeout=90.0)
+def check_patterns_of_functions():
+    """All functions that match, by one program where the kernel has kprobe.multi, each with its own arguments."""
+    trace = Trace(
+        "event=kprobe:vfs_w*,kretprobe:vfs_w*", "kprobe:vfs_write.file=*/made.txt", "kretprobe:vfs_write.retval=12"
+    )
+    (written,) = trace["kprobe:vfs_write"]
+    equal(argument(written, "file"), f"{trace.folder}/made.txt")
+    equal([argument(written, name) for name in ("buf", "count")], ["twelve bytes", 12])
+    (done,) = trace["kretprobe:vfs_write"]
+    equal((done["returnValue"], done["processName"]), (12, written["processName"]))
+    from pybpf.links.kprobes import has_kprobe_multi
+
+    figure("patterns of kprobes", "kprobe.multi" if has_kprobe_multi() else "one by one")
+
+
 @check(timeout=60.0)
 def check_fentry_and_fexit():
     """The same by trampolines, with what a function returns."""
