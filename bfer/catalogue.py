@@ -219,6 +219,11 @@ class Event:
 
         return attach(program)
 
+    @property
+    def members(self) -> list[Event]:
+        """The events that a program makes together which stands for all of them; each can be made alone."""
+        return []
+
     def both(self) -> list[Event]:
         """The event, and that of 32-bit callers where there is one."""
         return [self] if self.compat is None else [self, self.compat]

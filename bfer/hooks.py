@@ -83,10 +83,13 @@ class Hooks:
     def load(self, load: Load, btf: Btf | None) -> None:
         """Load what the kernel takes of each event."""
         name, data = "", b""
-        for hook in self.hooks:
+        for hook in self.hooks:  # which may become more
             if hook.event.object != name:
                 name, data = hook.event.object, load(hook.event.object)
             self._load_next(hook, data, btf)
+            if not hook.programs:
+                self.hooks += [Hook(event, place) for event in hook.event.members for place in event.places()]
+        self.hooks = [hook for hook in self.hooks if hook.programs or not hook.event.members]
 
     def _load_next(self, hook: Hook, data: bytes, btf: Btf | None) -> None:
         hook.programs = []

@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 class Group(GenericEvent):
     """Several events that one program makes; ``name`` is the pattern that they come from."""
 
-    __slots__ = ("members",)
+    __slots__ = ("_members",)
 
     def __init__(self, members: list[GenericEvent]) -> None:
         first = members[0]
         super().__init__(first.group, first.number, "kprobe", "", [])
-        self.members = members
+        self._members = members
+
+    @property
+    def members(self) -> list[Event]:
+        return [*self._members]
 
     def places(self) -> list[list[list[str]]]:
         return [[["generic_multi"]]]
 
     def prepare(self, spec: ObjectSpec, program: str) -> None:
-        kind = self.members[0].section.partition("/")[0]
-        spec.programs[program].section = f"{kind}.multi/{len(self.members)}"
+        kind = self._members[0].section.partition("/")[0]
+        spec.programs[program].section = f"{kind}.multi/{len(self._members)}"
         tables = bytearray()
-        for event in self.members:
+        for event in self._members:
             pieces = event.pieces()
             tables += TABLE.pack(event.number, len(pieces), b"".join(pieces))
         spec.maps["generic_tables"].contents = tables
@@ -41,15 +45,15 @@ class Group(GenericEvent):
         """At all functions that the kernel lets be probed. Raises LinkError where that is none."""
         from pybpf.links.base import LinkGroup
 
-        links = self._attach(program, [*range(len(self.members))])
+        links = self._attach(program, [*range(len(self._members))])
         return links[0] if len(links) == 1 else LinkGroup(links[0].name, links)
 
     def _attach(self, program: Program, places: list[int]) -> list[Link]:
         """By one link, or where a function among them is refused, by links at the halves."""
         from pybpf.links.kprobes import attach_kprobe_multi
 
-        functions = [self.members[place].section.partition("/")[2] for place in places]
-        returns = self.members[0].section.startswith("kretprobe")
+        functions = [self._members[place].section.partition("/")[2] for place in places]
+        returns = self._members[0].section.startswith("kretprobe")
         try:
             return [attach_kprobe_multi(program, functions, returns=returns, cookies=places, order=("kprobe.multi",))]
         except LinkError as error:
