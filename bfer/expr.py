@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from bfer.catalogue import Arg, Catalogue, Event
     from bfer.generic import Generic
 
-_EQUAL, _ALL = ("=", "!="), ("=", "!=", "<", ">", "<=", ">=")
+EQUAL, ALL = ("=", "!="), ("=", "!=", "<", ">", "<=", ">=")
 
 FIELDS = {
-    "event": _EQUAL,
-    "events": _EQUAL[:1],
-    "set": _EQUAL[:1],
-    "comm": _EQUAL,
-    "binary": _EQUAL,
-    **dict.fromkeys(NUMBERS, _ALL),
-    "uts": _EQUAL,
-    "container": _EQUAL,
-    "tree": _EQUAL,
+    "event": EQUAL,
+    "events": EQUAL[:1],
+    "set": EQUAL[:1],
+    "comm": EQUAL,
+    "binary": EQUAL,
+    **dict.fromkeys(NUMBERS, ALL),
+    "uts": EQUAL,
+    "container": EQUAL,
+    "tree": EQUAL,
     "follow": (),
 }
 """Names of filters, with their operators."""
@@ -55,24 +55,6 @@ FIELDS = {
 SYNONYMS = {"tag": "set", "executable": "binary", "exec": "binary", "bin": "binary", "not-container": "!container"}
 # Those that may be cut short, as in Tracee: `e=open`, `u=0`.
 _SHORT = ("event", "set", "uid", "pid", "follow", "container")
-
-SCOPE = {
-    **dict.fromkeys(("cpu", "processorId"), "cpu"),
-    **dict.fromkeys(("pid", "processId", "p"), "pid"),
-    **dict.fromkeys(("tid", "threadId"), "tid"),
-    **dict.fromkeys(("ppid", "parentProcessId"), "ppid"),
-    **dict.fromkeys(("hostPid", "hostProcessId"), "host_pid"),
-    **dict.fromkeys(("hostTid", "hostThreadId"), "host_tid"),
-    **dict.fromkeys(("hostPpid", "hostParentProcessId"), "host_ppid"),
-    **dict.fromkeys(("uid", "userId"), "uid"),
-    **dict.fromkeys(("mntns", "mountNamespace"), "mnt_ns"),
-    **dict.fromkeys(("pidns", "pidNamespace"), "pid_ns"),
-    **dict.fromkeys(("comm", "processName"), "comm"),
-    **dict.fromkeys(("uts", "hostName"), "node"),
-    "cgroupId": "cgroup_id",
-    **dict.fromkeys(("container", "containerId"), "container"),
-}
-"""What may follow ``EVENT.scope.``, with the field of a record's block."""
 
 _COMM_MAX = 15
 _NODE_MAX = 64
@@ -94,7 +76,7 @@ def parse(
     ``btf`` is a file with the kernel's types. Raises UsageError, or Error where the kernel does not tell of an event
     what it is.
     """
-    parser = _Parser(catalogue, names or Names(catalogue.machine), command, btf)
+    parser = Parser(catalogue, names or Names(catalogue.machine), command, btf)
     try:
         for text in expressions:
             parser.add(text)
@@ -136,7 +118,7 @@ def find_event(name: str, catalogue: Catalogue) -> Event:
     return event
 
 
-class _Parser:
+class Parser:
     def __init__(self, catalogue: Catalogue, names: Names, command: bool, btf: str = "") -> None:
         self.catalogue = catalogue
         self.command = command
@@ -178,7 +160,7 @@ class _Parser:
             self.add_inside(field == "container")
         else:
             self.check_operator(text, field, op, FIELDS[field])
-            words = _values(text, value, "(" in value and field in ("event", "events"))
+            words = values_of(text, value, "(" in value and field in ("event", "events"))
             if field in NUMBERS:
                 self.add_number(field, text, op, words)
             else:
@@ -297,7 +279,7 @@ class _Parser:
             return
         numbers = self.policy.numbers.setdefault(field, Numbers())
         for word in words:
-            numbers.add(op, _user(text, word) if field == "uid" else _u32(text, word))
+            numbers.add(op, user_of(text, word) if field == "uid" else _u32(text, word))
         self.checks[field] = lambda: numbers.is_empty(0, _U32_MAX)
 
     def add_comm(self, text: str, op: str, words: list[str]) -> None:
@@ -335,7 +317,7 @@ class _Parser:
     def add_binary(self, text: str, op: str, words: list[str]) -> None:
         choice = self.policy.binary = self.policy.binary or Choice()
         for word in words:
-            pattern = _pattern(text, word)
+            pattern = pattern_of(text, word)
             if pattern.kind == CONTAINS:
                 raise UsageError(f"'binary' takes PATH, PATH* and *PATH, not {word!r}")
             if pattern.kind in (EXACT, PREFIX) and pattern.data[:1] not in (b"/", b""):
@@ -381,19 +363,21 @@ class _Parser:
         event = self.event(event_name)
         kind, dot, rest = member.partition(".")
         if kind == "scope":
-            self.add_scope(event, text, name, rest, op, value)
+            from bfer.scopes import add
+
+            add(self, event, text, name, rest, op, value)
             return
         if dot and kind in ("data", "args"):
             member = rest
         key = f"{event.name}.{member}"
         self.texts.setdefault(key, []).append(text)
         filter = self.policy.filters.setdefault(event.name, EventFilter())
-        if member == "retval" and not (event.arg(member) and op in _EQUAL and not _is_result(value)):
-            self.check_operator(text, name, op, _ALL)
+        if member == "retval" and not (event.arg(member) and op in EQUAL and not _is_result(value)):
+            self.check_operator(text, name, op, ALL)
             if event.program == "plain_enter":
                 raise UsageError(f"{event.name} never returns, it has no result: {text!r}")
             result = filter.result = filter.result or Numbers()
-            for word in _values(text, value):
+            for word in values_of(text, value):
                 result.add(op, _result(text, word))
             self.checks[key] = lambda: result.is_empty(*_RESULT_RANGE)
             return
@@ -404,13 +388,13 @@ class _Parser:
             names = [arg.name for arg in event.args] + ["retval"]
             hint = nearest(member, names) or f": it has {', '.join(names)}"
             raise UsageError(f"event {event_name!r} has no argument {member!r}{hint}")
-        self.check_operator(text, name, op, _EQUAL if arg.memory else _ALL)
+        self.check_operator(text, name, op, EQUAL if arg.memory else ALL)
         choice = filter.args.setdefault(arg.name, (arg, Choice()))[1]
-        self.fill(choice, op, [self.item(text, arg, op, word) for word in _values(text, value)])
+        self.fill(choice, op, [self.item(text, arg, op, word) for word in values_of(text, value)])
         self.checks[key] = lambda: choice.is_empty(*_range_of(arg))
 
     def fill(self, choice: Choice, op: str, items: list[Pattern | int]) -> None:
-        if op in _EQUAL:
+        if op in EQUAL:
             (choice.wanted if op == "=" else choice.unwanted).extend(items)
             return
         bounds = choice.bounds = choice.bounds or Numbers()
@@ -421,8 +405,8 @@ class _Parser:
     def item(self, text: str, arg: Arg, op: str, word: str) -> Pattern | int:
         if arg.kind == "sha256":
             raise UsageError(f"{arg.name} is found out when the event is shown, too late for a filter: {text!r}")
-        if op in _EQUAL:
-            pattern = _pattern(text, word)
+        if op in EQUAL:
+            pattern = pattern_of(text, word)
             if arg.memory or pattern.kind != EXACT:
                 return pattern
         number = values.parse(arg, word, self.names)
@@ -435,37 +419,6 @@ class _Parser:
         if number > high:
             return number - (1 << arg.bits)
         return number if number >= low else number + (1 << arg.bits)
-
-    def add_scope(self, event: Event, text: str, name: str, member: str, op: str, value: str) -> None:
-        field = SCOPE.get(member)
-        if field is None:
-            from bfer.suggest import nearest
-
-            hint = nearest(member, SCOPE) or f": there are {', '.join(SCOPE)}"
-            raise UsageError(f"there is no scope {member!r}{hint}: {text!r}")
-        scope = self.policy.filters.setdefault(event.name, EventFilter()).scope
-        if field == "container":
-            containers = scope.setdefault(field, Containers())
-            assert isinstance(containers, Containers)
-            if not op:
-                containers.inside = True
-                return
-            self.check_operator(text, name, op, _EQUAL)
-            containers.ids.update(dict.fromkeys(_values(text, value), op == "="))
-            return
-        is_text = field in ("comm", "node")
-        self.check_operator(text, name, op, _EQUAL if is_text else _ALL)
-        choice = scope.setdefault(field, Choice())
-        assert isinstance(choice, Choice)
-        items: list[Pattern | int] = []
-        for word in _values(text, value):
-            if is_text:
-                items.append(_pattern(text, word))
-            else:
-                items.append(_user(text, word) if field == "uid" else _number(text, word))
-        self.fill(choice, op, items)
-        self.texts.setdefault(name, []).append(text)
-        self.checks[name] = lambda: choice.is_empty(0, (1 << 64) - 1)
 
     # --- all together ---------------------------------------------------------------
 
@@ -535,7 +488,7 @@ class _Parser:
             self.policy.notes.append(f"events {', '.join(names)} are {how}, because filters name them")
 
 
-def _values(text: str, value: str, brackets: bool = False) -> list[str]:
+def values_of(text: str, value: str, brackets: bool = False) -> list[str]:
     """The values between commas; ``brackets``: a comma within round brackets is part of one."""
     words = value.split(",")
     if brackets:
@@ -554,7 +507,7 @@ def _range_of(arg: Arg) -> tuple[int, int]:
     return 0, (1 << arg.bits) - 1
 
 
-def _number(text: str, word: str) -> int:
+def number_of(text: str, word: str) -> int:
     number = values.parse_number(word)
     if number is None or number < 0:
         raise UsageError(f"{word!r} is not a number: {text!r}")
@@ -562,13 +515,13 @@ def _number(text: str, word: str) -> int:
 
 
 def _u32(text: str, word: str) -> int:
-    number = _number(text, word)
+    number = number_of(text, word)
     if number > _U32_MAX:
         raise UsageError(f"{word} is too big: {text!r}")
     return number
 
 
-def _user(text: str, word: str) -> int:
+def user_of(text: str, word: str) -> int:
     """A user, by number or name."""
     if not word[:1].isalpha() and word[:1] != "_":
         return _u32(text, word)
@@ -600,7 +553,7 @@ def _is_result(value: str) -> bool:
     return all(values.parse_number(word) is not None or word[:2] == "-E" for word in value.split(","))
 
 
-def _pattern(text: str, word: str) -> Pattern:
+def pattern_of(text: str, word: str) -> Pattern:
     start, end = word.startswith("*"), word.endswith("*")
     middle = word[start : len(word) - end] if len(word) > 1 else "" if start else word
     if "*" in middle:

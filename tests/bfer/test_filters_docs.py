@@ -12,6 +12,7 @@ from bfer.catalogue import Catalogue
 from bfer.errors import UsageError
 from bfer.filters import FILTERS
 from bfer.policy import Numbers
+from bfer.scopes import SCOPE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "filters.md").read_text()
 X86 = Catalogue("x86_64")
@@ -78,5 +79,5 @@ def test_the_table_of_conditions(texts: tuple[str, ...], passing: list[int]) -> 
 def test_scopes_are_all_there() -> None:
     line = next(line for line in TEXT.splitlines() if "openat.scope.uid" in line)
     shown = set(re.findall(r"`([a-zA-Z]+)`", line))
-    assert shown == {name for name in expr.SCOPE if name in shown}
-    assert {expr.SCOPE[name] for name in shown} == set(expr.SCOPE.values())
+    assert shown == {name for name in SCOPE if name in shown}
+    assert {SCOPE[name] for name in shown} == set(SCOPE.values())

@@ -74,7 +74,7 @@ def test_filters(capfd: pytest.CaptureFixture[str]) -> None:
         field = filter.name
         for other in filter.other.split():
             if "EVENT" not in other:
-                assert expr._Parser(HERE, Names(HERE.machine), False).field(other) == field, other
+                assert expr.Parser(HERE, Names(HERE.machine), False).field(other) == field, other
         operators = expr.FIELDS.get(field)
         if operators and field != "container":
             assert tuple(filter.operators.split()) == operators
