@@ -254,7 +254,9 @@ class Expressions(Numbers):
                 raise self.error(node, f"{found} can only be a member of a Struct")
             if found is not None:
                 return found
-        raise self.error(node, f"a type is wanted here, not {self.describe(value)}")
+        python = isinstance(value, Const) and value.value in (int, float, str, bytes)
+        hint = ": use u8..u64, i8..i64, bool, char, T[N], Ptr[T] or a Struct" if python else ""
+        raise self.error(node, f"a type is wanted here, not {self.describe(value)}{hint}")
 
     # --- conditions
 

@@ -9,6 +9,7 @@ from pybpf.lang.flow import Loop
 from pybpf.lang.ir import Imm
 from pybpf.lang.lower_callbacks import MAX_PASSES
 from pybpf.lang.lower_externs import Externs
+from pybpf.lang.maps import Map
 from pybpf.lang.operand import (
     MEM,
     SIGNED,
@@ -54,8 +55,10 @@ class Loops(Externs):
         if isinstance(sequence, Group):
             raise self.error(where, "the elements must be known when compiling")
         if not (isinstance(sequence, Const) and isinstance(sequence.value, (tuple, range))):
+            of_map = isinstance(sequence, Const) and isinstance(sequence.value, Map) and sequence.value.walks
+            hint = ": use m.for_each(fn, ...)" if of_map else ""
             raise self.error(
-                where, f"a loop goes over range(...) or a tuple of constants, not {self.describe(sequence)}"
+                where, f"a loop goes over range(...) or a tuple of constants, not {self.describe(sequence)}{hint}"
             )
         if len(sequence.value) > MAX_UNROLL:
             raise self.error(where, f"{len(sequence.value)} copies of the body are too many: loop over a range()")

@@ -207,8 +207,16 @@ def hook(*sections: str, name: str | None = None) -> Callable[[FunctionType], Pr
     return lambda function: Program(function, sections, name)
 
 
+def _named(kind: str, name: object, example: str) -> str:
+    """The name that a decorator takes; without brackets it would get the function instead."""
+    if not isinstance(name, str) or not name:
+        raise CompileError(f"@{kind} takes a name: @{kind}({example!r})")
+    return name
+
+
 def tracepoint(event: str, second: str | None = None, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """A program on a tracepoint: ``@tracepoint("syscalls:sys_enter_openat")`` (4.7)."""
+    _named("tracepoint", event, "syscalls:sys_enter_openat")
     category, _, rest = f"{event}:{second}".partition(":") if second else event.replace("/", ":").partition(":")
     if not category or not rest:
         raise CompileError(f"tracepoint {event!r}: write category:name")
@@ -217,20 +225,19 @@ def tracepoint(event: str, second: str | None = None, *, name: str | None = None
 
 def raw_tp(event: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """A program on a raw tracepoint; its arguments are plain addresses and numbers (4.17)."""
-    return hook(f"raw_tp/{event}", name=name)
+    return hook(f"raw_tp/{_named('raw_tp', event, 'sys_enter')}", name=name)
 
 
 def tp_btf(event: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """A program on a raw tracepoint whose arguments the verifier knows the types of (5.5, x86; needs kernel BTF)."""
-    return hook(f"tp_btf/{event}", name=name)
+    return hook(f"tp_btf/{_named('tp_btf', event, 'sched_switch')}", name=name)
 
 
-def _on_function(kind: str, doc: str) -> Callable[..., Callable[[FunctionType], Program]]:
+def _on_function(kind: str, doc: str, example: str = "do_unlinkat") -> Callable[..., Callable[[FunctionType], Program]]:
     def decorate(
         function: str, *, sleepable: bool = False, name: str | None = None
     ) -> Callable[[FunctionType], Program]:
-        if not isinstance(function, str) or not function:
-            raise CompileError(f"@{kind} takes the name of a kernel function: @{kind}('do_unlinkat')")
+        _named("bpf_iter" if kind == "iter" else kind, function, example)
         return hook(f"{kind}{'.s' if sleepable else ''}/{function}", name=name)
 
     decorate.__name__ = decorate.__qualname__ = kind
@@ -241,8 +248,10 @@ def _on_function(kind: str, doc: str) -> Callable[..., Callable[[FunctionType], 
 fentry = _on_function("fentry", "At a kernel function's start; its arguments are typed (5.5; arm64 6.0).")
 fexit = _on_function("fexit", "When a kernel function returns: its arguments, then the result (5.5; arm64 6.0).")
 fmod_ret = _on_function("fmod_ret", "In place of an error-injectable function, if the result is not 0 (5.7).")
-lsm = _on_function("lsm", "A security hook: its arguments; the result 0 or a negative errno decides (5.7).")
-bpf_iter = _on_function("iter", "Called for each object of a kind (``task``), then with None (5.8).")
+lsm = _on_function(
+    "lsm", "A security hook: its arguments; the result 0 or a negative errno decides (5.7).", "file_open"
+)
+bpf_iter = _on_function("iter", "Called for each object of a kind (``task``), then with None (5.8).", "task")
 
 
 def kprobe(function: str, *, multi: bool = False, name: str | None = None) -> Callable[[FunctionType], Program]:
@@ -250,22 +259,24 @@ def kprobe(function: str, *, multi: bool = False, name: str | None = None) -> Ca
 
     With ``multi`` at all functions that the pattern ``function`` matches (5.18).
     """
+    _named("kprobe", function, "do_unlinkat")
     return hook(f"kprobe{'.multi' if multi else ''}/{function}", name=name)
 
 
 def kretprobe(function: str, *, multi: bool = False, name: str | None = None) -> Callable[[FunctionType], Program]:
     """When a kernel function returns; ``ctx.ret`` is its result (4.1; ``multi`` 5.18)."""
+    _named("kretprobe", function, "do_unlinkat")
     return hook(f"kretprobe{'.multi' if multi else ''}/{function}", name=name)
 
 
 def ksyscall(call: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """At the start of a system call's own function (``openat``): its arguments, pointers being the process's (4.17)."""
-    return hook(f"ksyscall/{call}", name=name)
+    return hook(f"ksyscall/{_named('ksyscall', call, 'openat')}", name=name)
 
 
 def kretsyscall(call: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """When a system call's own function returns; ``ctx.ret`` is its result (4.17)."""
-    return hook(f"kretsyscall/{call}", name=name)
+    return hook(f"kretsyscall/{_named('kretsyscall', call, 'openat')}", name=name)
 
 
 def uprobe(
@@ -284,11 +295,12 @@ def uretprobe(
 
 def sk_skb(which: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """On data that arrives at a SockMap's sockets: ``verdict`` (5.13), ``stream_verdict``, ``stream_parser`` (4.14)."""
-    return hook(f"sk_skb/{which}", name=name)
+    return hook(f"sk_skb/{_named('sk_skb', which, 'verdict')}", name=name)
 
 
 def cgroup(which: str, *, name: str | None = None) -> Callable[[FunctionType], Program]:
     """For the processes of a control group: ``skb/egress``, ``sock_create``, ``connect4``, ``dev``, ``sysctl``."""
+    _named("cgroup", which, "skb/egress")
     which = {"inet_sock_create": "sock_create", "inet_sock_release": "sock_release"}.get(which, which)
     parts = which.split("/")
     if parts[0] == "skb" and len(parts) == 2 and parts[1] in ("ingress", "egress"):

@@ -50,6 +50,18 @@ WHILE_NUMBER = "how many passes at most must be known when compiling, from 1 to 
 # Body of a program, line counted from its 'def', column, message.
 CASES = [
     ("return nope", 1, 12, "name 'nope' is not defined"),
+    (
+        "x: int = 5",
+        1,
+        8,
+        "a type is wanted here, not <class 'int'>: use u8..u64, i8..i64, bool, char, T[N], Ptr[T] or a Struct",
+    ),
+    (
+        "for k in h:\n    pass",
+        1,
+        14,
+        "a loop goes over range(...) or a tuple of constants, not Hash: use m.for_each(fn, ...)",
+    ),
     ("return rign", 1, 12, "name 'rign' is not defined: did you mean 'ring'?"),
     ("t = curent_task()", 1, 9, "name 'curent_task' is not defined: did you mean 'current_task'?"),
     ("count = ctx.a\nreturn coutn", 2, 12, "name 'coutn' is not defined: did you mean 'count'?"),

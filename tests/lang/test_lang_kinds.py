@@ -460,7 +460,14 @@ def test_wrong_uses(tmp_path, decorator, body, line, col, message):
     [
         ("@cgroup('nothing')\ndef f(ctx):\n    return 0\n", "cgroup hook 'nothing' is not known"),
         ("@kretprobe('x')\ndef f(ctx, a: u64):\n    return 0\n", "a kretprobe program has no arguments"),
-        ("@fentry(f)\ndef f(ctx):\n    return 0\n".replace("(f)", "(3)"), "takes the name of a kernel function"),
+        ("@tracepoint\ndef f(ctx):\n    return 0\n", "takes a name: @tracepoint('syscalls:sys_enter_openat')"),
+        ("@kprobe\ndef f(ctx):\n    return 0\n", "@kprobe takes a name: @kprobe('do_unlinkat')"),
+        ("@raw_tp('')\ndef f(ctx):\n    return 0\n", "@raw_tp takes a name: @raw_tp('sys_enter')"),
+        ("@lsm\ndef f(ctx):\n    return 0\n", "@lsm takes a name: @lsm('file_open')"),
+        (
+            "@fentry(f)\ndef f(ctx):\n    return 0\n".replace("(f)", "(3)"),
+            "@fentry takes a name: @fentry('do_unlinkat')",
+        ),
     ],
 )
 def test_wrong_kinds(tmp_path, text, message):
