@@ -11,7 +11,6 @@ from btf.cdecl import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bfer.catalogue import Event
     from bfer.generic.kernel import Kernel
 
 _INDENT = "    "
@@ -44,14 +43,7 @@ def explained(name: str, machine: str) -> list[str]:
     for arg in event.args:
         lines += about.argument_lines(arg, names)
     result = f"result: {event.returns.type}" if event.returns is not None else "result: always 0"
-    return [*lines, result, "here:", *[_INDENT + line for line in about.hooks(event)], *_examples(event, names)]
-
-
-def _examples(event: Event, names: Names) -> list[str]:
-    lines = about.examples(event, names)
-    if event.returns is not None:
-        lines.append(f"{_INDENT}bfer trace '{event.name}.retval{'<0' if event.returns.signed else '!=0'}'")
-    return lines
+    return [*lines, result, "here:", *[_INDENT + line for line in about.hooks(event)], *about.examples(event, names)]
 
 
 def functions(pattern: str, machine: str) -> list[str]:

@@ -503,5 +503,5 @@ def test_an_event_is_explained(libc: str, monkeypatch: pytest.MonkeyPatch) -> No
         "examples:",
         f"    bfer trace 'event=uretprobe:{libc}:getenv'",
         f"    bfer trace 'uretprobe:{libc}:getenv.retval=a*'",
-        f"    bfer trace 'uretprobe:{libc}:getenv.retval!=0'",
+        f"    bfer trace 'uretprobe:{libc}:getenv.retval<0'",
     ]
