@@ -294,6 +294,38 @@ def check_command_is_a_storm():
         compare(traced(done.stdout.decode()), logged, count())
 
 
+THREADS = """
+import os, threading, time
+for _ in range(20):
+    pid = os.fork()
+    if not pid:
+        for _ in range(7):
+            threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print(pid, flush=True)
+"""
+
+
+@check
+def check_threads_that_end_together():
+    """The end of each is an event of the process, which is forgotten after the last one."""
+    with tempfile.TemporaryDirectory(prefix="checks") as folder:
+        words = ["trace", "-q", "--buffer", "4M", "-o", f"template:{folder}/format", "-o", f"out-file:{folder}/out"]
+        with open(f"{folder}/format", "w") as file:
+            file.write("{processId} {threadId}\n")
+        command = [sys.executable, "-S", "-E", "-c", THREADS]
+        done = subprocess.run(
+            [*BFER, *words, "event=sched_process_exit", "--", *command], capture_output=True, check=False
+        )
+        skip_where_it_cannot_run(done.returncode, done.stderr.decode())
+        equal((done.returncode, done.stderr), (0, b""))
+        with open(f"{folder}/out") as file:
+            ended = [tuple(line.split()) for line in file]
+    for pid in done.stdout.decode().split():
+        equal((pid, len({thread for process, thread in ended if process == pid})), (pid, 8))
+
+
 @check
 def check_binary():
     """By the file that runs: what runs already, what is started, what becomes another program."""
