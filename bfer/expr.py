@@ -374,6 +374,8 @@ class Parser:
         filter = self.policy.filters.setdefault(event.name, EventFilter())
         if member == "retval" and not (event.arg(member) and op in EQUAL and not _is_result(value)):
             self.check_operator(text, name, op, ALL)
+            if ":" in event.name and event.returns is None:
+                raise UsageError(f"{event.name} has no result: {text!r}")
             if event.program == "plain_enter":
                 raise UsageError(f"{event.name} never returns, it has no result: {text!r}")
             result = filter.result = filter.result or Numbers()

@@ -89,6 +89,22 @@ def test_what_is_wrong_with_a_name(name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_only_what_returns_has_a_result(libc: str) -> None:
+    with pytest.raises(UsageError, match="unlink has no result: "):
+        uprobe(f"uprobe:{libc}:unlink", f"uprobe:{libc}:unlink.retval=0")
+    _, policy = uprobe(f"uretprobe:{libc}:unlink(int)", f"uretprobe:{libc}:unlink.retval=-1")
+    assert policy.filters[f"uretprobe:{libc}:unlink"].result is not None
+
+
+def test_tracepoints_without_tracefs(vmlinux: Types, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracefs, "_PLACES", ("/no/such/folder",))
+    event, policy = uprobe("tp:sched:sched_switch", "tp:sched:sched_switch.next=5")
+    assert (event.name, event.section) == ("tp:sched:sched_switch", "raw_tp/sched_switch")
+    assert policy.notes == [
+        "tp:sched:sched_switch: tracefs is not mounted: the tracepoint's arguments are shown instead of its fields"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "event", "member"),
     [

@@ -15,6 +15,7 @@ import bfer
 from pybpf import tracefs
 from pybpf.errors import LinkError
 from tests.system.running import bfer as run
+from tests.system.running import need
 
 pytestmark = pytest.mark.native
 
@@ -32,6 +33,7 @@ if not os.fork():
     os.execv("/bin/sh", ["/bin/sh", "-c", "exit 3"])
 os.wait()
 """
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 EVENTS = ("sock:inet_sock_set_state", "task:task_rename", "sched:sched_process_fork", "sched:sched_process_exec")
 
 
@@ -158,7 +160,13 @@ def test_formats(format: str) -> None:
     if format == "json":
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert {row["eventId"] for row in rows} == {"6000", "6001"}
+        schema = json.loads((SCHEMAS / "event.schema.json").read_text())["properties"]
+        for row in rows:
+            assert re.search(schema["eventName"]["pattern"], row["eventName"])
     if format == "xml":
+        need("xmllint")
+        words = ["xmllint", "--noout", "--schema", str(SCHEMAS / "events.xsd"), "-"]
+        subprocess.run(words, input=done.stdout, text=True, check=True, capture_output=True)
         from xml.etree import ElementTree
 
         events = ElementTree.fromstring(done.stdout)
