@@ -65,6 +65,16 @@ STACKS = "stack-addresses"
 """The output option with which every record has fields, for the stack is one of them."""
 
 EXECUTABLE = "executable"
+_IN_FIELDS = (STACKS, EXECUTABLE)
+
+RESOLVE = "resolve-paths"
+"""The output option with which records hold the folders that relative paths begin at."""
+
+# The arguments of system calls that are names of files, not of anything else.
+_PATHS = (
+    *("pathname", "path", "filename", "oldpath", "newpath", "linkpath", "new_root", "put_old", "from_path", "to_path"),
+    *("library",),
+)
 """The output option with which every record holds the path of the running file, as one field more."""
 
 STRUCTURES = "structures"
@@ -111,10 +121,11 @@ class Arg:
     """An argument: its name, C type and kind; ``slot`` is its place. With an ``option`` it is there only if that is on.
 
     ``bits`` is the width of its value, ``signed`` whether it has a sign, and ``memory``
-    (KIND_*) what of the caller's memory is in the record instead of the value, 0 for nothing.
+    (KIND_*) what of the caller's memory is in the record instead of the value, 0 for nothing; ``is_path`` tells whether
+    a text names a file.
     """
 
-    __slots__ = ("bits", "kind", "memory", "name", "option", "signed", "slot", "type")
+    __slots__ = ("bits", "is_path", "kind", "memory", "name", "option", "signed", "slot", "type")
 
     def __init__(self, text: str, slot: int) -> None:
         text, _, self.option = text.partition("@")
@@ -124,6 +135,7 @@ class Arg:
         self.kind = kind or _KINDS.get(self.type, "ptr" if pointer else "")
         self.memory = _MEMORY.get(self.kind, 0)
         self.slot = _SLOTS.get(self.kind, slot) if self.option else slot
+        self.is_path = self.memory == KIND_STRING and self.name in _PATHS
         self.signed = self.type in _INTS or self.type in _LONGS
         self.bits = 32 if self.type in _INTS or self.type in _WORDS else 64
 
@@ -170,8 +182,14 @@ class Event:
         if not hooks:
             self._find_structures(machine if STRUCTURES in options else "")
         self.program = self._program()
-        if (STACKS in options or EXECUTABLE in options) and self.program in ("plain", "path"):
+        resolved = RESOLVE in options and any(arg.is_path for arg in self.args)
+        if self.program in ("plain", "path") and (resolved or any(name in options for name in _IN_FIELDS)):
             self.program = "fields"
+
+    def folder(self, arg: Arg) -> int | None:
+        """The place of the descriptor that a path begins at; None for the current folder."""
+        before = self.args[arg.slot - 1] if 0 < arg.slot <= len(self.args) else None
+        return before.slot if before is not None and before.kind == "dirfd" else None
 
     def _find_structures(self, machine: str) -> None:
         """What is read of the structures behind arguments; their addresses will do where ``machine`` is empty."""

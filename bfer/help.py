@@ -86,6 +86,7 @@ outputs:
   option:exec-hash            the SHA-256 of programs that are executed (sched_process_exec)
   option:stack-addresses      JSON, XML, CSV: where in the process a call came from, 20 addresses
   option:executable           JSON, XML, CSV: the file that the process runs
+  option:resolve-paths        relative paths from the root, too, as the kernel has their folder
   option:detect-syscall       the system call behind events of the kernel's hooks
   option:sort-events          in the order of time, 50 ms late
   option:relative-time        time since the start instead of time of day

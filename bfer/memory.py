@@ -15,6 +15,7 @@ from bfer.records import (
     FIELDS_FULL,
     FORM_BYTES,
     FORM_CUT,
+    FORM_DELETED,
     FORM_ITEM,
     FORM_ITEM_CUT,
     FORM_MORE,
@@ -25,9 +26,9 @@ from bfer.records import (
     PATH_CUT,
     PATH_UNREADABLE,
     POINTER,
-    SLOT_EXECUTABLE,
+    SLOT_FOLDER,
     SLOT_HASH,
-    SLOT_STACK,
+    SLOT_SYSCALL,
 )
 
 TYPE_CHECKING = False
@@ -48,6 +49,12 @@ class Cut(bytes):
 
 class Named(bytes):
     """A number and what it stands for."""
+
+
+class Relative(bytes):
+    """A path, and as ``whole`` the same from the root."""
+
+    whole = b""
 
 
 class Pointer(int):
@@ -153,8 +160,8 @@ def arguments(event: Event, block: Block, raw: bytes, names: Names, env: bool) -
         return [block.args[arg.slot] for arg in event.args]
     pieces = fields(raw)
     size = len(raw)
-    for slot in (SLOT_EXECUTABLE, SLOT_STACK):  # which come last, and have no part in what was read of the arguments
-        if slot in pieces:
+    for slot in pieces:
+        if slot >= SLOT_SYSCALL:  # no part in what was read of the arguments
             size -= FIELD.size + (len(pieces[slot][0][1]) + 7 & ~7)
     lists = vectors(event, pieces, size, env)
     values: list[object] = []
@@ -168,8 +175,22 @@ def arguments(event: Event, block: Block, raw: bytes, names: Names, env: bool) -
         elif found[0][0] == FORM_NUMBER and arg.kind != "view":
             values.append(POINTER.unpack(found[0][1])[0])
         else:
-            values.append(value(arg, found, block.args, names))
+            what = value(arg, found, block.args, names)
+            if arg.is_path and SLOT_FOLDER + slot in pieces and type(what) is bytes:
+                what = Relative(what)
+                what.whole = resolved(event, block, what, *pieces[SLOT_FOLDER + slot][0])
+            values.append(what)
     return values
+
+
+def resolved(event: Event, block: Block, path: bytes, form: int, folder: bytes) -> bytes:
+    """A relative path with the folder that it begins at; ``..`` stays, for what it leads to depends on links."""
+    if form == FORM_DELETED:
+        folder += b" (deleted)"
+    if event.name == "chdir" and block.result == 0:
+        return folder  # which is where it went
+    names = [name for name in path.split(b"/") if name not in (b"", b".")]
+    return b"/".join([folder.rstrip(b"/"), *names]) or b"/"
 
 
 def _path(block: Block, raw: bytes) -> bytes | Pointer:

@@ -7,7 +7,7 @@ meets, and the event's rule says what it makes of them.
 
 from __future__ import annotations
 
-from bfer.catalogue import EXECUTABLE, STACKS, WRITES
+from bfer.catalogue import EXECUTABLE, RESOLVE, STACKS, WRITES
 from bfer.errors import UsageError
 from bfer.policy import EXACT, PREFIX, SUFFIX, EventFilter, Numbers, Pattern, passes_by_default
 from bfer.records import (
@@ -18,6 +18,7 @@ from bfer.records import (
     KIND_STRING,
     PATH_BITS,
     PATH_KEY_SIZE,
+    PATHS,
     SHAPE,
     SLOT_SYSCALL,
     SUFFIX_KEY,
@@ -59,6 +60,11 @@ class Shape:
                 kinds[EXTRA] |= EXTRA_SYSCALL
             elif arg.option and arg.slot < EXTRA:
                 kinds[arg.slot] = arg.memory
+        if RESOLVE in options and not event.hooks:
+            for arg in event.args:
+                if arg.is_path:
+                    kinds[PATHS] |= 1 << arg.slot
+                    kinds[EXTRA] |= (event.folder(arg) is not None) << arg.slot
         self.kinds = bytes(kinds)
 
     def pack(self) -> bytes:
@@ -145,6 +151,8 @@ def push_down(policy: Policy, command: bool = False, options: Container[str] = (
         config["who_on"] = 1
     if STACKS in options:
         config["stacks"] = 1
+    if RESOLVE in options:
+        config["resolve"] = 1
     if EXECUTABLE in options:
         config["executable"] = 1
     if "detect-syscall" in options:

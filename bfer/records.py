@@ -153,6 +153,11 @@ SLOT_SYSCALL = 32
 SLOT_HASH = 33
 """No program fills this one: bfer.hashes does."""
 SLOT_STACK = 34
+SLOT_FOLDER = 40
+"""This and an argument's place: the folder that its relative path begins at."""
+PATHS = 6
+"""Place in a shape's kinds of a mask of the arguments that are paths, EXTRA that of those behind a descriptor."""
+FORM_DELETED = 12
 SLOT_EXECUTABLE = 35
 EXTRA = 7
 """Place in a shape's kinds of what else belongs into the records."""

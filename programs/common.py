@@ -68,6 +68,7 @@ class Config(ConfigBase):
     bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
+    resolve: u32 = 0  # add the folder to each relative path of a system call
     executable: u32 = 0  # add the path of the running file to each record, all of which have fields then
     stacks: u32 = 0  # add the caller's stack to each record that has fields
     detect_syscall: u32 = 0  # and the running system call, where the event's shape says so

@@ -89,8 +89,11 @@ def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
         return 0
     address = record.args[first]
     record.args[first] = 0
-    if not add_string(record, cast(Ptr[Field], addr(record.data[0])), shape, first, address):
+    field = cast(Ptr[Field], addr(record.data[0]))
+    if not add_string(record, field, shape, first, address):
         return 0
+    if config.resolve and field.form == FORM_STRING:
+        add_folder(record, shape, first, cast(Ptr[PathText], addr(field[1])))
     for which in range(1, 3):
         arg = first + which
         if shape.kinds[arg]:

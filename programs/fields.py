@@ -118,6 +118,24 @@ def add_bytes(record, field, arg, address, size, form):
 
 
 @inline
+def add_folder(record, shape, arg, text):
+    """The folder that the path ``text``, argument ``arg`` of a system call, begins at, if it is a relative one."""
+    end = record.end
+    if shape.kinds[PATHS] >> arg & 1 and text.data[0] != 0x2F and end <= FIELDS_FULL:
+        descriptor: i64 = AT_FDCWD
+        if arg > 0 and shape.kinds[EXTRA] >> arg & 1:
+            descriptor = i64(i32(record.args[arg - 1]))
+        field = cast(Ptr[Field], addr(record.data[end >> 3]))
+        size = write_folder(cast(Ptr[PathText], addr(field[1])), descriptor)
+        form: u64 = FORM_STRING
+        if size >= REMOVED:
+            form = FORM_DELETED
+            size -= REMOVED
+        if size > 0:
+            close_field(record, field, SLOT_FOLDER + arg, form, min(size, PATH_SIZE - 1))
+
+
+@inline
 def add_executable(record):
     """The path of the file that the process runs."""
     end = record.end

@@ -49,6 +49,9 @@ SLOT_SYSCALL = 32
 SLOT_EXECUTABLE = 35
 """The path of the file that the process runs (Config.executable)."""
 
+SLOT_FOLDER = 40
+"""This and an argument's place: the folder that its relative path begins at (Config.resolve)."""
+
 SLOT_STACK = 34
 """Return addresses of the calling process, u64 each, the innermost first (Config.stacks)."""
 
@@ -58,6 +61,10 @@ EXTRA = 7
 """Place in Shape.kinds of the bits EXTRA_*: what else belongs into the event's records."""
 
 EXTRA_SYSCALL = 1
+
+PATHS = 6
+"""Place in Shape.kinds of a mask: argument n of a system call is a path. EXTRA then has another: its folder is the
+descriptor before it."""
 
 # How the memory behind a system call's argument gets into the record (Shape.kinds).
 KIND_NONE = 0
@@ -77,6 +84,7 @@ KIND_CHECKED = 0x40  # added to words: the next argument says how many bytes the
 KIND_OUT = 0x80  # added: written by the kernel, so it says something only where the call succeeded
 
 # What a field of a record holds (Field.form).
+FORM_DELETED = 12  # a string too: the path of a folder that has been removed
 FORM_STRING, FORM_CUT, FORM_POINTER, FORM_BYTES, FORM_ITEM, FORM_ITEM_CUT, FORM_MORE, FORM_NUMBER = range(1, 9)
 FORM_NUMBERS = 9  # those of the arguments from the field's on
 

@@ -91,6 +91,8 @@ def read_fields(record, shape, event, result):
         elif kind == KIND_STRING:
             if not add_string(record, field, shape, arg, address):
                 return u64(0)
+            if config.resolve and field.form == FORM_STRING:
+                add_folder(record, shape, arg, cast(Ptr[PathText], addr(field[1])))
         else:
             size = 8 * (kind - KIND_WORDS)
             if kind == KIND_SOCKADDR:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import dentry, mount
+from pybpf.ktypes import dentry, file, mount
 from pybpf.lang import *
 
 DEPTH = 40  # names of a path
@@ -96,6 +96,38 @@ def append_name(walk, text):
         return False
     walk.size = size + 1 + length
     return True
+
+
+REMOVED = 1 << 32
+AT_FDCWD = -100
+
+
+@subprog
+def write_folder(text: Ptr[PathText], descriptor: i64) -> u64:
+    """Write the path of what the current process has open, or of its current folder; returns its length, 0 for none.
+
+    REMOVED is added for one that has no name any more.
+    """
+    walk = executable_walks.lookup(0)
+    if not walk:
+        return u64(0)
+    task = current_task()
+    entry = u64(task.fs.pwd.dentry)
+    mounted = u64(task.fs.pwd.mnt)
+    if descriptor != AT_FDCWD:
+        table = task.files.fdt
+        if descriptor < 0 or descriptor >= i64(table.max_fds):
+            return u64(0)
+        opened = cast(Ptr[file], read_kernel(u64, u64(table.fd) + u64(descriptor) * 8))
+        if u64(opened) == 0:
+            return u64(0)
+        entry = u64(opened.f_path.dentry)
+        mounted = u64(opened.f_path.mnt)
+    size = u64(write_path(walk, text, entry, mounted))
+    here = cast(Ptr[dentry], entry)
+    if u64(here.d_hash.pprev) == 0 and u64(here.d_parent) != entry:
+        size += REMOVED
+    return size
 
 
 @subprog

@@ -143,6 +143,7 @@ class files_struct(KStruct):
 
 
 class fdtable(KStruct):
+    max_fds: u32
     fd: Ptr[u64]
 
 
@@ -179,6 +180,7 @@ class task_struct(KStruct):
     stack: Ptr[u64]
     exit_code: i32
     mm: Ptr[mm_struct]
+    fs: Ptr[fs_struct]
     files: Ptr[files_struct]
 
 
@@ -256,7 +258,12 @@ class qstr(KStruct):
     name: Ptr[char]
 
 
+class hlist_bl_node(KStruct):
+    pprev: Ptr[u64]
+
+
 class dentry(KStruct):
+    d_hash: hlist_bl_node
     d_parent: Ptr[dentry]
     d_name: qstr
     d_inode: Ptr[inode]
@@ -276,6 +283,10 @@ class mount(KStruct):
 class path(KStruct):
     mnt: Ptr[vfsmount]
     dentry: Ptr[dentry]
+
+
+class fs_struct(KStruct):
+    pwd: path
 
 
 class file(KStruct):

@@ -7,7 +7,7 @@ many events, so its text is made once and kept.
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Named, Pointer
+from bfer.memory import MORE, Cut, Named, Pointer, Relative
 from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
@@ -118,6 +118,8 @@ class Json(Lines):
                 type = "string"
             if not escape.is_utf8(value):
                 more = f',"valueBytes":"{escape.base64(value).decode()}"'
+            if isinstance(value, Relative):
+                more += f',"resolved":"{escape.for_json(value.whole).decode()}"'
             if isinstance(value, Cut):
                 more += ',"truncated":true'
         elif isinstance(value, list):

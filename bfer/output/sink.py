@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "table-verbose", "json", "xml", "csv", "template")
 OPTIONS = (
     *("parse-arguments", "parse-arguments-fds", "structures", "exec-env", "exec-hash", "stack-addresses"),
-    *("executable", "detect-syscall", "sort-events", "relative-time"),
+    *("executable", "resolve-paths", "detect-syscall", "sort-events", "relative-time"),
 )
 
 CONTAINERS = "containers"

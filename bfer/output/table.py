@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import gmtime, localtime
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Pointer
+from bfer.memory import MORE, Cut, Pointer, Relative
 from bfer.output.lines import Lines, container_of
 from bfer.records import PATH_CUT, Block
 
@@ -110,6 +110,8 @@ class Table(Lines):
             text = escape.for_table(value).decode()
             if quoted:
                 text = '"' + text.replace('"', '\\"') + '"'
+            if isinstance(value, Relative):
+                return f"{text} <{escape.for_table(value.whole).decode()}>"
             return text + "..." if isinstance(value, Cut) else text
         if isinstance(value, list):
             return "[" + ", ".join([self.value(item, quoted=True) for item in value]) + "]"

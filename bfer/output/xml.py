@@ -8,7 +8,7 @@ characters, invalid UTF-8) is U+FFFD in the text, which ``<bytes>`` follows with
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Named, Pointer
+from bfer.memory import MORE, Cut, Named, Pointer, Relative
 from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
@@ -129,7 +129,8 @@ class Xml(Lines):
         elif isinstance(value, Named):
             type = "string"
         cut = isinstance(value, Cut) or (isinstance(value, list) and MORE in value)
-        return f"{_opened(arg, type, cut)}{self._value(value)}</arg>"
+        whole = f"<resolved>{text(value.whole).decode()}</resolved>" if isinstance(value, Relative) else ""
+        return f"{_opened(arg, type, cut)}{self._value(value)}{whole}</arg>"
 
     def _value(self, value: object) -> str:
         if isinstance(value, Pointer):

@@ -96,7 +96,7 @@ def test_constants_and_keys() -> None:
         for name in vars(user)
         if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD", "FIELDS_", "EXTRA"))
     ]
-    names += ["SLOT_SYSCALL", "SLOT_STACK"]
+    names += ["SLOT_SYSCALL", "SLOT_STACK", "SLOT_FOLDER", "PATHS"]
     assert len(names) > 15
     for name in (*names, "COMPAT", "CALLS", "ARGS", "CHECK_RESULT", "NEW_CGROUP", "SHORT", "LONG"):
         assert getattr(user, name) == getattr(kernel, name), name

@@ -32,8 +32,11 @@ from bfer.records import (
     EXTRA,
     EXTRA_SYSCALL,
     FORM_BYTES,
+    FORM_DELETED,
     FORM_NUMBER,
+    PATHS,
     SLOT_EXECUTABLE,
+    SLOT_FOLDER,
     SLOT_STACK,
     SLOT_SYSCALL,
     Block,
@@ -245,3 +248,41 @@ def test_hashes_are_no_filter(capfd: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["-o", "option:exec-hash", "-t", "sched_process_exec.sha256=00"]) == 2
     message = "sha256 is found out when the event is shown, too late for a filter: 'sched_process_exec.sha256=00'"
     assert capfd.readouterr() == ("", f"bfer: {message}\n")
+
+
+def test_relative_paths() -> None:
+    catalogue = Catalogue("x86_64", {"resolve-paths"})
+    events = {event.number: event for event in catalogue.events.values()}
+    assert [catalogue.events[name].program for name in ("openat", "close", "fsopen")] == ["fields", "plain", "path"]
+
+    def args(name: str, fields: bytes, result: int = 0) -> list[tuple[object, object]]:
+        raw = record(name, fields, (), fields=fields, result=result)
+        (line,) = Json(events, NAMES).render([raw], 0).splitlines()
+        return [(arg["value"], arg.get("resolved")) for arg in json.loads(line)["args"] if "path" in arg["name"]]
+
+    folder = field(SLOT_FOLDER + 1, b"/tmp")
+    assert args("openat", field(1, b"./a//b/../c") + folder) == [("./a//b/../c", "/tmp/a/b/../c")]
+    assert args("openat", field(1, b"/x")) == [("/x", None)]
+    assert args("openat", field(1, b"x") + field(SLOT_FOLDER + 1, b"/")) == [("x", "/x")]
+    assert args("openat", field(1, b"") + field(SLOT_FOLDER + 1, b"/")) == [("", "/")]
+    gone = field(SLOT_FOLDER + 1, b"/d", FORM_DELETED)
+    assert args("openat", field(1, b"x") + gone) == [("x", "/d (deleted)/x")]
+    two = field(1, b"x") + folder + field(3, b"y") + field(SLOT_FOLDER + 3, b"/")
+    assert args("renameat", two) == [("x", "/tmp/x"), ("y", "/y")]
+    entered = field(0, b"x") + field(SLOT_FOLDER, b"/new/x")
+    assert args("chdir", entered) == [("x", "/new/x")]
+    assert args("chdir", entered, result=-2) == [("x", "/new/x/x")]
+    raw = record("openat", field(1, b"<x") + folder, (), fields=field(1, b"<x") + folder)
+    assert b"pathname: <x </tmp/<x>, flags" in Table(events, NAMES).render([raw], 0)
+    xml = Xml(events, NAMES)
+    root = ElementTree.fromstring(xml.opening + xml.render([raw], 0) + xml.closing)
+    arg = root[0].find("args")[1]
+    assert (arg.text, arg.find("resolved").text) == ("<x", "/tmp/<x")
+    shape = push_down(expr.parse(["event=linkat,symlinkat,execve,setxattr"], catalogue), options={"resolve-paths"})
+    masks = {shape.names[number]: one.kinds[PATHS:] for number, one in shape.shapes.items() if number < 512}
+    assert masks == {
+        "linkat": bytes([0b1010, 0b1010]),
+        "symlinkat": bytes([0b100, 0b100]),
+        "execve": bytes([1, 0]),
+        "setxattr": bytes([1, 0]),
+    }

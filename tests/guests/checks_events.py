@@ -144,6 +144,25 @@ def check_stacks_and_running_calls():
 
 
 @check(timeout=60.0)
+def check_relative_paths():
+    """Option resolve-paths: by the current folder and by a descriptor, as the kernel has them."""
+    with tempfile.TemporaryDirectory(prefix="checks") as folder:
+        os.mkdir(f"{folder}/below")
+        deeds = "import os, sys; os.chdir(sys.argv[1]); fd = os.open('below', os.O_RDONLY); os.mkdir('x', dir_fd=fd); "
+        deeds += "os.chdir('below/x'); os.rmdir(sys.argv[1] + '/below/x'); os.access('y', 0)"
+        words = ["event=open,openat,mkdirat,access,faccessat", "-o", "option:resolve-paths", "-o", "json"]
+        status, output, _ = bfer("trace", *words, command=[sys.executable, "-S", "-c", deeds, folder])
+        equal(status, 0)
+        found = {}
+        for line in output.splitlines():
+            for arg in json.loads(line)["args"]:
+                if arg["name"] == "pathname":
+                    found[arg["value"]] = arg.get("resolved")
+        wanted = {"below": f"{folder}/below", "x": f"{folder}/below/x", "y": f"{folder}/below/x (deleted)/y"}
+        equal({name: found.get(name) for name in wanted}, wanted)
+
+
+@check(timeout=60.0)
 def check_process_tracepoints():
     """A program starts, renames itself and ends."""
     found, _ = events_of("event=sched_process_exec,sched_process_exit,task_rename")

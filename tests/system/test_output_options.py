@@ -48,7 +48,9 @@ def run(tmp_path: Path, *words: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("options", [[], ["parse-arguments-fds", "exec-env", "exec-hash", "stack-addresses"]])
+@pytest.mark.parametrize(
+    "options", [[], ["parse-arguments-fds", "exec-env", "exec-hash", "stack-addresses", "resolve-paths"]]
+)
 def test_a_real_run_meets_the_schemas(tmp_path: Path, options: list[str]) -> None:
     need("xmllint")
     sys.path.insert(0, str(ROOT / "tests" / "bfer"))
@@ -113,3 +115,67 @@ def test_a_template_of_go(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("{{ .EventName }}:{{ .ReturnValue }}")
     done = bfer("trace", "-q", "event=exit_group", "-o", f"gotemplate={tmp_path}/t", "--", "true")
     assert done.stdout == "exit_group:0\n"
+
+
+PLACES = """
+import os, sys
+base = sys.argv[1]
+os.makedirs(base + "/x/y"); os.chdir(base + "/x")
+def attempt(act, *words, **more):
+    try: return act(*words, **more)
+    except OSError: return -1
+attempt(os.open, "file", os.O_RDONLY)
+attempt(os.open, "./y/../file", os.O_RDONLY)
+attempt(os.open, base + "/whole", os.O_RDONLY)
+fd = os.open(base, os.O_RDONLY)
+attempt(os.open, "file", os.O_RDONLY, dir_fd=fd)
+attempt(os.rename, "a", "b", src_dir_fd=fd)
+os.chdir("y")
+os.rmdir(base + "/x/y")
+attempt(os.open, "file", os.O_RDONLY)
+attempt(os.open, "file", os.O_RDONLY, dir_fd=77)
+os.chdir("/")
+attempt(os.open, "no-such-file", os.O_RDONLY)
+attempt(os.execv, "no-such-program", ["x"])
+"""
+
+
+def test_relative_paths_from_the_root(tmp_path: Path) -> None:
+    """By the current folder, by a descriptor, of a folder that is gone; what is whole stays alone."""
+    out = tmp_path / "e.json"
+    base = str(tmp_path / "w")
+    words = ("trace", "-q", "event=openat,renameat,chdir,execve", "-o", "option:resolve-paths", "-o", f"json:{out}")
+    done = bfer(*words, "--", PYTHON, "-S", "-E", "-c", PLACES, base)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = []
+    for line in out.read_bytes().splitlines():
+        event = json.loads(line)
+        paths = [arg for arg in event["args"] if "path" in arg["name"]]
+        if not paths[0]["value"].startswith("/") or paths[0]["value"] == base + "/whole":
+            found.append((event["eventName"], *[arg.get("resolved") for arg in paths]))
+    start = next(i for i, row in enumerate(found) if row[1] == f"{base}/x/file")
+    assert found[start:] == [
+        ("openat", f"{base}/x/file"),
+        ("openat", f"{base}/x/y/../file"),
+        ("openat", None),
+        ("openat", f"{base}/file"),
+        ("renameat", f"{base}/a", f"{base}/x/b"),
+        ("chdir", f"{base}/x/y"),
+        ("openat", f"{base}/x/y (deleted)/file"),
+        ("openat", None),
+        ("openat", "/no-such-file"),
+        ("execve", "/no-such-program"),
+    ]
+
+
+def test_paths_below_mount_points(tmp_path: Path) -> None:
+    """In a mount namespace of its own: the path goes on above the mounted file system."""
+    need("unshare", "mount")
+    out = tmp_path / "e.json"
+    script = f"mount -t tmpfs none {tmp_path}/m && cd {tmp_path}/m && cat there"
+    (tmp_path / "m").mkdir()
+    words = ("trace", "-q", "event=openat", "openat.pathname=there", "-o", "option:resolve-paths", "-o", f"json:{out}")
+    done = bfer(*words, "--", "unshare", "-m", "sh", "-c", script)
+    assert done.returncode == 1, done.stderr
+    (line,) = out.read_bytes().splitlines()
+    assert json.loads(line)["args"][1]["resolved"] == f"{tmp_path}/m/there"
