@@ -47,7 +47,7 @@ def _main(words: list[str]) -> int:
     except OutputClosed:
         return 0
     except Error as error:
-        say(str(error))
+        say(one_line(str(error)))
         if debug and error.details:
             say(f"debug: {error.details}")
         if isinstance(error, CommandError):
@@ -62,6 +62,13 @@ def _main(words: list[str]) -> int:
 
         return die_of(-status)
     return status
+
+
+def one_line(text: str) -> str:
+    """``text``, in which a user's words may hold line ends and the like, with those escaped."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() or "\udc80" <= char <= "\udcff" else repr(char)[1:-1] for char in text])
 
 
 def _act(options: Options) -> int:

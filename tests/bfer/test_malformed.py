@@ -346,3 +346,28 @@ def test_one_line_that_names_the_word(
     assert err.endswith("\n")
     assert "Traceback" not in err
     assert fault in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["trace", word] for word in ("event=a\nb", "a\nb=c", "binary=a\nb", "comm=" + "a\n" * 9, "openat.a\r\nb=1")),
+        *(["trace", word] for word in ("event=\udcff", "uid=\udcff", "binary=\udcff\x1b[2J", "set=\u2028")),
+        ["--duration", "a\nb"],
+        ["--buffer", "\n"],
+        ["-o", "json\n"],
+        ["-o", "option:\n"],
+        ["list", "a\nb"],
+        ["explain", "a\nb"],
+        ["a\nb"],
+        ["--a\nb"],
+    ],
+    ids=repr,
+)
+def test_words_that_would_break_the_line(words: list[str], capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert __main__.main(words) == 2
+    out, err = capfdbinary.readouterr()
+    assert out == b""
+    assert err.count(b"\n") == 1
+    assert err.endswith(b"\n")
+    assert not [byte for byte in err[:-1] if byte < 0x20]
