@@ -7,6 +7,7 @@ that records carry.
 from __future__ import annotations
 
 import os
+from sys import byteorder
 
 from bfer.records import ROOT_GROUP
 from pybpf import cgroups
@@ -99,7 +100,7 @@ class Groups:
     With ``wanted`` and ``verdicts``, the programs' map, it also judges them, and tells the programs.
     """
 
-    __slots__ = ("_containers", "_first", "_verdicts", "_wanted")
+    __slots__ = ("_containers", "_first", "_judged", "_verdicts", "_wanted")
 
     def __init__(
         self, wanted: Containers | None = None, verdicts: Map | None = None, known: dict[int, str] | None = None
@@ -108,6 +109,7 @@ class Groups:
         self._wanted = wanted
         self._verdicts = verdicts
         self._containers: dict[int, str] = {} if known is None else known
+        self._judged: dict[int, bool] = {}
         self._first: set[int] = set()  # those that were there when the trace began
 
     def container(self, id: int) -> str:
@@ -154,16 +156,21 @@ class Groups:
         """Group ``id`` was made just now."""
         self._containers[id] = container_id(os.fsdecode(path))
         self._first.discard(id)
-        self.passes(id)
+        self._judge(id)
 
     def passes(self, id: int) -> bool:
         """Does the filter want the processes of this group? The programs know it from now on."""
+        verdict = self._judged.get(id)
+        return self._judge(id) if verdict is None else verdict
+
+    def _judge(self, id: int) -> bool:
         if self._wanted is None:
             return True
         verdict = self._wanted.matches(self.container(id), id not in self._first)
+        if len(self._judged) >= _MOST:
+            self._judged.clear()
+        self._judged[id] = verdict
         if self._verdicts is not None:
-            from sys import byteorder
-
             self._verdicts.update(id.to_bytes(8, byteorder), int(verdict).to_bytes(4, byteorder))
         return verdict
 

@@ -121,6 +121,14 @@ def test_no_hierarchy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Groups().container(77) == ""
 
 
+class Counting(FakeMap):
+    updates = 0
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        super().update(key, value, flags)
+        self.updates += 1
+
+
 def verdicts(map: FakeMap) -> dict[int, int]:
     return {int.from_bytes(key, sys.byteorder): value[0] for key, value in map.data.items()}
 
@@ -128,7 +136,7 @@ def verdicts(map: FakeMap) -> dict[int, int]:
 def test_the_programs_are_told(hierarchy: Path) -> None:
     wanted = Containers()
     wanted.new = True
-    map = FakeMap("cgroups")
+    map = Counting("cgroups")
     groups = Groups(wanted, map)  # type: ignore[arg-type]
     groups.scan()
     old = inode(hierarchy / "docker" / ID)
@@ -138,6 +146,10 @@ def test_the_programs_are_told(hierarchy: Path) -> None:
     assert verdicts(map)[7777] == 1
     groups.learn(7778, b"/system.slice/x")
     assert verdicts(map)[7778] == 0
+    updates = map.updates
+    for _ in range(100):
+        assert groups.passes(7777)
+    assert map.updates == updates  # told once
     # Made between the program's start and the scan: both know it.
     groups.learn(old, f"/docker/{ID}".encode())
     assert verdicts(map)[old] == 1
