@@ -25,8 +25,9 @@ from programs import load_object
 from pybpf.errors import SyscallError
 
 ROOT = Path(__file__).parents[2]
-ID = "3f" * 32
-OTHER = "0a" * 32
+# Names of this run's own: several may be going on.
+ID = "3f" * 28 + f"{os.getpid():08x}"
+OTHER = "0a" * 28 + f"{os.getpid():08x}"
 
 
 @pytest.mark.parametrize(

@@ -441,7 +441,7 @@ class Groups:
 @check(timeout=60)
 def check_container():
     """A control group named as docker names them, there before, and made and removed meanwhile."""
-    old, new = "0a" * 32, "3f" * 32
+    old, new = (digits * 28 + f"{os.getpid():08x}" for digits in ("0a", "3f"))  # several runs may be going on
     with Groups() as top:
         os.mkdir(f"{top}/docker-{old}.scope")
         try:
