@@ -480,6 +480,24 @@ def check_container():
             os.rmdir(f"{top}/docker-{old}.scope")
 
 
+@check
+def check_executable():
+    """The path of the running file with each event, whatever kind of program makes its record."""
+    import json
+
+    names = f"{event()},execve,getppid,exit_group,sched_process_exit"
+    arguments = ["trace", "-q", "-o", "json", "-o", "option:executable", f"event={names}"]
+    done = subprocess.run([*BFER, *arguments, "--", cat(), "/no/one"], capture_output=True, check=False)
+    skip_where_it_cannot_run(int(b"bfer: " in done.stderr), done.stderr.decode())
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    seen = {one["eventName"] for one in events}
+    assert {event(), "execve", "exit_group", "sched_process_exit"} <= seen, seen
+    for one in events:
+        # Most kernels tell of the end of a process when its memory is gone.
+        if one["eventName"] != "sched_process_exit" or one["executable"]["path"]:
+            equal((one["eventName"], one["executable"]), (one["eventName"], {"path": os.path.realpath(cat())}))
+
+
 @check(timeout=60)
 def check_list():
     """What is said to be missing, has a reason; what can be said of it costs no more than a moment."""
