@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from struct import pack
+from struct import pack, unpack_from
 
 import pytest
 
@@ -20,7 +20,7 @@ from bfer.names import Names
 from bfer.records import FORM_BYTES, FORM_NUMBER, FORM_POINTER, FORM_STRING
 from btf.builder import Builder
 from btf.errors import BtfError
-from btf.format import KIND_FUNC, KIND_PTR, KIND_STRUCT
+from btf.format import COMPOSITES, KIND_FUNC, KIND_PTR, KIND_STRUCT
 from btf.reader import Btf
 from pybpf import tracefs
 from pybpf.errors import LinkError
@@ -360,6 +360,66 @@ def test_known_functions_of_the_kernel(vmlinux: Types) -> None:
     assert [arg.name for arg in switch][:3] == ["preempt", "prev", "next"]
     assert prototypes.function(vmlinux, "no_such_function") is None
     assert prototypes.tracepoint(vmlinux, "no_such_tracepoint") is None
+
+
+KERNELS = ("5.10", "6.1", "6.12", "7.2", "arm64-5.10")
+
+
+@pytest.fixture(params=KERNELS)
+def other(request: pytest.FixtureRequest):
+    """The types of a kernel that guests run, and the machine that it is for."""
+    from tests.guests.matrix import cache
+
+    image = cache() / "kernels" / request.param / "image"
+    if not image.exists():
+        pytest.skip(f"{image} has not been fetched (python -m tests.guests --fetch)")
+    machine = "aarch64" if request.param.startswith("arm64") else "x86_64"
+    blob = find_btf(image.read_bytes())
+    if not blob:
+        pytest.skip(f"no BTF in {image}: it is packed")
+    return Types(Btf(blob), Names(machine)), machine
+
+
+def find_btf(image: bytes) -> bytes:
+    """The kernel's own BTF, by its header; the image has other, small ones."""
+    at = image.find(b"\x9f\xeb\x01\0")
+    while at >= 0:
+        size, types, types_size, strings, strings_size = unpack_from("=5I", image, at + 4)
+        if (size, types, strings) == (24, 0, types_size) and types_size > 1 << 20:
+            return image[at : at + 24 + strings + strings_size]
+        at = image.find(b"\x9f\xeb\x01\0", at + 4)
+    return b""
+
+
+def members(btf: Btf, id: int, at: int = 0):
+    """Also those of anonymous members, from there."""
+    for name, type, offset, bits in btf.members(id):
+        if not name and btf.kind(btf.resolve(type)) in COMPOSITES:
+            yield from members(btf, btf.resolve(type), at + offset)
+        yield name, type, at + offset, bits
+
+
+def test_other_kernels(other: tuple[Types, str]) -> None:
+    """What the functions and tracepoints of the guests' kernels take; no argument is without a piece."""
+    types, machine = other
+    first = {"x86_64": (112, 104, 96), "aarch64": (0, 8, 16)}[machine]
+    args = {arg.name: arg for arg in prototypes.entry(types, prototypes.function(types, "vfs_write")[0], machine)}
+    assert [args[name].type for name in ("file", "buf", "count")] == ["struct file *", "const char *", "size_t"]
+    (file,) = types.btf.find("file", (KIND_STRUCT,))
+    offset = next(offset // 8 for name, _, offset, _ in members(types.btf, file) if name == "f_path")
+    assert unpacked(args["file"].pieces[0])[:3] == (user.PIECE_PATH, 0, (first[0], offset))
+    assert unpacked(args["buf"].pieces[0]) == (user.PIECE_BYTES, 1, (first[1], 0), 256, 2)
+    assert unpacked(args["count"].pieces[0])[:3] == (user.PIECE_NUMBER, 2, (first[2],))
+    socket, address, length = prototypes.entry(types, prototypes.function(types, "security_socket_connect")[0], machine)
+    assert (socket.type, address.kind, length.type) == ("struct socket *", "sockaddr", "int")
+    task, old, program = prototypes.each(types, prototypes.tracepoint(types, "sched_process_exec"))
+    assert (task.name, old.name, program.name) == ("p", "old_pid", "bprm")
+    ids = [id for id in range(1, types.btf.type_count, 17) if types.btf.kind(id) == KIND_FUNC]
+    for id in ids[::20]:
+        params, result = prototypes.function(types, types.btf.name(id))
+        args = prototypes.entry(types, params, machine)
+        assert all(arg.pieces for arg in args), types.btf.name(id)
+        prototypes.returned(types, result, (80,), len(args))
 
 
 def test_every_tracepoint_of_the_kernel(vmlinux: Types) -> None:
