@@ -97,12 +97,15 @@ def _text(options: Options) -> str:
 
 
 def _occupy_standard_fds() -> None:
-    """A descriptor 0, 1 or 2 that is closed would be given to the next file, and then be written into."""
+    """A descriptor 0, 1 or 2 that is closed would be given to the next file, and then be written into.
+
+    What takes its place cannot be used either: an output that goes nowhere is an error, as it is without us.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if fd else os.O_WRONLY)
 
 
 if __name__ == "__main__":

@@ -304,3 +304,10 @@ def test_size_of_the_buffer(tmp_path: Path) -> None:
         meminfo.write_text(f"MemTotal:       {kilobytes} kB\nMemFree: 1 kB\n")
         assert default_buffer(str(meminfo)) == expected
     assert default_buffer(str(tmp_path / "none")) == 256 << 10
+
+
+def test_a_closed_standard_output_is_an_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m bfer list sets >&-"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "bfer: standard output: Bad file descriptor\n")
