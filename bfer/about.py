@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfer.descriptions import description
+from bfer.descriptions import RETURNING, description
 from bfer.errors import UsageError
 from bfer.listing import catalogue, wrapped
 from bfer.names import Names
@@ -66,7 +66,9 @@ def _result(event: Event) -> str:
         return "result: none, it does not return"
     if event.returns is not None:
         return f"result: {event.returns.type}"
-    return "result: always 0" if event.hooks else "result: a number, or an error: -ENOENT; negative for all errors"
+    if event.hooks and event.name not in RETURNING:
+        return "result: always 0"
+    return "result: a number, or an error: -ENOENT; negative for all errors"
 
 
 def argument_lines(arg: Arg, names: Names) -> list[str]:

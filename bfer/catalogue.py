@@ -56,6 +56,7 @@ _MEMORY = {
     "strings": KIND_BUFFER,
     "bytes": KIND_BUFFER,
     "cred": KIND_BUFFER,
+    "helpers": KIND_BUFFER,
 }
 
 # Values that are no argument of the hook, by kind.

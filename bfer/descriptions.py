@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 TABLE = """
+__kernel_write: the kernel has written to a file by itself
 cap_capable: a capability is asked for, and used if the process has it
+cgroup_attach_task: a process is moved to another control group
+cgroup_mkdir: a control group is made
+cgroup_rmdir: a control group is removed
+commit_creds: a process gets other credentials: ids, capabilities, user namespace
 do_exit: a thread ends
+do_mmap: memory has been mapped, with or without a file
+do_sigaction: a process says what a signal is to do
 do_truncate: a file gets another length by its name, or by O_TRUNC
+file_modification: what is in an open file changes, told once until it is closed
+inotify_watch: a file is watched by inotify
 load_elf_phdrs: the kernel reads the headers of a program, or of its interpreter, to start it
+magic_write: a file has been written from its start: the first bytes tell what it is
+mem_prot_alert: memory becomes executable, or executable and writable
 module_free: a kernel module is unloaded
 module_load: a kernel module is loaded
+process_execute_failed: a program that was found could not be started
 sched_process_exec: a process has become another program
 sched_process_exit: a thread ends; process_group_exit tells whether it was the last of its process
 sched_process_fork: a process or thread is made
@@ -18,6 +30,7 @@ security_bpf_map: a process gets a descriptor of a BPF map
 security_bpf_prog: a process gets a descriptor of a BPF program, for loading it or by its number
 security_bprm_check: a program is about to be started
 security_file_open: a file is about to be opened, by whatever system call
+security_file_mprotect: the protection of memory is about to change
 security_inode_mknod: a device node, FIFO or socket is made in the file system
 security_inode_rename: a file gets another name
 security_inode_symlink: a symbolic link is made
@@ -38,11 +51,22 @@ security_socket_setsockopt: an option of a socket is about to be set
 security_task_prctl: prctl() is called
 security_task_setrlimit: a limit of a process is about to be set
 set_fs_pwd: a process enters another folder
+switch_task_ns: a process gets other namespaces
 sys_enter: any system call begins
 sys_exit: any system call ends
 task_rename: a thread gets another name
+vfs_read: a file, pipe or socket has been read
+vfs_readv: a file, pipe or socket has been read into several buffers
 vfs_utimes: a file gets other times of access and change
+vfs_write: a file, pipe or socket has been written to
+vfs_writev: a file, pipe or socket has been written to from several buffers
 """
+
+RETURNING = {
+    *("sys_exit", "do_mmap", "vfs_read", "vfs_readv", "vfs_write", "vfs_writev", "__kernel_write", "magic_write"),
+    "process_execute_failed",
+}
+"""Those whose result is that of the function or call; of the others it is 0."""
 
 
 def description(name: str) -> str:

@@ -10,6 +10,7 @@ from struct import pack
 from bfer.catalogue import Catalogue
 from btf.errors import Error
 from programs import GENERIC
+from pybpf.errors import LinkError
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
 
@@ -41,6 +42,31 @@ def opening_calls(machine: str) -> dict[str, bytes]:
         numbers = [event.number for named in found if named is not None for event in named.both()]
         settings[setting] = pack("=8I", *numbers, *[0xFFFFFFFF] * (8 - len(numbers)))
     return settings
+
+
+def _attached(event: Event, program: Program) -> list[Link]:
+    """The links of a program: one, or more where the kernel has several functions of the name. Raises LinkError."""
+    try:
+        return [event.attach(program)]
+    except LinkError:
+        kind, _, function = program.section.partition("/")
+        if kind not in ("kprobe", "kretprobe"):
+            raise
+        from pybpf import kallsyms
+        from pybpf.links import attach_kprobe
+
+        addresses = [symbol.address for symbol in kallsyms.find([function]).get(function, [])]
+        if len(addresses) < 2:
+            raise
+        links: list[Link] = []
+        try:
+            for address in addresses:
+                links.append(attach_kprobe(program, address, returns=kind == "kretprobe"))
+        except BaseException:
+            for link in links:
+                link.close()
+            raise
+        return links
 
 
 class Hook:
@@ -123,7 +149,7 @@ class Hooks:
                 try:
                     for program in hook.programs:
                         name = program.name
-                        hook.links.append(hook.event.attach(program))
+                        hook.links += _attached(hook.event, program)
                     hook.tried.append(f"{name}: attached")
                     break
                 except Error as error:

@@ -45,8 +45,12 @@ module_load 15 815 tp_btf,raw_tp: const char* name, const char* version, const c
 module_free 16 816 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
 (tasks)
 [default proc]
-sched_process_exec 1 707 tp_btf,raw_tp;loader,loader__kprobe: const char* cmdpath, const char* pathname, const char** argv:strings, const char** env:strings@exec-env, dev_t dev, unsigned long inode, int invoked_from_kernel, unsigned long ctime, umode_t stdin_type:inode_mode, umode_t inode_mode:inode_mode, const char* interp, const char* interpreter_pathname, dev_t interpreter_dev, unsigned long interpreter_inode, unsigned long interpreter_ctime, const char* sha256:sha256@exec-hash
-[calls]
+sched_process_exec 1 707 tp_btf,raw_tp;loader,loader_return: const char* cmdpath, const char* pathname, const char** argv:strings, const char** env:strings@exec-env, dev_t dev, unsigned long inode, int invoked_from_kernel, unsigned long ctime, umode_t stdin_type:inode_mode, umode_t inode_mode:inode_mode, const char* interp, const char* interpreter_pathname, dev_t interpreter_dev, unsigned long interpreter_inode, unsigned long interpreter_ctime, const char* sha256:sha256@exec-hash
+[proc]
+process_execute_failed 57 857 fexit,single,enter+return: int dirfd:dirfd, int flags:at, const char* pathname, const char* binary.path, dev_t binary.device_id, unsigned long binary.inode_number, unsigned long binary.ctime, umode_t binary.inode_mode:inode_mode, const char* interpreter_path, umode_t stdin_type:inode_mode, const char* stdin_path, int kernel_invoked, const char** argv:argv, const char** envp:envp@exec-env
+[signals]
+do_sigaction 58 858 fentry,kprobe: int sig:signal, bool is_sa_initialized, unsigned long sa_flags:sa_flags, unsigned long sa_mask, u8 sa_handle_method:sa_handle_method, void* sa_handler, bool is_old_sa_initialized, unsigned long old_sa_flags:sa_flags, unsigned long old_sa_mask, u8 old_sa_handle_method:sa_handle_method, void* old_sa_handler
+[]
 sys_enter 18 704 tp_btf,raw_tp: int syscall:syscall
 sys_exit 19 705 tp_btf,raw_tp: int syscall:syscall
 [proc]
@@ -59,10 +63,31 @@ cap_capable 22 711 fentry,kprobe: int cap:capability, int syscall:syscall@detect
 [lsm_hooks]
 security_bpf 37 731 fentry,kprobe: int cmd:bpf
 security_bpf_map 38 732 fentry,kprobe: unsigned int map_id, const char* map_name
-security_bpf_prog 39 839 fentry,kprobe: int type:bpf_prog, const char* name, u32 id, bool load
+security_bpf_prog 39 839 fentry,kprobe;helpers,helpers__kprobe: int type:bpf_prog, const char* name, u64[] helpers:helpers, u32 id, bool load
 security_task_setrlimit 47 847 fentry,kprobe: u32 target_host_pid, int resource:rlimit, u64 new_rlim_cur, u64 new_rlim_max
 security_settime64 48 848 fentry,kprobe: long tv_sec, long tv_nsec, int tz_minuteswest, int tz_dsttime
 security_task_prctl 49 849 fentry,kprobe: int option:prctl, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5, const char* vma_name
+[]
+commit_creds 30 715 fentry,kprobe: slim_cred_t old_cred:cred, slim_cred_t new_cred:cred, int syscall:syscall@detect-syscall
+switch_task_ns 31 716 fentry,kprobe: pid_t pid, u32 new_mnt, u32 new_pid, u32 new_uts, u32 new_ipc, u32 new_net, u32 new_cgroup
+cgroup_attach_task 32 718 tp_btf,raw_tp: const char* cgroup_path, const char* comm, pid_t pid
+cgroup_mkdir 33 719 tp_btf,raw_tp: u64 cgroup_id, const char* cgroup_path, u32 hierarchy_id
+cgroup_rmdir 34 720 tp_btf,raw_tp: u64 cgroup_id, const char* cgroup_path, u32 hierarchy_id
+(memory)
+[security_alert memory]
+mem_prot_alert 29 714 fexit,enter+return;change,change__kprobe: u32 alert:mem_prot_alert, void* addr, size_t len, int prot:prot, int prev_prot:prot, const char* pathname, dev_t dev, unsigned long inode, unsigned long ctime
+[lsm_hooks fs fs_file_ops proc proc_mem memory]
+security_file_mprotect 44 738 fentry,kprobe: const char* pathname, int prot:prot, unsigned long ctime, int prev_prot:prot, void* addr, size_t len
+[proc proc_mem memory]
+do_mmap 50 850 enter+return: void* addr, const char* pathname, u32 flags:open, dev_t dev, unsigned long inode, unsigned long ctime, unsigned long pgoff, unsigned long len, unsigned long prot:prot, unsigned long mmap_flags:mmap
+(readwrite)
+[]
+vfs_write 23 712 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, size_t count, off_t pos
+vfs_writev 24 713 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, unsigned long vlen, off_t pos
+vfs_read 25 825 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, size_t count, off_t pos
+vfs_readv 26 826 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, unsigned long vlen, off_t pos
+__kernel_write 27 741 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, size_t count, off_t pos
+magic_write 28 717 fexit,enter+return;vector_fexit,vector_enter+vector_return;kernel_fexit,kernel_enter+kernel_return: const char* pathname, bytes bytes:bytes, dev_t dev, unsigned long inode
 (files)
 [lsm_hooks]
 security_kernel_read_file 40 733 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode, int type:kernel_read_file, unsigned long ctime
@@ -77,6 +102,9 @@ security_sb_umount 45 845 fentry,kprobe: const char* mountpoint, const char* typ
 vfs_utimes 51 851 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode, u64 atime, u64 mtime
 [fs fs_file_ops]
 do_truncate 52 852 fentry,kprobe: const char* pathname, unsigned long inode, dev_t dev, u64 length
+file_modification 53 853 fentry+fexit,kprobe+kretprobe;time_fentry+time_fexit,time_kprobe+time_kretprobe;close,close__kprobe: const char* file_path, dev_t dev, unsigned long inode, unsigned long old_ctime, unsigned long new_ctime
+[fs fs_monitor]
+inotify_watch 54 854 fexit,enter+return: const char* pathname, unsigned long inode, dev_t dev
 [fs fs_dir_ops]
 set_fs_pwd 55 855 fentry,kprobe: const char* unresolved_path, const char* resolved_path
 [proc]

@@ -47,6 +47,10 @@ class Cut(bytes):
     """A string of which the end is missing."""
 
 
+class Blob(bytes):
+    """Bytes that are no text."""
+
+
 class Named(bytes):
     """A number and what it stands for."""
 
@@ -213,6 +217,24 @@ def _strings(data: bytes, args: Sequence[int]) -> object:
     return [*whole, Cut(rest), MORE] if len(data) >= _STRINGS_MAX else [*whole, rest] if rest else whole
 
 
+def _blob(data: bytes, args: Sequence[int]) -> object:
+    return Blob(data)
+
+
+def _words(data: bytes, args: Sequence[int]) -> object:
+    return [*unpack_from(f"={len(data) // 8}Q", data)]
+
+
+_CREDENTIALS = (
+    *("Uid", "Gid", "Suid", "Sgid", "Euid", "Egid", "Fsuid", "Fsgid", "UserNamespace", "SecureBits"),
+    *(f"Cap{name}:capabilities" for name in ("Inheritable", "Permitted", "Effective", "Bounding", "Ambient")),
+)
+
+
+def _credentials(data: bytes, args: Sequence[int]) -> object:
+    return dict(zip(_CREDENTIALS, unpack_from("=10I5Q", data)))
+
+
 def _open_how(data: bytes, args: Sequence[int]) -> object:
     flags, mode, resolve = unpack_from("=QQQ", data)
     return {"flags:open": flags, "mode:mode": mode, "resolve:resolve": resolve}
@@ -234,6 +256,9 @@ _OF_BYTES = {
     "sized": _string,
     "outbuf": _string,
     "strings": _strings,
+    "bytes": _blob,
+    "cred": _credentials,
+    "helpers": _words,
     "open_how": _open_how,
     "clone_args": _clone_args,
 }

@@ -14,6 +14,7 @@ from bfer.records import (
     ARGS,
     CHECK_RESULT,
     EXTRA,
+    EXTRA_ENV,
     EXTRA_SYSCALL,
     KIND_STRING,
     PATH_BITS,
@@ -58,8 +59,8 @@ class Shape:
                 kinds[arg.slot] = arg.memory
             elif arg.slot == SLOT_SYSCALL:
                 kinds[EXTRA] |= EXTRA_SYSCALL
-            elif arg.option and arg.slot < EXTRA:
-                kinds[arg.slot] = arg.memory
+            elif arg.option == "exec-env":
+                kinds[EXTRA] |= EXTRA_ENV
         if RESOLVE in options and not event.hooks:
             for arg in event.args:
                 if arg.is_path:

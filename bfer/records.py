@@ -161,7 +161,7 @@ FORM_DELETED = 12
 SLOT_EXECUTABLE = 35
 EXTRA = 7
 """Place in a shape's kinds of what else belongs into the records."""
-EXTRA_SYSCALL = 1
+EXTRA_SYSCALL, EXTRA_ENV = 1, 2
 
 # Fields: argument, form, size; the bytes; padding to a multiple of 8.
 FIELD = Struct("=HHI")

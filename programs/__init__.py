@@ -17,9 +17,11 @@ OBJECTS = {
     OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
     HOOKS: ("programs.hooks",),
     "pidns.bpf.o": ("programs.pidns",),
-    "tasks.bpf.o": ("programs.tasks",),
-    "files.bpf.o": ("programs.files",),
-    "security.bpf.o": ("programs.security",),
+    "tasks.bpf.o": ("programs.tasks", "programs.failures"),
+    "files.bpf.o": ("programs.files", "programs.watches"),
+    "readwrite.bpf.o": ("programs.readwrite",),
+    "memory.bpf.o": ("programs.memory",),
+    "security.bpf.o": ("programs.security", "programs.credentials"),
     GENERIC: ("programs.generic",),
 }
 """The modules that ``python -m pybpf build`` compiles into each object."""

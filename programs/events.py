@@ -1,4 +1,8 @@
-"""What the programs of events that are no system calls have in common: a record, begun, filled and sent."""
+"""What the programs of events that are no system calls have in common: a record, begun, filled and sent.
+
+There are many such programs, and all do much the same: what is long stands in functions of their own
+(subprog), one copy for all of an object.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,21 @@ NO_SYSCALL = 0xFFFFFFFF
 
 # One program may interrupt another, or take its processor where it can be preempted; the second finds the other record.
 hook_scratch = PerCpuArray(FieldRecord, 2)
+
+
+class Running(Struct):
+    """A call of a function of the kernel."""
+
+    task: u64
+    event: u64
+
+
+class Arguments(Struct):
+    args: u64[6]
+
+
+# What functions were called with, until they return; of calls whose return is missed the oldest give way.
+running = LruHash(Running, Arguments, 512)
 
 
 def function(name):
@@ -66,26 +85,63 @@ def emit(event, fill, source, result=0, varying=(0, 0)):
     if fill(record, shape, source):
         if config.detect_syscall:
             if shape.kinds[EXTRA] & EXTRA_SYSCALL:
-                put_number(record, SLOT_SYSCALL, running_syscall(task))
+                put_number(record, SLOT_SYSCALL, running_syscall())
         if config.executable:
             add_executable(record)
         if config.stacks:
             add_stack(record)
-        if call_is_selected(record, shape, event, result):
+        if is_asked_for(record, shape, event, result):
             if varying[1]:
                 move_numbers(record, varying[0], varying[1])
-            finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+            send(record, event, result)
     record.busy = 0
 
 
+@subprog
+def is_asked_for(record: Ptr[FieldRecord], shape: Ptr[Shape], event: u64, result: i64) -> u64:
+    return u64(call_is_selected(record, shape, event, result))
+
+
+@subprog
+def send(record: Ptr[FieldRecord], event: u64, result: i64) -> u64:
+    finish(record, current_task(), event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
+    return 0
+
+
 @inline
-def put_number(record, arg, value):
+def remember(event, first, second=0, third=0, fourth=0, fifth=0, sixth=0):
+    """At a function's start: keep its arguments until it returns."""
+    if is_selected(current_task()):
+        given = Arguments()
+        given.args[0] = first
+        given.args[1] = second
+        given.args[2] = third
+        given.args[3] = fourth
+        given.args[4] = fifth
+        given.args[5] = sixth
+        running.update(Running(task=u64(current_task()), event=event), given, BPF_ANY)
+
+
+@inline
+def remembered(event):
+    """At its return: the arguments, None for a call that is not of interest."""
+    return running.lookup(Running(task=u64(current_task()), event=event))
+
+
+@inline
+def forget(event):
+    running.delete(Running(task=u64(current_task()), event=event))
+
+
+@subprog
+def put_number(record: Ptr[FieldRecord], arg: u64, value: u64) -> u64:
     """A number for which the record's head has no place."""
     end = record.end
     if end <= FIELDS_FULL:
         field = cast(Ptr[Field], addr(record.data[end >> 3]))
         cast(Ptr[u64], addr(field[1]))[0] = value
         close_field(record, field, arg, FORM_NUMBER, 8)
+    return 0
 
 
 class Numbers(Struct):
@@ -105,12 +161,12 @@ def move_numbers(record, first, count):
         close_field(record, field, first, FORM_NUMBERS, 8 * count)
 
 
-@inline
-def put_kernel_string(record, shape, arg, address):
+@subprog
+def put_kernel_string(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, address: u64) -> u64:
     """A string of the kernel's; False when the event's filter does not want it."""
     end = record.end
     if end > FIELDS_FULL:
-        return True
+        return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
     text = cast(Ptr[PathText], addr(field[1]))
     n = read_kernel_str(text.data, address)
@@ -118,13 +174,13 @@ def put_kernel_string(record, shape, arg, address):
     if n > 0:
         length = n
     if shape.path == arg:
-        if not path_is_selected(shape, addr(field.size), length):
-            return False
+        if not path_passes(shape, addr(field.size), length):
+            return 0
     if n <= 0:
         add_pointer(record, field, arg, address)
     else:
         close_field(record, field, arg, FORM_STRING, u64(n) - 1)
-    return True
+    return 1
 
 
 @inline
@@ -133,17 +189,31 @@ def put_file(record, shape, arg, opened):
     return put_path(record, shape, arg, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
 
 
-@inline
-def put_user_string(record, shape, arg, address):
+@subprog
+def put_user_string(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, address: u64) -> u64:
     """A string of the process's, "" at no address; False when the event's filter does not want it."""
     end = record.end
     if end > FIELDS_FULL:
-        return True
+        return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
-    if address == 0 and shape.path != arg:
-        close_field(record, field, arg, FORM_STRING, 0)
-        return True
-    return add_string(record, field, shape, arg, address)
+    text = cast(Ptr[PathText], addr(field[1]))
+    length: u64 = 1
+    text.data[0] = 0
+    if address:
+        n = read_user_str(text.data, address)
+        length = 0
+        if n > 0:
+            length = n
+    if shape.path == arg:
+        if not path_passes(shape, addr(field.size), length):
+            return 0
+    if length == 0:
+        add_pointer(record, field, arg, address)
+    elif length == PATH_SIZE:
+        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
+    else:
+        close_field(record, field, arg, FORM_STRING, length - 1)
+    return 1
 
 
 @inline
@@ -201,38 +271,51 @@ def user_registers(task):
     return u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)
 
 
-@inline
-def running_argument(task, n):
-    """An argument (``n`` is a constant) of the running system call: often a file descriptor."""
-    return syscall_arg(cast(Ptr[pt_regs], user_registers(task)), n, False)
+@subprog
+def running_argument(n: u64) -> u64:
+    """An argument of the running system call: often a file descriptor."""
+    registers = cast(Ptr[pt_regs], user_registers(current_task()))
+    for i in unroll(range(ARGS)):
+        if n == i:
+            return syscall_arg(registers, i, False)
+    return 0
 
 
-@inline
-def first_argument(task):
-    return running_argument(task, 0)
-
-
-@inline
-def running_syscall(task):
+@subprog
+def running_syscall() -> u64:
     """The number of the system call that the task is in; NO_SYSCALL in a kernel thread or an exception."""
+    task = current_task()
     if task.flags & PF_KTHREAD:
-        return u64(NO_SYSCALL)
+        return NO_SYSCALL
     number = syscall_number(cast(Ptr[pt_regs], user_registers(task)))
     if number >= CALLS:
-        number = NO_SYSCALL
+        return NO_SYSCALL
     return number
 
 
-@inline
-def opened_path(task):
-    """Address of the path as the process gave it to the system call that opens, executes or enters it; else 0."""
-    call = running_syscall(task)
+NONE = 9
+
+
+@subprog
+def place_of_path() -> u64:
+    """Which argument of the running system call is the path that it opens, executes or enters; NONE if none is."""
+    call = running_syscall()
     for i in unroll(range(8)):
         if call == config.opens_first[i]:
-            return running_argument(task, 0)
+            return 0
         if call == config.opens_second[i]:
-            return running_argument(task, 1)
-    return u64(0)
+            return 1
+    return NONE
+
+
+@inline
+def opened_path():
+    """Address of the path as the process gave it to the running system call; else 0."""
+    place = place_of_path()
+    address: u64 = 0
+    if place != NONE:
+        address = running_argument(place)
+    return address
 
 
 @inline

@@ -115,7 +115,7 @@ def security_sb_umount(ctx, mounted: Ptr[vfsmount], flags: i32):
 
 @inline
 def fill_folder(record, shape, where):
-    if not put_user_string(record, shape, 0, opened_path(current_task())):
+    if not put_user_string(record, shape, 0, opened_path()):
         return False
     return put_path(record, shape, 1, u64(where.dentry), u64(where.mnt))
 

@@ -105,7 +105,7 @@ def fill_file(record, shape, opened):
     record.args[2] = node.i_sb.s_dev
     record.args[3] = node.i_ino
     record.args[4] = change_time(node)
-    return put_file(record, shape, 0, opened) and put_user_string(record, shape, 5, opened_path(current_task()))
+    return put_file(record, shape, 0, opened) and put_user_string(record, shape, 5, opened_path())
 
 
 @hook(*function("security_file_open"))
@@ -200,7 +200,7 @@ def security_socket_create(ctx, family: i32, kind: i32, protocol: i32, kern: i32
 @inline
 def fill_listen(record, shape, given):
     sock, backlog = given
-    record.args[0] = first_argument(current_task())
+    record.args[0] = running_argument(0)
     record.args[2] = backlog
     put_local_address(record, 1, sock.sk)
     return True
@@ -215,7 +215,7 @@ def security_socket_listen(ctx, sock: Ptr[socket], backlog: i32):
 @inline
 def fill_address(record, shape, given):
     address, size = given
-    record.args[0] = first_argument(current_task())
+    record.args[0] = running_argument(0)
     put_address(record, 1, address, size)
     return True
 
@@ -234,7 +234,7 @@ def security_socket_bind(ctx, sock: Ptr[socket], address: u64, size: u64):
 
 @inline
 def fill_accept(record, shape, sock):
-    record.args[0] = first_argument(current_task())
+    record.args[0] = running_argument(0)
     put_local_address(record, 1, sock.sk)
     return True
 
@@ -248,7 +248,7 @@ def security_socket_accept(ctx, sock: Ptr[socket]):
 @inline
 def fill_option(record, shape, given):
     sock, level, option = given
-    record.args[0] = first_argument(current_task())
+    record.args[0] = running_argument(0)
     record.args[1] = level
     record.args[2] = option
     put_local_address(record, 3, sock.sk)

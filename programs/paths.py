@@ -12,21 +12,27 @@ from pybpf.lang import *
 walks = PerCpuArray(Walk, 1)
 
 
-@inline
-def put_path(record, shape, arg, dentry_address, mount_address):
+@subprog
+def path_passes(shape: Ptr[Shape], key: Ptr[u32], length: u64) -> u64:
+    """What path_is_selected() says: one copy for all that bring in strings."""
+    return u64(path_is_selected(shape, key, length))
+
+
+@subprog
+def put_path(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, dentry_address: u64, mount_address: u64) -> u64:
     """Add the path of a dentry (see write_path) as a string; False when the event's filter does not want it."""
     end = record.end
     walk = walks.lookup(0)
     if not walk or end > FIELDS_FULL:
-        return True
+        return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
     text = cast(Ptr[PathText], addr(field[1]))
     size = write_path(walk, text, dentry_address, mount_address)
     if shape.path == arg:
-        if not path_is_selected(shape, addr(field.size), size + 1):
-            return False
+        if not path_passes(shape, addr(field.size), size + 1):
+            return 0
     close_field(record, field, arg, FORM_STRING, size)
-    return True
+    return 1
 
 
 @inline

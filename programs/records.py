@@ -60,7 +60,7 @@ STACK_DEPTH = 20
 EXTRA = 7
 """Place in Shape.kinds of the bits EXTRA_*: what else belongs into the event's records."""
 
-EXTRA_SYSCALL = 1
+EXTRA_SYSCALL, EXTRA_ENV = 1, 2
 
 PATHS = 6
 """Place in Shape.kinds of a mask: argument n of a system call is a path. EXTRA then has another: its folder is the

@@ -60,13 +60,61 @@ def security_bpf_map(ctx, map: Ptr[bpf_map]):
     return 0
 
 
+class Called(Struct):
+    """Helper functions that a program calls: bit n of the row is function n."""
+
+    bits: u64[4]
+
+
+# By the task whose program is being verified.
+called = LruHash(u64, Called, 256)
+
+
+@hook(*function("check_helper_call"), name="security_bpf_prog__helpers")
+def helpers(ctx, environment: u64, second: u64):
+    """The second argument is the function's number, or (since 5.13) the address of the instruction that holds it."""
+    number = second
+    if second > 4096:
+        number = read_kernel(u32, second + 4)
+    task = u64(current_task())
+    found = called.lookup(task)
+    if not found:
+        called.update(task, Called(), BPF_NOEXIST)
+        found = called.lookup(task)
+    if found and number < 256:
+        word = number >> 6
+        found.bits[word & 3] |= u64(1) << (number & 63)
+    return 0
+
+
+@inline
+def put_called(record, arg):
+    """The helpers of a program that was just verified, none of one that was loaded before."""
+    end = record.end
+    if end > FIELDS_FULL:
+        return
+    field = cast(Ptr[Field], addr(record.data[end >> 3]))
+    to = cast(Ptr[Called], addr(field[1]))
+    found = called.lookup(u64(current_task()))
+    for i in unroll(range(4)):
+        to.bits[i] = 0
+    if found:
+        for i in unroll(range(4)):
+            to.bits[i] = found.bits[i]
+        called.delete(u64(current_task()))
+    close_field(record, field, arg, FORM_BYTES, sizeof(Called))
+
+
 @inline
 def fill_bpf_program(record, shape, program):
     # Its type, an enum, is followed by another, and that by its length.
     record.args[0] = read_kernel(u32, u64(addr(program.len)) - 8)
-    record.args[2] = program.aux.id
-    record.args[3] = running_argument(current_task(), 0) & 0xFFFFFFFF == BPF_PROG_LOAD
-    return put_kernel_string(record, shape, 1, u64(addr(program.aux.name)))
+    record.args[3] = program.aux.id
+    record.args[4] = running_argument(0) & 0xFFFFFFFF == BPF_PROG_LOAD
+    if not put_kernel_string(record, shape, 1, u64(addr(program.aux.name))):
+        return False
+    put_called(record, 2)
+    return True
 
 
 @hook(*function("security_bpf_prog"))

@@ -14,7 +14,9 @@ SYS_EXIT = HOOKS + 19
 SCHED_SWITCH = HOOKS + 20
 DO_EXIT = HOOKS + 21
 
-# Files of which the loader read the headers last: for a dynamic program that is its interpreter. By task.
+MAX_ERRNO = 4095
+
+# Files that were opened last because a program names them: a script's interpreter, then that of the ELF file. By task.
 interpreters = LruHash(u64, u64, 1024)
 
 
@@ -28,10 +30,9 @@ def put_text(record, arg, start, end):
 
 
 @inline
-def input_mode(task):
-    """The mode of the inode that the process reads as its standard input, 0 for none."""
-    first = task.files.fdt.fd[0]
-    return u64(cast(Ptr[file], first).f_inode.i_mode)
+def input_file(task):
+    """The file that the process reads as its standard input; all zero where there is none."""
+    return cast(Ptr[file], task.files.fdt.fd[0])
 
 
 @inline
@@ -65,11 +66,11 @@ def fill_exec(record, shape, program):
     record.args[5] = node.i_ino
     put_number(record, 6, u64(task.real_parent.flags & PF_KTHREAD != 0))
     put_number(record, 7, change_time(node))
-    put_number(record, 8, input_mode(task))
+    put_number(record, 8, u64(input_file(task).f_inode.i_mode))
     put_number(record, 9, u64(node.i_mode))
     memory = task.mm
     put_text(record, 2, memory.arg_start, memory.arg_end)
-    if shape.kinds[3]:
+    if shape.kinds[EXTRA] & EXTRA_ENV:
         put_text(record, 3, memory.env_start, memory.env_end)
     return True
 
@@ -77,12 +78,25 @@ def fill_exec(record, shape, program):
 @hook(*tracepoint_of("sched_process_exec"))
 def sched_process_exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
     emit(SCHED_PROCESS_EXEC, fill_exec, program, varying=(5, 1))
+    interpreters.delete(u64(current_task()))  # a static program that follows has none
     return 0
 
 
-@hook(*function("load_elf_phdrs"), name="sched_process_exec__loader")
-def loader(ctx, header: u64, opened: u64):
-    interpreters.update(u64(current_task()), opened, BPF_ANY)
+@inline
+def found_interpreter(opened):
+    if i64(opened) < -MAX_ERRNO:  # an address of the kernel's
+        interpreters.update(u64(current_task()), opened, BPF_ANY)
+
+
+@hook("fexit/open_exec", name="sched_process_exec__loader")
+def loader(ctx, name: u64, opened: u64):
+    found_interpreter(opened)
+    return 0
+
+
+@hook("kretprobe/open_exec", name="sched_process_exec__loader_return")
+def loader_return(ctx):
+    found_interpreter(u64(ctx.ret))
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import dentry, file, mount
+from pybpf.ktypes import dentry, file, mount, vfsmount
 from pybpf.lang import *
 
 DEPTH = 40  # names of a path
+S_IFMT, S_IFDIR = 0xF000, 0x4000
 NAME_SIZE = 256  # NAME_MAX and a slash
 
 
@@ -39,13 +40,17 @@ def step_up(walk):
     """From the dentry to its parent, noting its name, or to the mount point; 1 when there is nothing above."""
     here = cast(Ptr[dentry], walk.dentry)
     mounted = cast(Ptr[mount], walk.mount)
-    if walk.dentry == u64(mounted.mnt.mnt_root) or walk.dentry == u64(here.d_parent):
+    top = walk.dentry == u64(here.d_parent)
+    if walk.dentry == u64(mounted.mnt.mnt_root):
         above = u64(mounted.mnt_parent)
-        if above == walk.mount or walk.dentry != u64(mounted.mnt.mnt_root):
-            return 1
-        walk.dentry = u64(mounted.mnt_mountpoint)
-        walk.mount = above
-        return 0
+        if above != walk.mount:
+            walk.dentry = u64(mounted.mnt_mountpoint)
+            walk.mount = above
+            return 0
+        # The kernel mounts single files for itself, in no place: their path is that in the file system.
+        top = top or here.d_inode.i_mode & S_IFMT == S_IFDIR
+    if top:
+        return 1
     n = walk.count
     if n >= DEPTH:
         return 1
@@ -56,8 +61,8 @@ def step_up(walk):
     return 0
 
 
-@inline
-def write_path(walk, text, dentry_address, mount_address):
+@subprog
+def write_path(walk: Ptr[Walk], text: Ptr[PathText], dentry_address: u64, mount_address: u64) -> u64:
     """Write the path of a dentry, and a NUL behind it; returns its length.
 
     ``mount_address`` is that of its struct vfsmount, 0 for a path within its own file system.
@@ -74,11 +79,29 @@ def write_path(walk, text, dentry_address, mount_address):
             break
     size = walk.size
     if size == 0:
-        text.data[0] = 0x2F
-        size = 1
+        size = write_short_path(text, dentry_address, mount_address)
     size = min(size, PATH_SIZE - 1)
     text.data[size] = 0
     return size
+
+
+@inline
+def write_short_path(text, dentry_address, mount_address):
+    """The path of the root, or of what is in no folder; its length.
+
+    That is the name alone, as of a memfd, or the file system's where there is none, as of a pipe.
+    """
+    here = cast(Ptr[dentry], dentry_address)
+    if mount_address == 0 or dentry_address == u64(cast(Ptr[vfsmount], mount_address).mnt_root):
+        text.data[0] = 0x2F
+        return u64(1)
+    name = u64(here.d_name.name)
+    if here.d_name.len == 0:
+        name = u64(here.d_sb.s_type.name)
+    n = read_kernel_str(cast(Ptr[NameText], text).data, name)
+    if n <= 1:
+        return u64(1)
+    return u64(n) - 1
 
 
 @inline

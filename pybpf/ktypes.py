@@ -72,8 +72,8 @@ class new_utsname(KStruct):
 
 
 class uts_namespace(KStruct):
-    name: new_utsname
     ns: ns_common
+    name: new_utsname
 
 
 class mnt_namespace(KStruct):
@@ -125,8 +125,30 @@ class kuid_t(KStruct, typedef=True):
     val: u32
 
 
+class kgid_t(KStruct, typedef=True):
+    val: u32
+
+
+class kernel_cap_t(KStruct, typedef=True):
+    """64 bits, as two numbers until 6.2 and one since."""
+
+
 class cred(KStruct):
     uid: kuid_t
+    gid: kgid_t
+    suid: kuid_t
+    sgid: kgid_t
+    euid: kuid_t
+    egid: kgid_t
+    fsuid: kuid_t
+    fsgid: kgid_t
+    securebits: u32
+    cap_inheritable: kernel_cap_t
+    cap_permitted: kernel_cap_t
+    cap_effective: kernel_cap_t
+    cap_bset: kernel_cap_t
+    cap_ambient: kernel_cap_t
+    user_ns: Ptr[user_namespace]
 
 
 class atomic_t(KStruct, typedef=True):
@@ -136,6 +158,24 @@ class atomic_t(KStruct, typedef=True):
 class signal_struct(KStruct):
     live: atomic_t
     group_exit_code: i32
+
+
+class sigset_t(KStruct, typedef=True):
+    """64 bits."""
+
+
+class sigaction(KStruct):
+    sa_handler: Ptr[char]
+    sa_flags: u64
+    sa_mask: sigset_t
+
+
+class k_sigaction(KStruct):
+    sa: sigaction
+
+
+class sighand_struct(KStruct):
+    action: k_sigaction[64]
 
 
 class files_struct(KStruct):
@@ -174,6 +214,7 @@ class task_struct(KStruct):
     thread_pid: Ptr[struct_pid]
     start_time: u64
     cred: Ptr[cred]
+    real_cred: Ptr[cred]
     comm: char[16]
     nsproxy: Ptr[nsproxy]
     signal: Ptr[signal_struct]
@@ -182,6 +223,7 @@ class task_struct(KStruct):
     mm: Ptr[mm_struct]
     fs: Ptr[fs_struct]
     files: Ptr[files_struct]
+    sighand: Ptr[sighand_struct]
 
 
 class task_struct___x86(KStruct):
@@ -267,6 +309,7 @@ class dentry(KStruct):
     d_parent: Ptr[dentry]
     d_name: qstr
     d_inode: Ptr[inode]
+    d_sb: Ptr[super_block]
 
 
 class vfsmount(KStruct):

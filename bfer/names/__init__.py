@@ -25,18 +25,18 @@ _MODULES = {
     ),
     "bfer.names.memory": (
         "mmap mempolicy prot msync mremap madvise mlockall mlock2 membarrier membarrier_flags pkey_access "
-        "memfd_secret shadow_stack mbind get_mempolicy userfaultfd"
+        "memfd_secret shadow_stack mbind get_mempolicy userfaultfd mem_prot_alert"
     ),
     "bfer.names.processes": (
         "signal clone clone3 sched personality unshare setns wait idtype prio ioprio_who rlimit rusage ptrace "
         "prctl arch_prctl kcmp seccomp seccomp_flags pidfd_open pidfd_signal landlock_create landlock_rule "
-        "sigmask signalfd eventfd sa_flags sigstack rlim rseq landlock_restrict"
+        "sigmask signalfd eventfd sa_flags sa_handle_method sigstack rlim rseq landlock_restrict"
     ),
     "bfer.names.ipc": "ipcget shmget futex futex2 shmctl_cmd msgctl_cmd semctl key shmat msgflg",
     "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
     "bfer.names.system": (
         "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr lsm_flags "
-        "bpf bpf_prog capability kernel_read_file"
+        "bpf bpf_prog capability capabilities kernel_read_file"
     ),
     "bfer.names.net": (
         "af sock_type msg shutdown sock_flags ipproto sol sockopt ip_option ipv6_option tcp_option udp_option "

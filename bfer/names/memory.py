@@ -161,6 +161,16 @@ KINDS = {
             ("MPOL_MF_MOVE_ALL", 4),
         ),
     ),
+    # As Tracee words them.
+    "mem_prot_alert": Kind(
+        CHOICE,
+        (
+            ("Mmaped region with W+E permissions!", 1),
+            ("Protection changed to Executable!", 2),
+            ("Protection changed from E to W+E!", 3),
+            ("Protection changed from W+E to E!", 4),
+        ),
+    ),
     "get_mempolicy": Kind(
         FLAGS,
         (

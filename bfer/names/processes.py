@@ -420,6 +420,8 @@ KINDS = {
             ("LANDLOCK_RULE_NET_PORT", 2),
         ),
     ),
+    # Tracee's
+    "sa_handle_method": Kind(CHOICE, (("SIG_DFL", 0), ("SIG_IGN", 1), ("SIG_HND", 2))),
     "sigmask": Kind(
         CHOICE,
         (

@@ -166,6 +166,9 @@ KINDS = {
     ),
     # include/uapi/linux/capability.h
     "capability": Kind(CHOICE, tuple([(f"CAP_{name}", number) for number, name in enumerate(_CAPABILITIES.split())])),
+    "capabilities": Kind(
+        FLAGS, tuple([(f"CAP_{name}", 1 << number) for number, name in enumerate(_CAPABILITIES.split())])
+    ),
     # enum bpf_prog_type, include/uapi/linux/bpf.h
     "bpf_prog": Kind(
         CHOICE, tuple([(f"BPF_PROG_TYPE_{name}", number) for number, name in enumerate(_BPF_PROGRAMS.split())])

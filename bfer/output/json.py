@@ -7,7 +7,7 @@ many events, so its text is made once and kept.
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Named, Pointer, Relative
+from bfer.memory import MORE, Blob, Cut, Named, Pointer, Relative
 from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
 
@@ -116,7 +116,7 @@ class Json(Lines):
         elif isinstance(value, bytes):
             if isinstance(value, Named):
                 type = "string"
-            if not escape.is_utf8(value):
+            if not escape.is_utf8(value) and not isinstance(value, Blob):
                 more = f',"valueBytes":"{escape.base64(value).decode()}"'
             if isinstance(value, Relative):
                 more += f',"resolved":"{escape.for_json(value.whole).decode()}"'
@@ -131,6 +131,8 @@ class Json(Lines):
     def _value(self, value: object) -> str:
         if isinstance(value, Pointer):
             return self._pointer(value)
+        if isinstance(value, Blob):
+            return f'"{escape.base64(value).decode()}"'
         if isinstance(value, bytes):
             return f'"{escape.for_json(value).decode()}"'
         if isinstance(value, list):

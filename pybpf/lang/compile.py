@@ -103,7 +103,7 @@ class Compilation:
         self._rodata = bytearray()
         self._texts: dict[bytes, int] = {}
         self._variables: list[tuple[str, int, int, int]] = []
-        self._subprogs: dict[tuple[Subprog, Kind], tuple[str, list[tuple[str, Type | None]], Scalar]] = {}
+        self._subprogs: dict[tuple[Subprog, object], tuple[str, list[tuple[str, Type | None]], Scalar]] = {}
 
     # --- functions
 
@@ -132,12 +132,16 @@ class Compilation:
         self, subprog: Subprog, kind: Kind, section: str
     ) -> tuple[str, list[tuple[str, Type | None]], Scalar]:
         """Name, parameters and result of a subprogram for programs of ``kind``, compiled when first called."""
-        found = self._subprogs.get((subprog, kind))
+        routine = self.sources.routine(subprog.function)
+        # Without the context, kinds that read memory in the same ways can share the code.
+        context = any(param.annotation is None for param in (*routine.node.args.posonlyargs, *routine.node.args.args))
+        own = context or subprog.verified_alone
+        key = (subprog, kind if own else (kind.typed_task, kind.sleepable))
+        found = self._subprogs.get(key)
         if found is not None:
             return found
         first = not any(other is subprog for other, _ in self._subprogs)
         name = subprog.name if first else f"{subprog.name}__{kind.name.replace('.', '_')}"
-        routine = self.sources.routine(subprog.function)
         func = Function(name, ".text")
         lowering = Lowering(self, func, kind, section, Frame(routine))
         node = routine.node
@@ -170,7 +174,7 @@ class Compilation:
         if not isinstance(result, Scalar):
             raise lowering.error(node.returns, f"a subprogram returns a number, not {result}")
         func.nparams = len(params)
-        found = self._subprogs[subprog, kind] = (name, params, result)
+        found = self._subprogs[key] = (name, params, result)
         if subprog.verified_alone:
             self.declare(name, [(arg, _as_verified(type, section)) for arg, type in params], result, _GLOBAL)
         else:

@@ -55,6 +55,12 @@ def every_event() -> list[bytes]:
                 fields += field(arg.slot, IN4, FORM_BYTES)
             elif arg.kind == "pair":
                 fields += field(arg.slot, pack("=ii", 3, 4), FORM_BYTES)
+            elif arg.kind == "bytes":
+                fields += field(arg.slot, b"\x7fELF\xff", FORM_BYTES)
+            elif arg.kind == "cred":
+                fields += field(arg.slot, pack("=10I5Q", *range(15)), FORM_BYTES)
+            elif arg.kind == "helpers":
+                fields += field(arg.slot, pack("=4Q", 1 << 63, 0, 1, 2), FORM_BYTES)
             elif arg.kind == "strings":
                 fields += field(arg.slot, b"a\0\xff\0", FORM_BYTES)
             elif arg.kind == "open_how":

@@ -102,7 +102,8 @@ def test_explain_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def symbols(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     text = "".join(f"ffffffff81000000 {line}\n" for line in lines).encode()
     monkeypatch.setattr("pybpf.kallsyms.blocks", lambda: iter([text] if text else []))
-    monkeypatch.setattr(availability, "_verdicts", {"refusal": "", "fentry": "", "tp_btf": "", "raw_tp": ""})
+    kinds = ("refusal", "fentry", "fexit", "tp_btf", "raw_tp", "kprobe", "kretprobe")
+    monkeypatch.setattr(availability, "_verdicts", dict.fromkeys(kinds, ""))
 
 
 def test_what_the_symbols_tell(monkeypatch: pytest.MonkeyPatch) -> None:

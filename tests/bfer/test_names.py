@@ -141,7 +141,7 @@ def test_every_kind_is_used_and_texts_can_be_read_back() -> None:
     used |= {kind for _, kinds, _ in values._BY_ANOTHER.values() for kind in kinds.values()}
     members = re.findall(r'"\w+:(\w+)"', (ROOT / "bfer" / "structures.py").read_text())
     for name, kind in all_kinds().items():
-        assert name in used | {"resolve", "clone3", *members} or name.endswith("_arm"), name
+        assert name in used | {"resolve", "clone3", "capabilities", *members} or name.endswith("_arm"), name
         assert kind is not None
         for text, value in kind._table:
             back = kind.parse(kind.text(value & 0xFFFFFFFFFFFFFFFF if value >= 0 else value))

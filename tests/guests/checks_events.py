@@ -12,6 +12,7 @@ import tempfile
 
 from tests.guests.checks import check, equal, skip
 from tests.guests.checks_trace import BFER, argument, bfer, skip_where_it_cannot_run
+from tests.guests.eventkit import arguments, deeds, encoded, one
 
 DEEDS = """
 import os, socket, sys
@@ -173,6 +174,84 @@ def check_process_tracepoints():
     (ended,) = found["sched_process_exit"]
     equal((argument(ended, "exit_code"), argument(ended, "process_group_exit")), (0, 1))
     equal(ended["processName"], "curl")
+
+
+PROCESSES = """
+import time
+told(pid=os.getpid())
+child = os.fork()
+if not child:
+    os.execve("/proc/self/exe", ["renamed", "-S", "-c", "", "last"], {"ONE": "two"})
+os.waitpid(child, 0)
+time.sleep(0.01)
+told(child=child, exe=os.path.realpath("/proc/self/exe"), file=os.stat("/proc/self/exe"))
+told(input=os.stat("/proc/self/fd/0"))
+"""
+
+
+@check(timeout=60.0)
+def check_processes_as_the_kernel_sees_them():
+    """All arguments of a fork and an exec, switches of a processor, system calls as such."""
+    names = ("sched_process_fork", "sched_process_exec", "sched_switch", "sys_enter", "sys_exit")
+    with deeds(names, PROCESSES, "-o", "option:exec-env") as (found, _, facts):
+        pid, child = facts["pid"], facts["child"]
+        forked = one(found, "sched_process_fork", child_tid=child)
+        ids = [forked[f"{who}_{what}"] for who in ("parent", "child") for what in ("tid", "ns_tid", "pid", "ns_pid")]
+        equal(ids, [pid] * 4 + [child] * 4)
+        (raw,) = [event for event in found["sched_process_exec"] if event["hostProcessId"] == child]
+        started = arguments(raw)
+        equal(forked["start_time"], raw["threadStartTime"])
+        _, inode, device, changed, _ = facts["file"]
+        equal(
+            (started["cmdpath"], started["pathname"], started["interp"]),
+            ("/proc/self/exe", facts["exe"], "/proc/self/exe"),
+        )
+        equal((started["argv"], started["env"]), (["renamed", "-S", "-c", "", "last"], ["ONE=two"]))
+        equal((started["dev"], started["inode"], started["ctime"]), (encoded(device), inode, changed))
+        equal((started["stdin_type"], started["inode_mode"]), (facts["input"][0], facts["file"][0]))
+        equal(started["invoked_from_kernel"], 0)
+        if started["interpreter_pathname"]:  # where the kernel lets the headers be seen
+            linker = os.stat(started["interpreter_pathname"])
+            equal(started["interpreter_inode"], linker.st_ino)
+            equal(
+                (started["interpreter_dev"], started["interpreter_ctime"]), (encoded(linker.st_dev), linker.st_ctime_ns)
+            )
+        switches = [*map(arguments, found["sched_switch"])]
+        assert [1 for event in switches if event["prev_tid"] == pid and event["next_tid"] != pid], switches
+        assert all(event["cpu"] < (os.cpu_count() or 1) and event["next_comm"] for event in switches), switches
+        (entered, left) = [
+            [(event["threadId"], argument(event, "syscall")) for event in found[name]]
+            for name in ("sys_enter", "sys_exit")
+        ]
+        assert len(set(entered)) > 10, entered
+        assert set(left) <= {*entered, *[call for call in left if call[0] == child]}, (entered, left)
+
+
+IN_MEMORY = """
+program = os.memfd_create("of_a_check", 0)
+with open("/proc/self/exe", "rb") as file:
+    while True:
+        piece = file.read(1 << 20)
+        if not piece:
+            break
+        os.write(program, piece)
+child = os.fork()
+if not child:
+    os.execve("/proc/self/fd/%d" % program, ["from_memory", "-S", "-c", ""], {})
+os.waitpid(child, 0)
+told(child=child)
+"""
+
+
+@check(timeout=60.0)
+def check_program_that_is_in_no_folder():
+    """What is run from memory alone has the name that it was given there."""
+    with deeds(("sched_process_exec",), IN_MEMORY) as (found, _, facts):
+        (started,) = [
+            arguments(event) for event in found["sched_process_exec"] if event["hostProcessId"] == facts["child"]
+        ]
+        equal((started["pathname"], started["argv"][0]), ("memfd:of_a_check", "from_memory"))
+        assert "env" not in started, started
 
 
 @check(timeout=60.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 
-from tests.guests.checks import check, equal
-from tests.guests.eventkit import argument, arguments, deeds, one
+from tests.guests.checks import check, equal, skip
+from tests.guests.eventkit import argument, arguments, deeds, encoded, one
 
 NAMES = """
 f = open(folder + "/x", "wb", 0)
@@ -66,11 +67,6 @@ def check_names_and_times():
         assert os.path.realpath("/proc/self/exe") in programs, programs
 
 
-def encoded(device):
-    """A device as the kernel numbers it inside (include/linux/kdev_t.h)."""
-    return os.major(device) << 20 | os.minor(device)
-
-
 def ends(path, folder, rest):
     """Paths that are known by their entry only are those within the file system."""
     return path.endswith(folder[folder.rindex("/") :] + rest)
@@ -97,3 +93,117 @@ def check_what_the_kernel_reads():
         equal((reading["pathname"], reading["inode"], reading["dev"]), (f"{folder}/module", inode, encoded(device)))
         equal((reading["type"], reading["ctime"]), (2, facts["module"][3]))
         equal(one(found, names[1]), {"pathname": f"{folder}/module", "size": 100, "type": 2})
+
+
+TRANSFERS = """
+fd = os.open(folder + "/x", os.O_CREAT | os.O_RDWR, 0o600)
+os.write(fd, b"0123456789")
+os.lseek(fd, 7, 0)
+os.write(fd, b"abcde")
+os.pwritev(fd, [b"vec", b"tor"], 3)
+os.lseek(fd, 2, 0)
+os.read(fd, 1000)
+os.preadv(fd, [bytearray(4), bytearray(3)], 1)
+told(x=os.fstat(fd))
+second = os.open(folder + "/y", os.O_CREAT | os.O_WRONLY, 0o600)
+os.writev(second, [b"\\x7fELFabc", b"def"])
+told(y=os.fstat(second))
+reading, writing = os.pipe()
+os.write(writing, b"pipe")
+told(pipe=os.fstat(reading).st_ino)
+"""
+TRANSFER_EVENTS = ("vfs_write", "vfs_writev", "vfs_read", "vfs_readv", "magic_write")
+
+
+@check(timeout=60.0)
+def check_reads_and_writes():
+    """Counts, positions and results of each call; the first bytes of a file that is written from its start."""
+    with deeds(TRANSFER_EVENTS, TRANSFERS) as (found, folder, facts):
+        mine = {name: (facts[name][1], encoded(facts[name][2])) for name in "xy"}
+
+        def calls(name, of="x"):
+            """Count, position and result of each call."""
+            rows = []
+            for event in found[name]:
+                values = arguments(event)
+                if values["pathname"] == f"{folder}/{of}":
+                    equal((values["inode"], values["dev"]), mine[of])
+                    rows.append((values.get("count", values.get("vlen")), values["pos"], event["returnValue"]))
+            return rows
+
+        equal(calls("vfs_write"), [(10, 0, 10), (5, 7, 5)])
+        equal(calls("vfs_writev"), [(2, 3, 6)])
+        equal(calls("vfs_writev", "y"), [(2, 0, 10)])
+        equal(calls("vfs_read"), [(1000, 2, 10)])
+        equal(calls("vfs_readv"), [(2, 1, 7)])
+        (piped,) = [event for event in map(arguments, found["vfs_write"]) if event["inode"] == facts["pipe"]]
+        equal((piped["pathname"], piped["count"], piped["pos"]), ("pipefs", 4, 0))
+        headers = {}
+        for event in map(arguments, found["magic_write"]):
+            if event["pathname"].startswith(folder):
+                name = event["pathname"][-1]
+                equal((event["inode"], event["dev"]), mine[name])
+                headers.setdefault(name, []).append(base64.b64decode(event["bytes"]))
+        equal(headers, {"x": [b"0123456789"], "y": [b"\x7fELFabc"]})
+
+
+CHANGES = """
+import time
+with open(folder + "/x", "w"):
+    pass
+time.sleep(0.1)
+told(before=os.stat(folder + "/x").st_ctime_ns)
+fd = os.open(folder + "/x", os.O_WRONLY)
+os.write(fd, b"1")
+told(after=os.stat(folder + "/x").st_ctime_ns)
+time.sleep(0.1)
+os.write(fd, b"2")
+os.close(fd)
+time.sleep(0.1)
+told(again=os.stat(folder + "/x").st_ctime_ns)
+fd = os.open(folder + "/x", os.O_WRONLY)
+os.write(fd, b"3")
+os.close(fd)
+told(x=os.stat(folder + "/x"))
+libc.inotify_add_watch(libc.inotify_init1(0o2000000), (folder + "/x").encode(), 0x2)
+libc.inotify_add_watch(libc.inotify_init1(0o2000000), b"/no/such/file", 0x2)
+"""
+
+
+@check(timeout=60.0)
+def check_modification_and_watches():
+    """A change is told of once for each time that the file is open."""
+    with deeds(("file_modification", "inotify_watch"), CHANGES) as (found, folder, facts):
+        _, inode, device, last, _ = facts["x"]
+        at = {"dev": encoded(device), "inode": inode}
+        changes = [event for event in map(arguments, found["file_modification"]) if event["file_path"] == f"{folder}/x"]
+        times = ((facts["before"], facts["after"]), (facts["again"], last))
+        wanted = {**at, "file_path": f"{folder}/x"}
+        equal(changes, [{**wanted, "old_ctime": old, "new_ctime": new} for old, new in times])
+        equal([*map(arguments, found["inotify_watch"])], [{**at, "pathname": f"{folder}/x"}])
+
+
+@check(timeout=60.0)
+def check_the_kernel_writes():
+    """A process's account, written by the kernel when the process ends."""
+    with deeds(("__kernel_write", "magic_write"), ACCOUNT) as (found, folder, facts):
+        if facts["result"]:
+            skip(f"this kernel keeps no accounts of processes: acct() gave {os.strerror(facts['errno'])}")
+        _, inode, device = facts["account"][:3]
+        written = arguments(found["__kernel_write"][0])
+        assert ends(written["pathname"], folder, "/account"), written
+        wanted = {"dev": encoded(device), "inode": inode, "count": 64, "pos": 0}
+        equal(written, {**wanted, "pathname": written["pathname"]})
+        magic = one(found, "magic_write", pathname=written["pathname"])
+        equal(len(base64.b64decode(magic["bytes"])), 32)
+
+
+ACCOUNT = """
+libc = ctypes.CDLL(None, use_errno=True)
+open(folder + "/account", "w").close()
+told(result=libc.acct((folder + "/account").encode()), errno=ctypes.get_errno(), account=os.stat(folder + "/account"))
+if not os.fork():
+    os._exit(0)
+os.wait()
+libc.acct(None)
+"""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tests.guests.checks import check, equal, in_guest
-from tests.guests.eventkit import argument, arguments, deeds
+from tests.guests.checks import check, equal, in_guest, skip
+from tests.guests.eventkit import argument, arguments, deeds, one
 
 DEEDS = """
 import resource, time
@@ -20,7 +20,7 @@ libc.prctl(38, 1, 0, 0, 0)
 sys.path[:0] = tree.split(":")
 from pybpf import abi, kernel
 fd = kernel.map_create(abi.MAP_TYPE_ARRAY, 4, 8, 16, name="of_a_check")
-code = bytes([0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])
+code = bytes([0x85, 0, 0, 0, 5, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])  # return ktime_get_ns()
 program = kernel.prog_load(abi.PROG_TYPE_SOCKET_FILTER, code, "GPL", name="checked")
 """
 EVENTS = (
@@ -51,6 +51,97 @@ def check_security_hooks_of_one_thing():
         assert "of_a_check" in {argument(event, "map_name") for event in found["security_bpf_map"]}
         loaded = [arguments(event) for event in found["security_bpf_prog"]]
         (checked,) = [event for event in loaded if event["name"] == "checked"]
-        equal((checked["type"], checked["load"]), (1, 1))
+        equal((checked["type"], checked["load"], checked["helpers"]), (1, 1, [1 << 5, 0, 0, 0]))
         assert checked["id"] > 0, checked
         assert os.getpid() != facts["pid"]
+
+
+CREDENTIALS = """
+libc.unshare(0x04000000)  # CLONE_NEWUTS
+told(pid=os.getpid(), uts=int(os.readlink("/proc/self/ns/uts")[5:-1]), net=int(os.readlink("/proc/self/ns/net")[5:-1]))
+told(mnt=int(os.readlink("/proc/self/ns/mnt")[5:-1]), user=int(os.readlink("/proc/self/ns/user")[6:-1]))
+import signal
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+with open(folder + "/bad", "w") as file:
+    file.write("no program")
+os.chmod(folder + "/bad", 0o755)
+told(bad=os.stat(folder + "/bad"))
+os.chdir(folder)
+try:
+    os.execve("./bad", ["one", "two"], {"A": "b"})
+except OSError:
+    pass
+os.setresgid(1001, 1002, 1003)
+os.setresuid(1004, 1005, 1006)
+"""
+
+
+@check(timeout=60.0)
+def check_processes_change():
+    """Other credentials, namespaces, handlers of signals; a program that is none."""
+    names = ("commit_creds", "switch_task_ns", "do_sigaction", "process_execute_failed", "do_exit")
+    with deeds(names, CREDENTIALS, "-o", "option:exec-env") as (found, folder, facts):
+        (uids,) = [event for event in map(arguments, found["commit_creds"]) if event["new_cred"]["Suid"] == 1006]
+        old, new = uids["old_cred"], uids["new_cred"]
+        equal([new[name] for name in ("Uid", "Euid", "Suid", "Fsuid")], [1004, 1005, 1006, 1005])
+        equal([new[name] for name in ("Gid", "Egid", "Sgid", "Fsgid")], [1001, 1002, 1003, 1002])
+        equal((old["Uid"], new["UserNamespace"], old["UserNamespace"]), (0, facts["user"], facts["user"]))
+        assert old["CapEffective"] > new["CapEffective"] == 0, (old, new)
+        equal(new["CapBounding"], old["CapBounding"])
+        namespaces = one(found, "switch_task_ns", pid=facts["pid"])
+        equal(
+            [namespaces[name] for name in ("new_uts", "new_net", "new_mnt")], [facts["uts"], facts["net"], facts["mnt"]]
+        )
+        set_to = [event for event in map(arguments, found["do_sigaction"]) if event["sig"] == 10]
+        first, second = [event for event in set_to if event["is_sa_initialized"]][:2]
+        equal((first["sa_handle_method"], first["sa_handler"], first["old_sa_handle_method"]), (1, 0, 0))
+        equal((second["sa_handle_method"], second["old_sa_handle_method"]), (2, 1))
+        assert second["sa_handler"] > 4096, second
+        failed = one(found, "process_execute_failed", pathname="./bad")
+        _, inode, _, changed, _ = facts["bad"]
+        equal(
+            (failed["binary.path"], failed["binary.inode_number"], failed["binary.ctime"]),
+            (f"{folder}/bad", inode, changed),
+        )
+        equal((failed["dirfd"], failed["binary.inode_mode"], failed["kernel_invoked"]), (-100, 0o100755, 0))
+        equal((failed["argv"], failed["envp"]), (["one", "two"], ["A=b"]))
+        equal([event["returnValue"] for event in found["process_execute_failed"]], [-8])
+        assert facts["pid"] in {event["threadId"] for event in found["do_exit"]}
+
+
+GROUPS = """
+top = output[: output.rindex("/")] + "/groups"
+os.mkdir(top)
+kind = b"cgroup2"
+result = libc.mount(b"none", top.encode(), kind, 0, None)
+told(result=result)
+if not result:
+    made = top + "/of_a_check_%d" % os.getpid()
+    os.mkdir(made)
+    told(name=os.path.basename(made), id=os.stat(made).st_ino, pid=os.getpid())
+    with open(top + "/cgroup.procs") as file:
+        pass
+    with open("/proc/self/cgroup") as file:
+        home = [line[3:].strip() for line in file if line.startswith("0::")]
+    with open(made + "/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    with open(top + home[0] + "/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    os.rmdir(made)
+    libc.umount2(top.encode(), 2)
+"""
+
+
+@check(timeout=60.0)
+def check_control_groups():
+    """A group is made, entered and removed."""
+    with deeds(("cgroup_mkdir", "cgroup_attach_task", "cgroup_rmdir"), GROUPS) as (found, _, facts):
+        if facts["result"]:
+            skip("there are no control groups of version 2 here")
+        made = one(found, "cgroup_mkdir")
+        equal(made["cgroup_id"], facts["id"])
+        assert made["cgroup_path"].endswith("/" + facts["name"]), made
+        equal(one(found, "cgroup_rmdir"), made)
+        entered = one(found, "cgroup_attach_task", cgroup_path=made["cgroup_path"])
+        equal(entered["pid"], facts["pid"])

@@ -11,7 +11,7 @@ import tempfile
 from tests.guests.checks import equal, in_guest, skip
 from tests.guests.checks_trace import argument, bfer
 
-__all__ = ["argument", "arguments", "deeds", "one"]
+__all__ = ["argument", "arguments", "deeds", "encoded", "one"]
 
 PRELUDE = """
 import ctypes, json, os, stat, sys
@@ -68,3 +68,8 @@ def one(found, name, **wanted):
     fitting = [event for event in every if all(event[key] == value for key, value in wanted.items())]
     assert len(fitting) == 1, f"{name} with {wanted}: {every}"
     return fitting[0]
+
+
+def encoded(device):
+    """A device as the kernel numbers it inside (include/linux/kdev_t.h)."""
+    return os.major(device) << 20 | os.minor(device)
