@@ -63,7 +63,8 @@ class Generic:
     def __init__(self, machine: str, names: Names, btf: str = "", options: Container[str] = ()) -> None:
         self.machine = machine
         self.names = names
-        self.notes: list[str] = []
+        self.untyped: list[str] = []  # events at functions that BTF knows nothing of
+        self._notes: list[str] = []
         self._btf_path = btf
         self._options = options
         self._made: dict[str, GenericEvent] = {}
@@ -95,6 +96,18 @@ class Generic:
 
             group(events, pattern)
         return events
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        self._notes.append(text)
+
+    @property
+    def notes(self) -> list[str]:
+        """All that there is to say, a line each."""
+        if not self.untyped:
+            return self._notes
+        what = "registers are shown as they are, because the kernel tells no types"
+        return [*self._notes, f"{', '.join(self.untyped)}: {what}"]
 
     def number(self) -> int:
         """A number for the next event, from 0 on."""

@@ -151,7 +151,7 @@ class Binaries:
     def _at(self, spelled: str, number: int, path: str, probe: Probe) -> GenericEvent:
         args = [_kept(slot, argument) for slot, argument in enumerate(probe.arguments())]
         if any(not arg.pieces for arg in args):
-            self._owner.notes.append(f"{spelled}: an argument is where it cannot be read, and shown as 0")
+            self._owner.note(f"{spelled}: an argument is where it cannot be read, and shown as 0")
         event = GenericEvent(spelled, number, "kprobe", "uprobe", args)
         event.options = {"binary": path, "offset": probe.offset, "reference": probe.semaphore}
         return event

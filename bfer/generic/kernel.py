@@ -103,9 +103,6 @@ class Kernel:
             return None
         return (types, *found)
 
-    def _untyped(self, name: str, spelled: str) -> None:
-        self._owner.notes.append(f"{spelled}: no type of {name} is known, its registers are shown as they are")
-
     def _kprobe(self, spelled: str, target: str) -> GenericEvent:
         name, plus, offset = target.partition("+")
         convention = calls.convention(self._owner.machine)
@@ -113,11 +110,11 @@ class Kernel:
         if plus:
             _offset(offset, spelled)
             self._function(name, spelled)
-            self._owner.notes.append(f"{spelled}: arguments are known at the beginning of a function only")
+            self._owner.note(f"{spelled}: arguments are known at the beginning of a function only")
         else:
             found = self._function(name, spelled)
             if found is None:
-                self._untyped(name, spelled)
+                self._owner.untyped.append(spelled)
                 args = registers(convention)
             else:
                 args = prototypes.entry(found[0], found[1], self._owner.machine)
@@ -130,7 +127,7 @@ class Kernel:
         way = (calls.convention(self._owner.machine).result,)
         found = self._function(name, spelled)
         if found is None:
-            self._untyped(name, spelled)
+            self._owner.untyped.append(spelled)
             event = self._event(spelled, "kprobe", f"kretprobe/{name}", [])
             event.result = [piece(PIECE_RESULT, 0, way, 8)]
             return event
@@ -226,7 +223,7 @@ class Kernel:
     def _tp_without_tracefs(self, spelled: str, name: str) -> GenericEvent:
         """Where the format of a tracepoint cannot be had, and it cannot be attached to: its arguments instead."""
         event = self._raw_tp(spelled, name)
-        self._owner.notes.append(
+        self._owner.note(
             f"{spelled}: tracefs is not mounted: the tracepoint's arguments are shown instead of its fields"
         )
         return event
