@@ -10,17 +10,20 @@ from pybpf.lang import ir
 from pybpf.lang.diagnostics import SourceFile, error_at
 from pybpf.lang.flow import Flow, Frame, merge
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
-from pybpf.lang.operand import Pointer, Value
+from pybpf.lang.operand import Place, Pointer, Value
 
 if TYPE_CHECKING:
     from pybpf.lang.compile import Compilation
     from pybpf.lang.surface import Kind
+    from pybpf.lang.types import StructType
 
 # map_update_elem, map_delete_elem, push, pop, peek, for_each: the verifier puts the map's own function in their place,
 # which gave an int before Linux 6.4: the upper half of r0 then says nothing. Other helpers sign-extend.
 _MAP_OPERATIONS = frozenset((2, 3, 87, 88, 89, 164))
 STACK = 512
 """Bytes of stack that a program has (MAX_BPF_STACK)."""
+BIG, ROOM = 64, 64
+"""Objects of more bytes leave so many of the stack free."""
 
 
 class Emitter:
@@ -199,9 +202,10 @@ class Emitter:
         return Slot(rounded, 8, name)
 
     def fits(self, size: int) -> bool:
-        """Whether ``size`` more bytes fit the stack, with some room left for what the back end spills."""
+        """Whether ``size`` more bytes fit the stack; big objects leave some room for small ones and for spills."""
         rounded = -(-size // 8) * 8
-        return bool(self._free.get(rounded)) or self._stack + rounded <= STACK
+        limit = STACK - ROOM if size > BIG else STACK
+        return bool(self._free.get(rounded)) or self._stack + rounded <= limit
 
     def take_temporary(self, size: int, node: ast.AST, name: str = "") -> Slot:
         """A slot that is given back at the end of the statement."""
@@ -224,6 +228,10 @@ class Emitter:
 
     def expr(self, node: ast.expr) -> Value:
         """The value of an expression."""
+        raise NotImplementedError
+
+    def scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
+        """Memory for an object that does not fit the stack."""
         raise NotImplementedError
 
     def cond(self, node: ast.expr, then: Block, els: Block) -> None:

@@ -130,8 +130,12 @@ class Calls(Maps):
         if isinstance(thing, Scalar) or thing is builtins.bool:
             return self._conversion(bool_ if thing is builtins.bool else thing, node)
         if isinstance(thing, StructMeta):
-            slot = self.take_temporary(thing.layout.size or 1, node, thing.layout.name)
-            return self.construct(thing.layout, node, Place(thing.layout, MEM, slot, 0, 8))
+            layout = thing.layout
+            if layout.kernel or self.fits(layout.size or 1):
+                place = Place(layout, MEM, self.take_temporary(layout.size or 1, node, layout.name), 0, 8)
+            else:
+                place = self.scratch(layout, layout.name, node)
+            return self.construct(layout, node, place)
         return self._python(thing, node)
 
     # --- Python's own functions

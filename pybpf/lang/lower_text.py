@@ -145,10 +145,6 @@ class Texts(Atomics):
         found = self.lookup(trie, key, node)
         self.branch("ne", self.pointer_reg(found), Imm(0), then, els)
 
-    def scratch(self, layout: StructType, name: str, node: ast.Call) -> Place:
-        """Memory that does not fit the stack."""
-        raise NotImplementedError
-
     # --- endswith
 
     def do_endswith(self, node: ast.Call) -> Value:

@@ -9,7 +9,7 @@ import ast
 import builtins
 
 from tests.fuzz.hostmaps import Array, Hash, Map, PerCpuArray, PerCpuHash, RingBuf
-from tests.fuzz.memory import SCOPE, Memory, Ref, StructMeta
+from tests.fuzz.memory import SCOPE, Anon, Memory, Ref, StructMeta, UnionMeta
 from tests.fuzz.numbers import (
     Bits,
     Num,
@@ -175,6 +175,8 @@ SCOPE.update({
 })  # fmt: skip
 Struct = StructMeta("Struct", (), {})
 SCOPE["Struct"] = Struct
+SCOPE["Union"] = UnionMeta("Union", (), {})
+SCOPE["Anon"] = Anon
 
 
 class _Packet:

@@ -33,9 +33,12 @@ class Schema(Integers):
         lines = [CONTEXT]
         order = [f"    {name}: {type}" for name, type in self.outer.items()]
         order += ["    name: char[8]", "    text: char[11]", "    raw: u8[16]", "    words: u32[4]"]
-        order += ["    one: Inner", "    two: Inner[2]"]
+        order += ["    one: Inner", "    two: Inner[2]", "    mix: Mixed"]
         rng.shuffle(order)
         lines += ["class Inner(Struct):", *(f"    {name}: {type}" for name, type in self.inner.items())]
+        self.pair = {"lo": rng.choice(SCALARS), "hi": rng.choice(SCALARS)}
+        lines += ["class Pair(Struct):", *(f"    {name}: {type}" for name, type in self.pair.items())]
+        lines += ["class Mixed(Union):", "    whole: u64", "    _: Anon[Pair]", "    octets: u8[8]"]
         lines += ["class Outer(Struct):", *order]
         lines += ["class Key(Struct):", *(f"    {name}: {type}" for name, type in self.key.items())]
         lines += ["class Head(Struct, packed=True):", "    kind: u8", "    len: be16", "    id: u32", "    proto: be16"]
@@ -132,9 +135,14 @@ class Writer(Expressions):
         """A number inside of an Outer, and its type."""
         rng, schema = self.rng, self.schema
         roll = rng.random()
-        if roll < 0.4:
+        if roll < 0.32:
             name = rng.choice(list(schema.outer))
             return f"{owner}.{name}", schema.outer[name]
+        if roll < 0.36:
+            name = rng.choice(list(schema.pair))
+            return f"{owner}.mix.{name}", schema.pair[name]
+        if roll < 0.4:
+            return rng.choice([(f"{owner}.mix.whole", "u64"), (f"{owner}.mix.octets[{self.index(8)}]", "u8")])
         if roll < 0.6:
             name = rng.choice(list(schema.inner))
             where = "one" if rng.random() < 0.5 else f"two[{self.index(2)}]"

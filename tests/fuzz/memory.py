@@ -140,10 +140,20 @@ class Ref:
     __hash__ = None
 
 
+class Anon:
+    """A member without a name: its own members count as its owner's."""
+
+    def __class_getitem__(cls, target):
+        target = as_type(target)
+        return Type(target.name, target.size, target.align, "anon", fields=target.fields)
+
+
 class StructMeta(type):
+    union = False
+
     def __new__(meta, name, bases, space, packed=False):
         cls = super().__new__(meta, name, bases, space)
-        fields, offset, bits, align = {}, 0, 0, 1
+        fields, offset, bits, align, size = {}, 0, 0, 1, 0
         scope = {**SCOPE, **SCOPE["module"]}
         for field, note in space.get("__annotations__", {}).items():
             type = as_type(eval(note, scope) if isinstance(note, str) else note)
@@ -156,12 +166,15 @@ class StructMeta(type):
                 bits += type.width
                 offset, align = -(-bits // 8), builtins.max(align, wanted)
                 continue
-            offset = -(-offset // wanted) * wanted
-            fields[field] = (offset, type)
+            offset = 0 if meta.union else -(-offset // wanted) * wanted
+            members = type.fields if type.kind == "anon" else {field: (0, type)}
+            fields.update({member: (offset + at, inner) for member, (at, inner) in members.items()})
             offset += type.size
+            size = builtins.max(size, offset)
             bits = offset * 8
             align = builtins.max(align, wanted)
-        cls.layout = Type(name, -(-offset // align) * align, align, "struct", fields=fields)
+        size = size if meta.union else offset
+        cls.layout = Type(name, -(-size // align) * align, align, "struct", fields=fields)
         return cls
 
     def __init__(cls, name, bases, space, packed=False):
@@ -175,6 +188,10 @@ class StructMeta(type):
 
     def __getitem__(cls, count):
         return cls.layout[count]
+
+
+class UnionMeta(StructMeta):
+    union = True
 
 
 def used_bytes(type, offset=0):

@@ -79,6 +79,13 @@ def test_big_locals_are_kept_in_maps(tmp_path):
     assert [m.name for m in w.unit.sorted_maps()] == ["scratch1_b", "scratch2_w"]
 
 
+def test_big_temporaries_are_kept_in_maps_too(tmp_path):
+    w = world(tmp_path, "a = Big(n=4)\nring.output(Big(n=7))\nring.output(Big(n=8))\nreturn a.n", MORE)
+    assert w.run() == 4
+    assert [record[0] for record in w.records] == [7, 8]
+    assert [m.name for m in w.unit.sorted_maps()] == ["ring", "scratch1_Big", "scratch2_Big"]
+
+
 def load(tmp_path, body, **fields):
     data = object_of(tmp_path, function_text(body, MORE))
     with Collection(read_object(data), ("f",)) as loaded:
@@ -88,6 +95,7 @@ def load(tmp_path, body, **fields):
 NATIVE = [
     *BODIES,
     ("a = Big(n=1)\nb = Big(n=2)\nw = Wide(n=3)\nb.t[391] = 4\nreturn a.n + b.n + w.n + b.t[391]", 10),
+    ("a = Big(n=4)\nif ring.output(Big(n=7)) == 0:\n    return a.n\nreturn 1", 4),
     ("b = Big()\nwith ring.reserve(Val) as e:\n    c = Big(n=5)\n    e.n = c.n\n    return c.n\nreturn 1", 5),
     ("lph[5] = 8\nif (p := lph.lookup(5)) and p[0] > 7:\n    return p[0]\nreturn 1", 8),
     (
