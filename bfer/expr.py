@@ -180,7 +180,7 @@ class Parser:
 
         if name.startswith("net") and (name == "net" or text != name):
             raise UsageError(f"packets are not traced yet, leave out {text!r}: `bfer list` tells what there is")
-        if self.catalogue.event(name) is not None or self.catalogue.is_absent(name):
+        if ":" in name or self.catalogue.event(name) is not None or self.catalogue.is_absent(name):
             raise UsageError(f"unknown filter {name!r}: did you mean 'event={name}'?")
         hint = nearest(name, (*FIELDS, *SYNONYMS)) or f": there are {', '.join(FIELDS)}, EVENT.ARG, EVENT.retval"
         raise UsageError(f"unknown filter {name!r}{hint}")

@@ -74,6 +74,8 @@ class Generic:
     def event(self, name: str) -> GenericEvent:
         """The event of this name. Raises UsageError, or Error where the system does not tell what it is."""
         kind, target = split(name)
+        if set(target.partition("(")[0]) & set("*?"):
+            raise UsageError(f"{name!r} is a pattern: a filter is about one event")
         key = f"{kind}:{target.replace('/', ':', 1) if kind == 'tp' else target.partition('(')[0]}"
         event = self._made.get(key)
         if event is None:

@@ -195,6 +195,8 @@ class Kernel:
         from pybpf.errors import LinkError
 
         category, colon, name = target.replace("/", ":", 1).partition(":")
+        if not category or (colon and not name) or {"/", ":"} & set(name) or category.startswith("."):
+            raise UsageError(f"{spelled!r} must name category and tracepoint, as in tp:sched:sched_switch")
         try:
             tracefs.root()
         except LinkError:

@@ -80,6 +80,9 @@ def test_pieces_are_what_the_programs_read() -> None:
         ("usdt:/bin/sh:x", "'usdt:/bin/sh:x' must name file, provider and probe"),
         ("uprobe:/bin/sh:0x10q", "neither a function nor an offset"),
         ("uprobe:*:main", "uprobe takes no patterns"),
+        ("tp::", "'tp::' must name category and tracepoint, as in tp:sched:sched_switch"),
+        ("tp:sched:", "'tp:sched:' must name category and tracepoint"),
+        ("tp:../x:y", "must name category and tracepoint"),
     ],
 )
 def test_what_is_wrong_with_a_name(name: str, message: str) -> None:
@@ -87,6 +90,13 @@ def test_what_is_wrong_with_a_name(name: str, message: str) -> None:
         expr.parse([f"event={name}"], Catalogue("x86_64"))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_filters_are_about_one_event() -> None:
+    with pytest.raises(UsageError, match=r"^'kprobe:vfs_\*' is a pattern: a filter is about one event$"):
+        expr.parse(["kprobe:vfs_*.file=x"], Catalogue("x86_64"))
+    with pytest.raises(UsageError, match=r"did you mean 'event=kprobe:vfs_unlink'\?$"):
+        expr.parse(["kprobe:vfs_unlink"], Catalogue("x86_64"))
 
 
 def test_only_what_returns_has_a_result(libc: str) -> None:
