@@ -6,8 +6,16 @@ import shlex
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bfer import __main__
+from bfer import __main__, expr
+from bfer.__main__ import one_line
+from bfer.catalogue import Catalogue
+from bfer.pushdown import push_down
+from btf.errors import Error
+
+X86 = Catalogue("x86_64")
 
 # What follows `bfer trace`, and the word at fault, which the line must name.
 EXPRESSIONS = r"""
@@ -371,3 +379,29 @@ def test_words_that_would_break_the_line(words: list[str], capfdbinary: pytest.C
     assert err.count(b"\n") == 1
     assert err.endswith(b"\n")
     assert not [byte for byte in err[:-1] if byte < 0x20]
+
+
+PIECES = st.sampled_from(
+    [
+        *(*expr.FIELDS, *expr.SYNONYMS, "!container", "openat", "close", "exit", "security_file_open", "net", "open*"),
+        *("pathname", "flags", "fd", "retval", "scope", "data", "args", "uid", "comm", "container", "sha256"),
+        *("=", "!=", "<", ">", "<=", ">=", ".", ",", "*", "-", "!", ":", "|", " ", "\n", "(", ")", "new", "root"),
+        *("0", "1", "-1", "5", "4294967296", "18446744073709551616", "0x10", "010", "-ENOENT", "O_RDWR", "AF_INET"),
+        *("/etc/*", "*x", "é", "\udcff", "\0", "kprobe:", "tp:", "uprobe:/bin/sh"),
+    ]
+)
+
+
+@given(st.lists(st.lists(PIECES, max_size=6).map("".join), max_size=4))
+def test_any_words_at_all(texts: list[str]) -> None:
+    """They make a policy, or are told to be wrong; and what can be told to the kernel is."""
+    policy, told = None, ""
+    try:
+        policy = expr.parse(texts, X86)
+    except Error as error:
+        told = one_line(str(error))
+    assert "\n" not in told
+    if policy is not None:
+        assert policy.events
+        for shape in push_down(policy).shapes.values():
+            shape.pack()
