@@ -363,16 +363,18 @@ def fill_node(who, nsproxy):
 
 
 @inline
-def fill_context(who, task):
-    parent = task.real_parent
-    nsproxy = task.nsproxy
-    thread_pid = task.thread_pid
+def fill_context(who, task, parent, nsproxy, thread_pid, cred):
+    """Who: ``task``, and what it points at.
+
+    Where a program has branches, these pointers are to be read before them: the verifier (6.2) looks for types by
+    name, among all that the kernel has, each time that it passes such a read, which takes it a millisecond or two.
+    """
     who.start_time = task.start_time
     who.cgroup_id = current_group()
     who.host_pid = task.tgid
     who.host_tid = task.pid
     who.host_ppid = parent.tgid
-    who.uid = task.cred.uid.val
+    who.uid = cred.uid.val
     who.mnt_ns = nsproxy.mnt_ns.ns.inum
     who.cpu = get_smp_processor_id()
     copy(who.comm, task.comm)

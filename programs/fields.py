@@ -28,7 +28,14 @@ def begin(record, regs, shape, event):
 
 @inline
 def finish(record, task, event, result, size):
-    fill_context(addr(record.who), task)
+    """Hand over the record, which has ``size`` bytes."""
+    finish_with(record, task, event, result, size, task.real_parent, task.nsproxy, task.thread_pid, task.cred)
+
+
+@inline
+def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred):
+    """The same with the pointers that ``fill_context`` wants."""
+    fill_context(addr(record.who), task, parent, nsproxy, thread_pid, cred)
     record.event = event
     record.result = result
     record.time = ktime_get_boot_ns()
@@ -49,12 +56,16 @@ def emit_call(regs, result, record, read):
     shape = shapes.lookup(event)
     if not shape:
         return
+    parent = task.real_parent
+    nsproxy = task.nsproxy
+    thread_pid = task.thread_pid
+    cred = task.cred
     begin(record, regs, shape, event)
     if call_is_selected(record, shape, event, result):
         record.status = PATH_OK
         size = read(record, shape, event, result)
         if size:
-            finish(record, task, event, result, size)
+            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred)
 
 
 @inline

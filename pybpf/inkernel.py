@@ -109,6 +109,9 @@ def records(linked: Linked, strings: Strings) -> bytes | None:
         return b""
     if not linked.func_info() or any(row[2] < 0 for row in rows):
         return None
+    # By type: the kernel remembers only some 30 names and which types have them, and looks at all of its types
+    # again for a name that another one has displaced (bpf_core_find_cands()).
+    rows.sort(key=lambda row: row[1])
     return b"".join([pack("=IIII", *row) for row in rows])
 
 
