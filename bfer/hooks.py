@@ -122,7 +122,7 @@ class Hooks:
         while hook._left and not hook.programs:
             names = hook._left.pop(0)
             try:
-                spec = read_object(data, names)
+                spec = read_object(data, names, lines=False)
                 self._configure(spec)
                 hook.event.prepare(spec, names[0])
                 collection = Collection(spec, names, btf=btf, maps=self._shared(spec))

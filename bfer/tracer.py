@@ -140,7 +140,7 @@ class Tracer:
         failure: Error | None = None
         for family in FAMILIES if has_helper(_TASK_BTF) else FAMILIES[1:]:
             names = [name + family for name in self._programs]
-            spec = read_object(load_object(), names)
+            spec = read_object(load_object(), names, lines=False)
             configure(spec, self.plan, buffer_size, self._settings)
             try:
                 # No folding: what a kernel lacks, the next family does without.

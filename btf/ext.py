@@ -45,10 +45,13 @@ class Ext:
         self.core_relos: Records = {}
 
 
-def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = None) -> Ext:
+def parse_ext(
+    data: bytes, byteorder: str, keep: Callable[[int], bool] | None = None, lines: bool = True
+) -> Ext:
     """Parse a .BTF.ext section. Longer records of newer compilers are cut; BtfError if malformed.
 
-    With ``keep``, only sections for which it is true, given the string offset of their name.
+    With ``keep``, only sections for which it is true, given the string offset of their name; ``lines``: line
+    information too, which is most of it.
     """
     mark = "<" if byteorder == "little" else ">"
     data = bytes(data)
@@ -64,7 +67,8 @@ def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = 
     ext = Ext()
     func_off, func_len, line_off, line_len = unpack_from(f"{mark}4I", data, 8)
     ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS, keep)
-    ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep)
+    if lines:
+        ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep)
     if length >= _HEADER_CORE:
         core_off, core_len = unpack_from(f"{mark}2I", data, 24)
         ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS, keep)

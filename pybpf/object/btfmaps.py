@@ -26,17 +26,21 @@ def datasec(btf: Btf, name: str) -> int:
     return ids[0] if ids else 0
 
 
-def read_maps(btf: Btf, symbols: set[str]) -> list[MapSpec]:
-    """The maps of section ``.maps``; ``symbols`` are the names that the ELF file has there."""
+def read_maps(btf: Btf, symbols: set[str], wanted: set[str] | None = None) -> list[MapSpec]:
+    """The maps of section ``.maps``, or those ``wanted``; ``symbols`` are the names that the ELF file has there."""
     type_id = datasec(btf, ".maps")
     if not type_id:
         raise ObjectError("section .maps has no BTF: compile with -g")
     maps = []
+    names = set()
     for var, _, _ in btf.vars(type_id):
         if btf.kind(var) != KIND_VAR or btf.name(var) not in symbols:
             raise ObjectError(f"BTF type {var} in .maps is not a map that the symbol table knows")
-        maps.append(_read_map(btf, btf.name(var), btf.type(var)))
-    missing = symbols.difference([spec.name for spec in maps])
+        name = btf.name(var)
+        names.add(name)
+        if wanted is None or name in wanted:
+            maps.append(_read_map(btf, name, btf.type(var)))
+    missing = symbols.difference(names)
     if missing:
         raise ObjectError(f"map {min(missing)!r} has no BTF definition: compile with -g")
     return maps

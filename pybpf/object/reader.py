@@ -56,19 +56,20 @@ _REFUSED = {
 }
 
 
-def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None) -> ObjectSpec:
+def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None, lines: bool = True) -> ObjectSpec:
     """What the ELF object ``data`` holds: its bytes, or an ObjectFile that has listed it already.
 
     Every function is in ``programs``, subprograms (section ``.text``) included;
-    with ``wanted``, only these programs and the subprograms, which saves time
+    with ``wanted``, only these programs and the subprograms, and the maps that they refer to, which saves time
     and memory where an object holds many. A wanted program that the object lacks is no error here.
+    Without ``lines`` what is known of source lines, by which a rejection could be explained, is left out.
     Instructions at ``relocs`` still hold the compiler's placeholders. In ``btf``
     the DATASEC types have their sizes and offsets filled in, as the kernel wants
     them. Raises ObjectError, and only that, for malformed or unsupported input.
     """
     try:
         file = data if isinstance(data, ObjectFile) else ObjectFile(bytes(data))
-        return _Reader(file, None if wanted is None else frozenset(wanted)).read()
+        return _Reader(file, None if wanted is None else frozenset(wanted), lines).read()
     except BtfError as error:
         raise ObjectError(f"BTF of the object: {error}", error.details) from error
 
@@ -86,8 +87,9 @@ class _Function:
 
 
 class _Reader:
-    def __init__(self, file: ObjectFile, wanted: frozenset[str] | None) -> None:
+    def __init__(self, file: ObjectFile, wanted: frozenset[str] | None, lines: bool) -> None:
         self.file = file
+        self.lines = lines
         self.elf = file.elf
         self.wanted = wanted
         self.spec = ObjectSpec(file.elf.byteorder)
@@ -112,6 +114,8 @@ class _Reader:
             raise ObjectError("object has no .BTF section: compile with -g")
         relocated = self._read_relocations()
         self._read_local_calls(relocated)
+        if self.btf is not None:
+            self._read_maps(self.btf)
         if self.raw_ext:
             self._read_ext()
         return self.spec
@@ -205,16 +209,23 @@ class _Reader:
         btf = self.btf = Btf(self.raw_btf)
         btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
         btf.prefetch([section.name for section in self.elf.sections if section.flags & elf.SHF_ALLOC], (KIND_DATASEC,))
-        if self.maps_index and self.map_names:
-            for spec in read_maps(btf, set(self.map_names.values())):
-                if spec.name in self.spec.maps:
-                    raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
-                self.spec.maps[spec.name] = spec
         for section in self.data.values():
             self.spec.maps[section.name].value_type_id = datasec(btf, section.name)
         self.spec.btf = fix_datasecs(self.elf, self.raw_btf, btf)
         if btf.string_contains(KCONFIG) or btf.string_contains(KSYMS):
             self._read_externs(btf)
+
+    def _read_maps(self, btf: Btf) -> None:
+        """The definitions in .maps; those that are used where not all programs are wanted."""
+        if not self.maps_index or not self.map_names:
+            return
+        used = None
+        if self.wanted is not None:
+            used = {r.target for p in self.spec.programs.values() for r in p.relocs if r.kind == RELOC_MAP}
+        for spec in read_maps(btf, set(self.map_names.values()), used):
+            if spec.name in self.spec.maps:
+                raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
+            self.spec.maps[spec.name] = spec
 
     def _read_externs(self, btf: Btf) -> None:
         from pybpf.object.externs import describe_externs, kconfig_size, read_externs
@@ -247,7 +258,7 @@ class _Reader:
             def keep(name: int) -> bool:
                 return btf.string(name) in names
 
-        ext = parse_ext(self.raw_ext, self.elf.byteorder, keep)
+        ext = parse_ext(self.raw_ext, self.elf.byteorder, keep, self.lines)
         for offset, records in ext.func_info.items():
             for function, part in _split(records, functions.get(btf.string(offset), [])):
                 start = function.start
@@ -279,6 +290,8 @@ class _Reader:
                 raise ObjectError(f"section {self.elf.sections[target].name!r} {what}: not supported")
             if target not in self.code:
                 continue  # debug sections and .BTF: their placeholders are right as they stand
+            if not any(function.wanted for function in self.functions.get(target, ())):
+                continue
             if section.type == elf.SHT_RELA:
                 raise ObjectError(f"section {section.name!r}: RELA relocations are not supported")
             records = sorted(self.elf.relocations(section))

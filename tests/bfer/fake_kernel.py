@@ -94,7 +94,7 @@ class FakeKernel:
     def install(self, monkeypatch: object) -> None:
         patch = monkeypatch.setattr
         patch(tracer_module, "load_object", lambda name="": b"object")
-        patch(tracer_module, "read_object", lambda data, names: self.spec)
+        patch(tracer_module, "read_object", lambda data, names, lines=True: self.spec)
         patch(tracer_module, "Collection", self.collection)
         patch(tracer_module, "attach", self.attach)
         patch(tracer_module, "RingBuffer", lambda _: FakeRing(self))
