@@ -45,9 +45,7 @@ class Ext:
         self.core_relos: Records = {}
 
 
-def parse_ext(
-    data: bytes, byteorder: str, keep: Callable[[int], bool] | None = None, lines: bool = True
-) -> Ext:
+def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = None, lines: bool = True) -> Ext:
     """Parse a .BTF.ext section. Longer records of newer compilers are cut; BtfError if malformed.
 
     With ``keep``, only sections for which it is true, given the string offset of their name; ``lines``: line

@@ -38,7 +38,9 @@ _UNPACKERS = 64
 # The same for records whose layout is known: they are looked at _LOOK_MIN at a time, and more as long as all are equal.
 _STEPS = (64, 16, 4, 1)
 _LOOK_MIN, _LOOK_MAX = 8, 256
-# Bytes of the buffer's beginning that are mapped behind its end too: longer than nearly every record.
+# A large buffer is mapped in parts of so many bytes, one at a time: every mapped page counts as resident memory.
+_PART = 256 * 1024
+# Bytes that are mapped behind a part's end, or the buffer's: longer than nearly every record.
 _WINDOW = 64 * 1024
 
 
@@ -119,6 +121,8 @@ class Reader:
         "_end_at",
         "_heads",
         "_mask",
+        "_part",
+        "_parts",
         "_producer",
         "_turn",
         "_unpackers",
@@ -146,6 +150,8 @@ class Reader:
         self._data = data
         self._heads = memoryview(data).cast("I")
         self._mask = size - 1
+        # What is mapped may be a part of the buffer: the bits of a position that tell which one, and their value.
+        self._parts = self._part = 0
         self._wrap = (1 << 8 * consumer.itemsize) - 1
         self._barrier = make_barrier()
         self._unpackers: dict[int, Callable[[mmap, int], tuple[bytes, ...]]] = {}
@@ -178,6 +184,8 @@ class Reader:
         """
         consumer = self._consumer
         begin = consumer[0]
+        if begin & self._parts != self._part:
+            self._move(begin)
         span = self._producer[0] - begin & self._wrap
         records: list[bytes] = []
         if not span:
@@ -235,6 +243,10 @@ class Reader:
             records += self._read_ordered(limit - len(records))
         return records
 
+    def _move(self, begin: int) -> None:
+        """Map the part of the buffer where ``begin`` is."""
+        raise NotImplementedError
+
     def _whole(self, at: int, length: int) -> bytes:
         """A record at an offset of the data whose end lies past the repeated part."""
         head = self._data[at : self._turn]
@@ -262,6 +274,8 @@ class Reader:
         """
         consumer = self._consumer
         begin = consumer[0]
+        if begin & self._parts != self._part:
+            self._move(begin)
         span = self._end() - begin & self._wrap
         if not span:
             return []
@@ -327,6 +341,8 @@ class Reader:
         """
         consumer = self._consumer
         begin = consumer[0]
+        if begin & self._parts != self._part:
+            self._move(begin)
         span = self._end() - begin & self._wrap
         if not span:
             return []
@@ -423,12 +439,13 @@ class Reader:
 class RingBuffer(Reader):
     """Reader of a ring buffer map; the map stays the caller's.
 
-    ``read(limit)`` gives a list of records, ``drain`` takes all, ``available``
-    counts bytes. ``fd`` is the map's, for epoll: readable when the producer
+    Of a large buffer a quarter of a MiB is mapped at a time, which the kernel does in some microseconds: all of it
+    would be resident memory of this process. ``read(limit)`` gives a list of records, ``drain`` takes all,
+    ``available`` counts bytes. ``fd`` is the map's, for epoll: readable when the producer
     wakes its reader. Raises MapError when ``map`` is of another type.
     """
 
-    __slots__ = ("_map", "_mappings")
+    __slots__ = ("_map", "_mappings", "_window")
 
     def __init__(self, map: Map) -> None:
         if map.type != abi.MAP_TYPE_RINGBUF:
@@ -440,30 +457,50 @@ class RingBuffer(Reader):
         what = str(map)
         try:
             # Consumer page, writable; then producer page, data, and data again, which user space may only read.
-            # Of the second copy, which would double the resident memory, no more than most records need.
-            window = max(page, min(size, _WINDOW))
+            # Of the data a part, and behind it what most records need that begin in it and go on.
+            part = min(size, _PART)
+            self._window = max(page, min(part, _WINDOW))
             self._mappings.append(kernel.map_memory(map.fd, page, writable=True, what=what))
-            self._mappings.append(kernel.map_memory(map.fd, page + size + window, page, what=what))
+            self._mappings.append(kernel.map_memory(map.fd, page, page, what=what))
+            self._mappings.append(kernel.map_memory(map.fd, part + self._window, 2 * page, what=what))
         except BaseException:
             self._unmap()
             raise
-        consumer, data = self._mappings
+        consumer, producer, data = self._mappings
         machine = os.uname().machine
         width = long_size(machine)
         super().__init__(
             counter(memoryview(consumer)[:width]),
-            counter(memoryview(data)[:width]),
+            counter(memoryview(producer)[:width]),
             data,
-            page,
-            size,
+            0,
+            part,
             strongly_ordered(machine),
-            window,
+            self._window,
         )
+        self.size = size
+        self._parts = size - part
 
     @property
     def fd(self) -> int:
         """The map's file descriptor, for epoll; -1 once the map is closed."""
         return self._map.fd
+
+    def _move(self, begin: int) -> None:
+        self._part = begin & self._parts
+        self._heads.release()
+        self._mappings.pop().close()
+        offset = 2 * kernel.page_size() + self._part
+        self._data = kernel.map_memory(self._map.fd, self._turn + self._window, offset, what=str(self._map))
+        self._mappings.append(self._data)
+        self._heads = memoryview(self._data).cast("I")
+
+    def _whole(self, at: int, length: int) -> bytes:
+        page = kernel.page_size()
+        start = self._part + at
+        before = start % page
+        with kernel.map_memory(self._map.fd, before + length, 2 * page + start - before, what=str(self._map)) as data:
+            return data[before : before + length]
 
     def _unmap(self) -> None:
         for mapping in self._mappings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import sys
 from collections import deque
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pybpf import abi, ringbuf
 from pybpf.ringbuf import Layout, Reader, counter, long_size, strongly_ordered
 
 BASE = 4096
@@ -270,6 +272,57 @@ def test_any_history(steps, ordered, width):
             # Discarded records behind the last one taken may have been passed over already, or not.
             while queue and queue[0][0] is None:
                 queue.popleft()
+
+
+class FileRing(Ring):
+    """The same memory in a file, for the reader that maps it in parts: consumer, producer, data, and data again."""
+
+    type = abi.MAP_TYPE_RINGBUF
+
+    def __init__(self, size: int) -> None:
+        self.size = self.max_entries = self.window = size
+        self.width, self.mask, self.position = 8, (1 << 64) - 1, 0
+        self.fd = os.memfd_create("ring")
+        os.ftruncate(self.fd, 2 * BASE + 2 * size)
+        self.consumer = mmap.mmap(self.fd, BASE)
+        self.data = mmap.mmap(self.fd, BASE + 2 * size, offset=BASE)
+        self.reader = ringbuf.RingBuffer(self)
+
+    def close(self) -> None:
+        self.reader.close()
+        os.close(self.fd)
+
+
+@pytest.mark.skipif(mmap.PAGESIZE != BASE, reason="written for pages of 4096 bytes")
+@pytest.mark.parametrize("part", [4096, 8192, 1 << 16])
+def test_a_buffer_in_parts(part, monkeypatch):
+    monkeypatch.setattr(ringbuf, "_PART", part)
+    monkeypatch.setattr(ringbuf, "_WINDOW", 4096)
+    ring = FileRing(1 << 16)
+    try:
+        serial, sent, got, rows = 0, [], [], []
+        for turn in range(60):
+            while True:
+                # Some reach over a part's end, and some of these past what is mapped behind it.
+                length = 9000 if serial % 41 == 40 else USUAL if serial % 3 else serial % 700 + 4
+                data = struct.pack("=I", serial) + bytes([serial % 256]) * (length - 4)
+                if not ring.output(data):
+                    break
+                sent.append(data)
+                serial += 1
+            limit = 7 + turn * 13 % 500
+            if turn % 2:
+                got += ring.reader.read(limit)
+            else:
+                rows = ring.reader.rows(LAYOUT, limit)
+                got += [struct.pack("=I", number) + rest for number, rest in zip(rows[::2], rows[1::2])]
+            assert ring.reader.available() == ring.used
+        ring.reader.drain(got)
+        assert got == sent
+        assert serial > 2000
+        assert ring.reader.size == 1 << 16
+    finally:
+        ring.close()
 
 
 def test_machines():
