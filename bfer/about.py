@@ -47,7 +47,7 @@ def explained(name: str, known: Catalogue) -> list[str]:
     sets = wrapped("sets:", list(event.sets)) if event.sets else []
     lines = [_title(event), *sets, "arguments:" if event.args else "no arguments"]
     for arg in event.args:
-        lines += argument_lines(arg, names)
+        lines += argument_lines(arg, names, bool(event.derive))
     return [*lines, _result(event), "here:", *[_INDENT + line for line in hooks(event)], *examples(event, names)]
 
 
@@ -71,18 +71,18 @@ def _result(event: Event) -> str:
     return "result: a number, or an error: -ENOENT; negative for all errors"
 
 
-def argument_lines(arg: Arg, names: Names) -> list[str]:
+def argument_lines(arg: Arg, names: Names, derived: bool = False) -> list[str]:
     """Type, name and meaning of an argument, and the words for its values."""
-    lines = [f"{_INDENT}{arg.type} {arg.name}{_meaning(arg)}"]
+    lines = [f"{_INDENT}{arg.type} {arg.name}{_meaning(arg, derived)}"]
     words = value_names(arg, names.kind(arg.kind))
     return lines + wrapped(2 * _INDENT + words[0], words[1:], 2 * _INDENT) if words else lines
 
 
-def _meaning(arg: Arg) -> str:
+def _meaning(arg: Arg, derived: bool) -> str:
     if arg.kind == "sha256":
         return ": found out when the event is shown, no filter"
     if arg.memory == KIND_STRING:
-        return ": text; exact, beginnings and endings are compared in the kernel"
+        return ": text" if derived else ": text; exact, beginnings and endings are compared in the kernel"
     if arg.memory:
         return ": compared as it is printed"
     if arg.type in ("uid_t", "gid_t"):

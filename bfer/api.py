@@ -81,7 +81,10 @@ class Tracer:
                 waker.watch(session.command.pid)
             session.attach()
             for hook in session.tracer.hooks.missing() if session.tracer.hooks is not None else ():
-                self.missing[hook.event.name] = hook.tried[-1]
+                if hook.event.id:
+                    self.missing[hook.event.name] = hook.tried[-1]
+            if session.derivation is not None:
+                self.missing.update(session.derivation.missing)
             if session.command is not None:
                 session.command.release()
         except BaseException:

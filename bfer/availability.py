@@ -12,6 +12,7 @@ from btf.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bfer.catalogue import Catalogue, Event
+    from bfer.derive.source import Source
 
 # What the entry points of system calls are called (include/linux/syscalls.h, arch/*/include/asm/syscall_wrapper.h).
 _PREFIXES = ("__x64_sys_", "__arm64_sys_", "__riscv_sys_", "__s390x_sys_", "__s390_sys_", "sys_")
@@ -37,9 +38,17 @@ def missing(catalogue: Catalogue) -> dict[str, str]:
     found = {}
     for event in events:
         why = _hook_missing(hooks[event.name], symbols) if event.hooks else _call_missing(event, symbols)
+        if not why and event.derive:
+            why = _source(event).refused(symbols) if symbols or not _source(event).NEEDS else ""
         if why:
             found[event.name] = why
     return found
+
+
+def _source(event: Event) -> type[Source]:
+    """What makes an event that user space makes."""
+    module = __import__(f"bfer.derive.{event.derive}", fromlist=["SOURCE"])
+    return module.SOURCE  # type: ignore[no-any-return]
 
 
 def _wanted(events: list[Event], hooks: dict[str, list[list[list[tuple[str, str]]]]]) -> set[bytes]:
@@ -49,6 +58,8 @@ def _wanted(events: list[Event], hooks: dict[str, list[list[list[tuple[str, str]
             for name in _entries(event.name):
                 names.update([prefix + name for prefix in _PREFIXES])
         else:
+            if event.derive:
+                names.update(_source(event).NEEDS)
             for kind, target in [hook for place in hooks[event.name] for way in place for hook in way]:
                 names.update([prefix + target for prefix in _TRACEPOINTS] if kind in _TRACEPOINT_KINDS else [target])
     return {name.encode() for name in names}

@@ -54,6 +54,8 @@ _MEMORY = {
     "argv": KIND_VECTOR,
     "envp": KIND_VECTOR,
     "strings": KIND_BUFFER,
+    "hooked": KIND_BUFFER,
+    "ip": KIND_BUFFER,
     "bytes": KIND_BUFFER,
     "cred": KIND_BUFFER,
     "helpers": KIND_BUFFER,
@@ -80,6 +82,9 @@ _PATHS = (
 
 STRUCTURES = "structures"
 """The output option with which structures are shown; without it there are their addresses."""
+
+# Begins the first of an event's places where user space makes the event.
+DERIVE = "derive."
 
 # Calls that do not return, or have lost their arguments when they do: taken on entry.
 _ON_ENTRY = ("exit", "exit_group", "rt_sigreturn", "sigreturn")
@@ -226,8 +231,10 @@ class Event:
         places = [
             [[f"{self.name}__{word}" for word in way.split("+")] for way in place.split(",")]
             for place in self.hooks.split(";")
+            if not place.startswith(DERIVE)
         ]
-        places[0][0][0] = self.name
+        if places:
+            places[0][0][0] = self.name
         return places
 
     def prepare(self, spec: ObjectSpec, program: str) -> None:
@@ -242,6 +249,12 @@ class Event:
     def members(self) -> list[Event]:
         """The events that a program makes together which stands for all of them; each can be made alone."""
         return []
+
+    @property
+    def derive(self) -> str:
+        """The module of bfer.derive that makes the event, from what the programs at its places saw if it has any."""
+        place = self.hooks.partition(";")[0]
+        return place[len(DERIVE) :] if place.startswith(DERIVE) else ""
 
     def both(self) -> list[Event]:
         """The event, and that of 32-bit callers where there is one."""

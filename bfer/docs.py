@@ -31,7 +31,9 @@ _KERNEL = """\
 
 Seen where it happens, whichever system call it came from; `retval` is 0. *Seen by* names the kinds of programs,
 best first: the first one that the kernel takes is attached. `+` joins programs that only together are one, `;`
-separates places. Arguments in parentheses are there with an output option only.
+separates places. `derive.NAME` is the part of bfer that makes the event, of what it finds in the kernel or of what
+was seen in the places behind it (see [architecture.md](architecture.md)). Arguments in parentheses are there with
+an output option only.
 """
 
 _CALLS = """\

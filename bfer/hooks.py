@@ -122,17 +122,23 @@ class Hooks:
         while hook._left and not hook.programs:
             names = hook._left.pop(0)
             try:
-                spec = read_object(data, names, lines=False)
-                self._configure(spec)
-                hook.event.prepare(spec, names[0])
-                collection = Collection(spec, names, btf=btf, maps=self._shared(spec))
+                collection = self.add(data, names, btf, hook.event)
             except Error as error:
                 hook.tried.append(f"{names[0]}: {error}")
                 continue
-            self._collections.append(collection)
-            for map_name, map in collection.maps.items():
-                self._maps.setdefault(map_name, map)
             hook.programs = [collection.programs[name] for name in names]
+
+    def add(self, data: bytes, names: list[str], btf: Btf | None, event: Event | None = None) -> Collection:
+        """Load programs of an object, for an event or to be run by user space; closed with the rest. Raises Error."""
+        spec = read_object(data, names, lines=False)
+        self._configure(spec)
+        if event is not None:
+            event.prepare(spec, names[0])
+        collection = Collection(spec, names, btf=btf, maps=self._shared(spec))
+        self._collections.append(collection)
+        for name, map in collection.maps.items():
+            self._maps.setdefault(name, map)
+        return collection
 
     def _shared(self, spec: ObjectSpec) -> dict[str, Map]:
         # What the object gives contents is the program's own.

@@ -109,4 +109,56 @@ inotify_watch 54 854 fexit,enter+return: const char* pathname, unsigned long ino
 set_fs_pwd 55 855 fentry,kprobe: const char* unresolved_path, const char* resolved_path
 [proc]
 load_elf_phdrs 56 754 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode
+(drivers)
+[drivers]
+proc_create 100 742 fentry,kprobe: const char* name, void* proc_ops_addr
+kprobe_attach 101 743 fexit,kretprobe+enter: const char* symbol_name, void* pre_handler_addr, void* post_handler_addr
+call_usermodehelper 102 744 fentry,kprobe: const char* pathname, const char*const* argv:argv, const char*const* envp:envp, int wait
+debugfs_create_file 103 746 fentry,kprobe,full+short,full__kprobe+short__kprobe: const char* file_name, const char* path, mode_t mode, void* proc_ops_addr
+debugfs_create_dir 104 748 fentry,kprobe: const char* name, const char* path
+device_add 105 749 fentry,kprobe: const char* name, const char* parent_name
+register_chrdev 106 750 fexit,kretprobe+enter: unsigned int requested_major_number, unsigned int granted_major_number, const char* char_device_name, void* char_device_fops
+kallsyms_lookup_name 108 761 fexit,kretprobe+enter: const char* symbol_name, void* symbol_address
+[drivers system system_module]
+do_init_module 107 752 fexit+enter,kretprobe+enter__kprobe: const char* name, const char* version, const char* src_version, void* prev, void* next, void* prev_next, void* next_prev
+(integrity)
+[integrity]
+hooked_syscalls 114 2004 derive.syscall_table: []trace.HookedSymbolData hooked_syscalls:hooked
+hooked_seq_ops 115 2005 derive.seq_ops: map[string]trace.HookedSymbolData hooked_seq_ops:hooked
+hooked_proc_fops 113 755 derive.proc_fops;fentry,kprobe: []trace.HookedSymbolData hooked_fops_pointers:hooked
+hooked_syscall 116 2014 derive.syscall_table: const char* syscall, const char* address, const char* function, const char* owner
+hidden_kernel_module 117 2008 derive.modules: const char* address, const char* name, const char* srcversion
+ftrace_hook 118 2015 derive.ftrace: const char* symbol, const char* trampoline, const char* callback, long callback_offset, const char* callback_owner, const char* flags, u64 count
+dirty_pipe_splice 110 745 fexit,kretprobe+enter: unsigned long inode_in, umode_t in_file_type:inode_mode, const char* in_file_path, loff_t exposed_data_start_offset, size_t exposed_data_len, unsigned long inode_out, unsigned int out_pipe_last_buffer_flags
+hidden_inodes 111 740 fentry,kprobe: const char* hidden_process
+zeroed_inodes 112 1112 fentry,kprobe: const char* dirent_name
+(sockets)
+[net net_sock]
+net_tcp_connect 120 2016 fentry,kprobe: const char* dst:ip, int dst_port, const char*const* dst_dns:argv
+socket_dup 121 739 tp_btf,raw_tp: int oldfd:fd, int newfd:fd, struct sockaddr* remote_addr:sockaddr
+socket_accept 122 753 tp_btf,raw_tp: int sockfd:fd, struct sockaddr* local_addr:sockaddr, struct sockaddr* remote_addr:sockaddr
+(stacks)
+[integrity memory]
+suspicious_syscall_source 130 1130 tp_btf,raw_tp: int syscall:syscall, void* ip, const char* vma_type, void* vma_start, unsigned long vma_size, unsigned long vma_flags:hex
+stack_pivot 131 1131 tp_btf,raw_tp: int syscall:syscall, void* sp, const char* vma_type, void* vma_start, unsigned long vma_size, unsigned long vma_flags:hex
+(crypto)
+[crypto]
+random_read 140 1140 fexit+enter,kretprobe+enter__kprobe,old_kretprobe+old_enter,old_kretprobe+old_enter__kprobe;urandom+urandom_enter,urandom_kretprobe+urandom_enter__kprobe,uold_kretprobe+uold_enter,uold_kretprobe+uold_enter__kprobe: const char* device, size_t count
+alg_socket 141 1141 fentry,kprobe;accept,accept__kprobe;sendmsg,sendmsg__kprobe;recvmsg,recvmsg__kprobe: const char* operation, const char* type, const char* name, size_t size
+(objects)
+[fs fs_file_ops proc proc_mem]
+shared_object_loaded 150 751 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime
+(integrity)
+[system]
+init_namespaces 119 2000 derive.namespaces: u32 cgroup, u32 ipc, u32 mnt, u32 net, u32 pid, u32 pid_for_children, u32 time, u32 time_for_children, u32 user, u32 uts
+(attachments)
+[integrity]
+bpf_attach 160 760 fentry,kprobe;ioctl,ioctl__kprobe: int prog_type:bpf_prog, const char* prog_name, u32 prog_id, const char* symbol_name, u64 symbol_addr:hex, int attach_type:bpf_attach
+(objects)
+[fs]
+symbols_loaded 151 2006 derive.objects;fentry,kprobe: const char* library_path, const char*const* symbols:argv
+symbols_collision 152 2007 derive.objects;fentry,kprobe: const char* loaded_path, const char* collision_path, const char*const* symbols:argv
+(integrity)
+[integrity memory]
+print_mem_dump 109 763 derive.memory_dump: []byte bytes:outbuf, void* address, u64 length, u64 caller_context_id, const char* arch, const char* symbol_name, const char* symbol_owner
 """

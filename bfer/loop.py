@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bfer.clock import RelativeClock, WallClock
     from bfer.command import Command
+    from bfer.derive import Derivation
     from bfer.losses import Losses
     from bfer.residual import Residual
     from bfer.sorting import Sorter
@@ -82,6 +83,7 @@ class Loop:
         command: Command | None = None,
         duration: float | None = None,
         sorter: Sorter | None = None,
+        derivation: Derivation | None = None,
     ) -> None:
         self.tracer = tracer
         self.ring = tracer.ring
@@ -93,6 +95,7 @@ class Loop:
         self.residual = residual
         self.command = command
         self.sorter = sorter
+        self.derivation = derivation
         self.events = 0
         self.unwritten = 0
         self.failure: OutputClosed | OutputError | None = None
@@ -186,9 +189,10 @@ class Loop:
         until = [self._deadline] if self._deadline is not None else []
         if self._active:  # something may have got lost: look once more
             until.append(self._next_check)
-        due = self.sorter.due() if self.sorter is not None else None
-        if due is not None:
-            until.append(now + due)
+        for waiting in (self.sorter, self.derivation):
+            due = waiting.due() if waiting is not None else None
+            if due is not None:
+                until.append(now + due)
         return max(0.0, min(until) - now) if until else -1
 
     def wait(self, timeout: float) -> None:
@@ -201,6 +205,8 @@ class Loop:
                     self._signal(signum)
             else:
                 raise OutputClosed("output closed")
+        if self.derivation is not None:
+            self._filter(self.derivation.tick())
         self._release()
         now = monotonic()
         if self._deadline is not None and now >= self._deadline:
@@ -248,10 +254,15 @@ class Loop:
     def _emit(self, rows: list[Any]) -> None:
         """``rows``: time, block and data of each record."""
         self._active = True
+        if self.derivation is not None:
+            rows = self.derivation.feed(rows)
+        self._filter(rows)
+
+    def _filter(self, rows: list[Any]) -> None:
         if self.residual is not None:
             rows = self.residual.keep(rows)
-            if not rows:
-                return
+        if not rows:
+            return
         if self.sorter is None:
             self._write(rows)
         else:

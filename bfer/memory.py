@@ -91,7 +91,7 @@ def fields(data: bytes) -> dict[int, list[tuple[int, bytes]]]:
 
 def value(arg: Arg, pieces: list[tuple[int, bytes]], args: Sequence[int], names: Names) -> object:
     """What is behind ``arg``; ``pieces`` are its fields, ``args`` the numbers of the record."""
-    if arg.kind in ("argv", "envp"):
+    if arg.kind in _VECTORS:
         return _vector(pieces)
     if arg.kind == "view":
         return arg.decode(pieces, names)  # type: ignore[attr-defined,no-any-return]
@@ -132,11 +132,13 @@ def _vector(pieces: list[tuple[int, bytes]]) -> object:
 
 
 def vectors(event: Event, pieces: dict[int, list[tuple[int, bytes]]], size: int, env: bool) -> dict[int, list[object]]:
-    """The vectors of a started program that have no item, or less than all, by argument.
+    """The vectors that have no item, or less than all, by argument.
 
-    The program that reads them stops without a word where the record is full (``size`` bytes have been filled).
+    The program for execve stops reading without a word where the record is full (``size`` bytes have been filled).
     ``env``: the environment is read at all.
     """
+    if event.hooks:
+        return {arg.slot: [] for arg in event.args if arg.kind in _VECTORS and arg.slot not in pieces}
     if event.program != "exec":
         return {}
     found: dict[int, list[object]] = {}
@@ -211,6 +213,21 @@ def _string(data: bytes, args: Sequence[int]) -> object:
     return data
 
 
+def _hooked(data: bytes, args: Sequence[int]) -> object:
+    """Functions in the place of the kernel's (bfer.derive.fields.hooks), by place, or a list if that is empty."""
+    words = data.split(b"\0")
+    found = [(words[at], words[at + 1 : at + 3]) for at in range(0, len(words) - 2, 3)]
+    symbols = [(place.decode(), {"SymbolName": name, "ModuleOwner": owner}) for place, (name, owner) in found]
+    return dict(symbols) if found and found[0][0] else [symbol for _, symbol in symbols]
+
+
+def _ip(data: bytes, args: Sequence[int]) -> object:
+    """An address of IPv4 or IPv6 as text."""
+    from bfer.sockaddr import address4, address6
+
+    return (address6 if len(data) == 16 else address4)(data).encode()
+
+
 def _strings(data: bytes, args: Sequence[int]) -> object:
     """Strings that lie in a row, each with its NUL."""
     *whole, rest = data.split(b"\0")
@@ -250,6 +267,7 @@ def _clone_args(data: bytes, args: Sequence[int]) -> object:
     return dict(zip(_CLONE_ARGS, unpack_from("=8Q", data)))
 
 
+_VECTORS = ("argv", "envp")
 _SOCKADDR = ("sockaddr", "outsockaddr")
 _OF_BYTES = {
     "pair": _pair,
@@ -259,6 +277,8 @@ _OF_BYTES = {
     "bytes": _blob,
     "cred": _credentials,
     "helpers": _words,
+    "hooked": _hooked,
+    "ip": _ip,
     "open_how": _open_how,
     "clone_args": _clone_args,
 }

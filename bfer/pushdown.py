@@ -86,14 +86,15 @@ class Plan:
     """
 
     __slots__ = (
-        *("binary", "calls", "comms", "config", "container", "hooks", "names", "nodes", "numbers", "prefixes"),
-        *("ranges", "residual", "shapes", "suffixes", "tree", "verdicts"),
+        *("binary", "calls", "comms", "config", "container", "derived", "hooks", "names", "nodes", "numbers"),
+        *("prefixes", "ranges", "residual", "shapes", "suffixes", "tree", "verdicts"),
     )
 
     def __init__(self) -> None:
         self.config: dict[str, int] = {}
         self.calls: dict[int, str] = {}
         self.hooks: list[Event] = []
+        self.derived: list[Event] = []
         self.names: dict[int, str] = {}
         self.numbers: dict[tuple[str, int], bool] = {}
         self.nodes: dict[bytes, bool] = {}
@@ -190,6 +191,8 @@ class _Events:
         for named in policy.events:
             filter = policy.filters.get(named.name)
             for event in named.both():
+                if event.derive:
+                    plan.derived.append(event)
                 if event.hooks:
                     plan.hooks.append(event)
                 else:
@@ -201,7 +204,11 @@ class _Events:
                     arg = event.arg(name)
                     assert arg is not None
                     shape.masked = arg.slot
-                if filter is not None:
+                if filter is None:
+                    continue
+                if event.derive:  # the programs do not see what it is in the end
+                    plan.residual[event.number] = filter
+                else:
                     self.add_filter(event, shape, filter)
         self.enter_prefixes()
 

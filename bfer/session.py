@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bfer.clock import RelativeClock, WallClock
     from bfer.command import Command
+    from bfer.derive import Derivation
     from bfer.loop import Loop, Receiver, Waker
     from bfer.policy import Policy
     from bfer.residual import Residual
@@ -49,6 +50,11 @@ class Session:
         self.policy = expr.parse(expressions, catalogue, self.names, command=bool(command), btf=btf)
         self.events = {event.number: event for named in self.policy.events for event in named.both()}
         self.plan = push_down(self.policy, bool(command), options)
+        if self.plan.derived:
+            from bfer.derive import prepare
+
+            prepare(self.plan)
+        self.derivation: Derivation | None = None
         self.command: Command | None = None
         self._argv = list(command)
         self._buffer = buffer
@@ -74,6 +80,14 @@ class Session:
         from bfer.tracer import Tracer
 
         self._tracer = Tracer(self.plan, self._buffer or default_buffer(), self._btf)
+        if self._tracer.looking is not None:
+            from bfer.derive import Derivation
+            from bfer.derive.kernel import Kernel
+
+            self.derivation = Derivation(self.plan, Kernel(self._tracer.looking))
+            missing = self.derivation.missing
+            if len(missing) == len(self.events):
+                raise Error(f"none of the events can be traced here: {next(iter(missing.values()))}")
 
     def begin(
         self,
@@ -104,12 +118,14 @@ class Session:
         losses = Losses(tracer.maps["lost"], untracked, tracer.missed, plan.names, tell)
         self._loop = Loop(
             *(tracer, receivers, self._clock(), waker, losses),
-            *(self._residual(), self.command, duration, self._sorter()),
+            *(self._residual(), self.command, duration, self._sorter(), self.derivation),
         )
 
     def attach(self) -> None:
         """Begin to trace; a command still waits for its release."""
         self.tracer.start(self.command.pid if self.command is not None else 0)
+        if self.derivation is not None:
+            self.derivation.begin()
 
     def close(self) -> None:
         """Nothing remains in the kernel. A command that was released runs on."""

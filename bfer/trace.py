@@ -121,8 +121,12 @@ class _Run:
         """Say which events cannot be had here; the rest is traced."""
         if tracer.hooks is None:
             return
+        derivation = self.session.derivation
+        for name, why in derivation.missing.items() if derivation is not None else ():
+            say(f"event {name} is not traced: {why}")
         unnamed = []
-        told = set()
+        # What the run needs for itself is not told.
+        told = {hook.event.name for hook in tracer.hooks.hooks} - {event.name for event in self.policy.events}
         seen = {hook.event.name for hook in tracer.hooks.hooks if hook.links}
         for hook in tracer.hooks.hooks:
             if self.options.debug:

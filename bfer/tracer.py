@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bfer.containers import Groups
-    from bfer.hooks import Hooks
+    from bfer.hooks import Hook, Hooks
     from bfer.pidns import OwnNumbers
     from bfer.pushdown import Plan
     from btf.reader import Btf
@@ -62,6 +62,7 @@ class Tracer:
         self.maps: dict[str, Map] = {}
         self._collection: Collection | None = None
         self.hooks: Hooks | None = None
+        self.looking: Collection | None = None  # what bfer.derive runs itself
         self.groups: Groups | None = None
         self.own: OwnNumbers | None = None
         self._settings = {"self_pid": os.getpid()}
@@ -127,12 +128,24 @@ class Tracer:
 
         self.hooks = Hooks(self.plan.hooks, self.maps, prepare)
         self.hooks.load(load_object, btf)
-        if not self.plan.calls and not any(hook.programs for hook in self.hooks.hooks):
-            raise self._nothing()
+        if self.plan.derived:
+            from bfer.derive import OBJECT, PROGRAMS
 
-    def _nothing(self) -> Error:
+            self.looking = self.hooks.add(load_object(OBJECT), [*PROGRAMS], btf)
+        self._check(lambda hook: bool(hook.programs))
+
+    def _check(self, works: Callable[[Hook], bool]) -> None:
+        """Raises Error when nothing that was asked for can be seen."""
         assert self.hooks is not None
-        tried = [text for hook in self.hooks.hooks for text in hook.tried]
+        plan = self.plan
+        if plan.calls or any(not event.places() for event in plan.derived):
+            return
+        hooks = [hook for hook in self.hooks.hooks if hook.event.id]  # without a number: the run's own
+        if not any(works(hook) for hook in hooks):
+            raise self._nothing(hooks)
+
+    def _nothing(self, hooks: list[Hook]) -> Error:
+        tried = [text for hook in hooks for text in hook.tried]
         return Error(f"none of the events can be traced here: {tried[-1]}", "\n".join(tried))
 
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
@@ -165,25 +178,29 @@ class Tracer:
                 fd = self._collection.programs[program + self.family].fd
                 maps[name + self.family].update(_u32(number), _u32(fd))
         for (field, number), verdict in plan.numbers.items():
-            maps["numbers"].update(NUMBER_KEY.pack(BY[field], number), _u32(verdict))
+            self._enter("numbers", NUMBER_KEY.pack(BY[field], number), _u32(verdict))
         for comm, verdict in plan.comms.items():
-            maps["comms"].update(comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
+            self._enter("comms", comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
         for node, verdict in plan.nodes.items():
-            maps["nodes"].update(node.ljust(_NODE_SIZE, b"\0"), _u32(verdict))
+            self._enter("nodes", node.ljust(_NODE_SIZE, b"\0"), _u32(verdict))
         for number, shape in plan.shapes.items():
-            maps["shapes"].update(_u32(number), shape.pack())
+            self._enter("shapes", _u32(number), shape.pack())
         for key, verdict in plan.verdicts.items():
-            maps["verdicts"].update(VALUE_KEY.pack(*key), _u32(verdict))
+            self._enter("verdicts", VALUE_KEY.pack(*key), _u32(verdict))
         for (number, slot), bounds in plan.ranges.items():
-            maps["ranges"].update(VALUE_KEY.pack(number, slot, 0), RANGE.pack(*bounds))
+            self._enter("ranges", VALUE_KEY.pack(number, slot, 0), RANGE.pack(*bounds))
         for path, mask in plan.prefixes.items():
-            maps["path_prefixes"].update(prefix_key(path), pack("=Q", mask))
+            self._enter("path_prefixes", prefix_key(path), pack("=Q", mask))
         for path, mask in plan.suffixes.items():
-            maps["path_suffixes"].update(suffix_key(path), pack("=Q", mask))
-        if plan.container is not None:
+            self._enter("path_suffixes", suffix_key(path), pack("=Q", mask))
+        if plan.container is not None and "cgroups" in maps:
             from bfer.containers import SHOWN, Groups
 
             self.groups = Groups(plan.container, maps["cgroups"], SHOWN)
+
+    def _enter(self, name: str, key: bytes, value: bytes) -> None:
+        if name in self.maps:  # else no program asks for it
+            self.maps[name].update(key, value)
 
     def start(self, command_pid: int = 0) -> None:
         """Attach. ``command_pid`` is the process whose tree is traced, 0 for none. Raises Error."""
@@ -194,8 +211,7 @@ class Tracer:
         if self.hooks is not None:
             hooks = self.hooks
             self._with_target(lambda btf: hooks.attach(load_object, btf))
-            if not self.plan.calls and len(self.hooks.missing()) == len(self.hooks.hooks):
-                raise self._nothing()
+            self._check(lambda hook: bool(hook.links))
         if command_pid:
             if self.own is not None:
                 self.own.refresh()

@@ -23,6 +23,13 @@ OBJECTS = {
     "memory.bpf.o": ("programs.memory",),
     "security.bpf.o": ("programs.security", "programs.credentials"),
     GENERIC: ("programs.generic",),
+    "drivers.bpf.o": ("programs.drivers",),
+    "integrity.bpf.o": ("programs.integrity",),
+    "sockets.bpf.o": ("programs.sockets",),
+    "stacks.bpf.o": ("programs.stacks",),
+    "crypto.bpf.o": ("programs.crypto",),
+    "attachments.bpf.o": ("programs.attachments",),
+    "objects.bpf.o": ("programs.objects",),
 }
 """The modules that ``python -m pybpf build`` compiles into each object."""
 

@@ -9,7 +9,7 @@ matched), used where kernels or architectures disagree.
 
 from __future__ import annotations
 
-from pybpf.lang import KStruct, KUnion, Ptr, char, i32, i64, u16, u32, u64
+from pybpf.lang import KStruct, KUnion, Ptr, char, i16, i32, i64, u16, u32, u64
 
 
 class pt_regs(KStruct):
@@ -31,6 +31,8 @@ class pt_regs___arm64(KStruct):
     """The same on arm64 (arch/arm64/include/asm/ptrace.h); x0 holds the result on exit."""
 
     regs: u64[31]
+    sp: u64
+    pc: u64
     orig_x0: u64
     syscallno: i32
 
@@ -187,8 +189,27 @@ class fdtable(KStruct):
     fd: Ptr[u64]
 
 
+class rb_node(KStruct):
+    rb_left: Ptr[rb_node]
+    rb_right: Ptr[rb_node]
+
+
+class rb_root(KStruct):
+    rb_node: Ptr[rb_node]
+
+
+class mm_context_t(KStruct, typedef=True):
+    vdso: Ptr[u64]
+
+
 class mm_struct(KStruct):
     exe_file: Ptr[file]
+    mm_users: atomic_t
+    start_brk: u64
+    brk: u64
+    start_stack: u64
+    context: mm_context_t
+    mm_rb: rb_root  # until 6.0
     arg_start: u64
     arg_end: u64
     env_start: u64
@@ -224,6 +245,8 @@ class task_struct(KStruct):
     fs: Ptr[fs_struct]
     files: Ptr[files_struct]
     sighand: Ptr[sighand_struct]
+    sas_ss_sp: u64
+    sas_ss_size: u64
 
 
 class task_struct___x86(KStruct):
@@ -253,6 +276,7 @@ class vm_area_struct(KStruct):
     vm_end: u64
     vm_flags: u64
     vm_file: Ptr[file]
+    vm_rb: rb_node  # until 6.0
 
 
 class bpf_perf_event_data(KStruct):
@@ -277,6 +301,7 @@ class file_system_type(KStruct):
 class super_block(KStruct):
     s_dev: u32
     s_type: Ptr[file_system_type]
+    s_magic: u64
 
 
 class inode(KStruct):
@@ -332,10 +357,28 @@ class fs_struct(KStruct):
     pwd: path
 
 
+class file_operations(KStruct):
+    iterate_shared: Ptr[u64]
+    iterate: Ptr[u64]  # until 6.5
+
+
 class file(KStruct):
     f_path: path
     f_flags: u32
     f_inode: Ptr[inode]
+    f_op: Ptr[file_operations]
+    f_pos: u64
+    private_data: Ptr[u64]
+
+
+class pipe_buffer(KStruct):
+    flags: u32
+
+
+class pipe_inode_info(KStruct):
+    head: u32
+    ring_size: u32
+    bufs: Ptr[pipe_buffer]
 
 
 class linux_binprm(KStruct):
@@ -369,17 +412,93 @@ class sock(KStruct):
     __sk_common: sock_common
 
 
+class iov_iter(KStruct):
+    count: u64
+
+
+class sockaddr_un(KStruct):
+    sun_family: u16
+
+
+class unix_address(KStruct):
+    len: i32
+    name: sockaddr_un[1]
+
+
+class unix_sock(KStruct):
+    addr: Ptr[unix_address]
+    peer: Ptr[sock]
+
+
 class socket(KStruct):
+    type: i16
     sk: Ptr[sock]
+
+
+# --- drivers -------------------------------------------------------------------------------
+
+
+class list_head(KStruct):
+    next: Ptr[list_head]
+    prev: Ptr[list_head]
+
+
+class kobject(KStruct):
+    name: Ptr[char]
+    entry: list_head
+
+
+class kset(KStruct):
+    list: list_head
+
+
+class device(KStruct):
+    kobj: kobject
+    parent: Ptr[device]
+    init_name: Ptr[char]
+
+
+class struct_kprobe(KStruct, name="kprobe"):
+    symbol_name: Ptr[char]
+    pre_handler: Ptr[u64]
+    post_handler: Ptr[u64]
+
+
+class subprocess_info(KStruct):
+    path: Ptr[char]
+    argv: Ptr[u64]
+    envp: Ptr[u64]
 
 
 # --- modules, control groups -----------------------------------------------------------
 
 
 class module(KStruct):
+    list: list_head
     name: char[56]
     version: Ptr[char]
     srcversion: Ptr[char]
+
+
+class module_kobject(KStruct):
+    kobj: kobject
+    mod: Ptr[module]
+
+
+class latch_tree_root(KStruct):
+    tree: rb_root[2]
+
+
+class latch_tree_node(KStruct):
+    node: rb_node[2]
+
+
+class mod_tree_root(KStruct):
+    root: latch_tree_root
+
+
+class mod_tree_node(KStruct):
+    node: latch_tree_node
 
 
 class kernfs_node(KStruct):
@@ -425,8 +544,98 @@ class bpf_map(KStruct):
 class bpf_prog_aux(KStruct):
     id: u32
     name: char[16]
+    attach_func_name: Ptr[char]
 
 
 class bpf_prog(KStruct):
     len: u32
     aux: Ptr[bpf_prog_aux]
+
+
+class bpf_link(KStruct):
+    id: u32
+    prog: Ptr[bpf_prog]
+
+
+class bpf_link_primer(KStruct):
+    link: Ptr[bpf_link]
+
+
+class bpf_perf_link(KStruct):
+    """Since 5.15."""
+
+    perf_file: Ptr[file]
+
+
+class tracepoint_place(KStruct, name="tracepoint"):
+    name: Ptr[char]
+
+
+class bpf_raw_event_map(KStruct):
+    tp: Ptr[tracepoint_place]
+
+
+class bpf_raw_tp_link(KStruct):
+    btp: Ptr[bpf_raw_event_map]
+
+
+class bpf_trampoline_func(KStruct):
+    addr: Ptr[u64]
+
+
+class bpf_trampoline(KStruct):
+    func: bpf_trampoline_func
+
+
+class bpf_tracing_link(KStruct):
+    trampoline: Ptr[bpf_trampoline]
+
+
+# --- probes --------------------------------------------------------------------------------
+
+
+class trace_event_call(KStruct):
+    tp: Ptr[tracepoint_place]
+    name: Ptr[char]
+    flags: i32
+    mod: Ptr[u64]  # until 5.14
+    filter: Ptr[u64]  # until 6.11
+
+
+class struct_perf_event(KStruct, name="perf_event"):
+    tp_event: Ptr[trace_event_call]
+
+
+class trace_probe_event(KStruct):
+    call: trace_event_call
+    probes: list_head
+
+
+class trace_probe(KStruct):
+    list: list_head
+
+
+class kprobe_place(KStruct, name="kprobe"):
+    addr: Ptr[u64]
+
+
+class kretprobe_place(KStruct, name="kretprobe"):
+    kp: kprobe_place
+    handler: Ptr[u64]
+
+
+class trace_kprobe(KStruct):
+    rp: kretprobe_place
+    symbol: Ptr[char]
+    tp: trace_probe
+
+
+class uprobe_consumer(KStruct):
+    ret_handler: Ptr[u64]
+
+
+class trace_uprobe(KStruct):
+    consumer: uprobe_consumer
+    filename: Ptr[char]
+    offset: u64
+    tp: trace_probe

@@ -36,7 +36,7 @@ _MODULES = {
     "bfer.names.times": "clock timer_abs itimer timerfd_create timerfd_settime",
     "bfer.names.system": (
         "hex keyring keyctl finit_module syslog reboot kexec kexec_file perf_event_open getrandom lsm_attr lsm_flags "
-        "bpf bpf_prog capability capabilities kernel_read_file"
+        "bpf bpf_prog bpf_attach capability capabilities kernel_read_file"
     ),
     "bfer.names.net": (
         "af sock_type msg shutdown sock_flags ipproto sol sockopt ip_option ipv6_option tcp_option udp_option "

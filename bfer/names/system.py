@@ -10,6 +10,11 @@ _CAPABILITIES = (
     "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
+_ATTACHED = (
+    "RAW_TRACEPOINT TRACEPOINT KPROBE KRETPROBE UPROBE URETPROBE"
+    + " -" * 60
+    + " TRACING CGROUP ITER NETNS XDP PERF_EVENT KPROBE_MULTI STRUCT_OPS NETFILTER TCX UPROBE_MULTI NETKIT SOCKMAP"
+)
 _BPF_PROGRAMS = (
     "UNSPEC SOCKET_FILTER KPROBE SCHED_CLS SCHED_ACT TRACEPOINT XDP PERF_EVENT CGROUP_SKB CGROUP_SOCK LWT_IN LWT_OUT "
     "LWT_XMIT SOCK_OPS SK_SKB CGROUP_DEVICE SK_MSG RAW_TRACEPOINT CGROUP_SOCK_ADDR LWT_SEG6LOCAL LIRC_MODE2 "
@@ -169,6 +174,8 @@ KINDS = {
     "capabilities": Kind(
         FLAGS, tuple([(f"CAP_{name}", 1 << number) for number, name in enumerate(_CAPABILITIES.split())])
     ),
+    # Tracee's numbers, and behind 64 enum bpf_link_type, include/uapi/linux/bpf.h
+    "bpf_attach": Kind(CHOICE, tuple([(name, number) for number, name in enumerate(_ATTACHED.split()) if name != "-"])),
     # enum bpf_prog_type, include/uapi/linux/bpf.h
     "bpf_prog": Kind(
         CHOICE, tuple([(f"BPF_PROG_TYPE_{name}", number) for number, name in enumerate(_BPF_PROGRAMS.split())])

@@ -29,6 +29,8 @@ _SHT_GNU_VERSYM, _SHT_GNU_VERDEF = 0x6FFFFFFF, 0x6FFFFFFD
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ = 5, 6, 10
 _HIDDEN = 0x8000
+_VISIBLE_BINDS = (1, 2, 10)  # STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE
+_VISIBLE = (0, 3)  # STV_DEFAULT, STV_PROTECTED
 _MAX_NAME = 4096
 
 # Struct formats for 32 and 64 bits. Program header: type, offset, vaddr, filesz, flags.
@@ -199,6 +201,21 @@ class Binary:
             return [symbol for symbol in found if symbol.version.lstrip("@") == version]
         # The default version is the one that a program linked today would get.
         return [symbol for symbol in found if not symbol.version or symbol.version[0] == "@"] or found
+
+    def exported(self) -> Iterator[bytes]:
+        """Names that the file defines for others to use, as the dynamic linker sees them; in its order."""
+        layout = Struct(self.prefix + _SYM[self.wide])
+        tables = [table for table in self._tables() if table[4] is None or table[4].type == _SHT_DYNSYM]
+        for offset, size, strings, strings_size, _ in tables:
+            for at in range(offset, offset + size // layout.size * layout.size, layout.size):
+                fields = layout.unpack_from(self._data, at)
+                if self.wide:
+                    name, info, other, shndx = fields[:4]
+                else:
+                    name, _, _, info, other, shndx = fields
+                if shndx and info >> 4 in _VISIBLE_BINDS and other & 3 in _VISIBLE and name < strings_size:
+                    start = strings + name
+                    yield self._data[start : self._data.find(b"\0", start, start + _MAX_NAME)]
 
     def _name_offsets(self, name: bytes, start: int, size: int) -> set[int]:
         """Where in a table of strings ``name`` is: also as the end of a longer one, for linkers share these."""

@@ -139,6 +139,11 @@ def test_every_event_has_its_program(machine: str) -> None:
     made.update(plain_enter=execs.plain_enter, exec=execs.exec_exit)
     for named in Catalogue(machine).events.values():
         for event in named.both():
+            if event.derive:
+                assert import_module(f"bfer.derive.{event.derive}").SOURCE
+            if event.hooks and not event.places():
+                assert description(event.name)
+                continue
             if event.hooks:
                 modules = [import_module(name) for name in OBJECTS[event.object]]
                 (number,) = [getattr(m, event.name.upper()) for m in modules if hasattr(m, event.name.upper())]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import project, roots
+from . import module, project, roots
 from .fetch import need
 from .kernel import Kernel, kernel, modules
 from .matrix import ARCHES, Guest, Unavailable, cache
@@ -101,9 +101,11 @@ class Machine:
     def _stage(
         self, disk: Path, command: str, mark: str, archive: Path | None, tests: bool, loaded: list[tuple[str, bytes]]
     ) -> None:
-        """Fill the folder that becomes /mnt: what this run is about."""
+        """Fill the folder that becomes /mnt: what this run is about, and the module that checks load."""
         (disk / "modules").mkdir(parents=True)
         for name, data in loaded:
+            (disk / "modules" / f"{name}.ko").write_bytes(data)
+        for name, data in module.images(self.kernel, cache() / "modules"):
             (disk / "modules" / f"{name}.ko").write_bytes(data)
         names = " ".join(name for name, _ in loaded)
         init = _INIT.format(tty=self.arch.tty, mark=mark, name=self.guest.name, modules=names)

@@ -21,7 +21,7 @@ NATIVE = "native"  # the name of the machine that runs the guests
 # With less memory than this the checks' own Python and bfer do not fit side by side: they get a boot of their own.
 _ROOM = 128
 # Of no use in the kernels that have them built in, missing in others.
-_MODULES = ("sch_ingress", "cls_bpf", "veth", "dummy")
+_MODULES = ("sch_ingress", "cls_bpf", "veth", "dummy", "algif_hash")
 # The checks end within some minutes; machines may be slow, and busy with other guests.
 _TIMEOUT = 1800.0
 

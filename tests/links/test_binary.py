@@ -112,6 +112,19 @@ def test_every_exported_function_of_a_library():
     assert compared > 100
 
 
+@pytest.mark.parametrize("name", ["libm.so.6", "libc.so.6"])
+def test_exported_names_as_nm_has_them(name):
+    path = libraries.find(name)
+    listed = subprocess.run([tool("nm"), "-D", "--defined-only", path], capture_output=True, text=True, check=True)
+    # An upper-case A is the name of a version.
+    known = [line.split()[2].partition("@")[0] for line in listed.stdout.splitlines() if line.split()[1] != "A"]
+    with Binary(path) as binary:
+        exported = [name.decode() for name in binary.exported()]
+    versions = {name for name in exported if name.startswith(("GLIBC_", "GCC_"))}
+    assert sorted(set(exported) - versions) == sorted(set(known))
+    assert len(known) > 100
+
+
 def test_stripped_program_says_so(tmp_path):
     path = build(tmp_path, PROGRAM)
     subprocess.run([tool("strip"), path], check=True)
