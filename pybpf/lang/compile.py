@@ -11,7 +11,9 @@ from types import FunctionType
 from pybpf.errors import CompileError
 from pybpf.lang import ir
 from pybpf.lang.btfgen import TypeTable
+from pybpf.lang.callchain import check_chains
 from pybpf.lang.contexts import global_context
+from pybpf.lang.emitter import STACK
 from pybpf.lang.externs import Extern, Kfunc
 from pybpf.lang.flow import Frame
 from pybpf.lang.ir import Function
@@ -22,6 +24,7 @@ from pybpf.lang.surface import PROGRAMS, Inline, Kind, Program, Subprog
 from pybpf.lang.types import ConfigBase, PtrType, Scalar, StructType, Type, i32, u64
 
 _STATIC, _GLOBAL = 0, 1
+_STACKS = (STACK, 320, 192)
 # So many new objects at least between two searches for cycles: some megabytes, of which compiling leaves few behind.
 _COLLECT_AFTER = 50_000
 
@@ -57,11 +60,20 @@ def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf
     from pybpf.lang.backend import generate
     from pybpf.object.image import assemble
 
+    programs = list(programs)
     with _collecting_seldom():
-        unit = Compilation()
-        for program in programs:
-            unit.add(program)
-        units = [generate(function) for function in unit.functions]
+        problem: CompileError | None = None
+        for stack in _STACKS:
+            unit = Compilation(stack)
+            for program in programs:
+                unit.add(program)
+            units = [generate(function) for function in unit.functions]
+            # Functions that call each other share the stack: if it is too small, more of their objects go to maps.
+            problem = check_chains(unit.functions, units, unit.later)
+            if problem is None:
+                break
+        if problem is not None:
+            raise problem
         maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
         return assemble(
             units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder, externs=unit.sorted_externs()
@@ -83,9 +95,11 @@ def _collecting_seldom() -> Iterator[None]:
 class Compilation:
     """What the functions of one object share: sources, types, maps, settings, subprograms."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: int = STACK) -> None:
         from btf.builder import Builder
 
+        self.stack = stack  # bytes that each function's big objects may take
+        self.later: set[str] = set()  # callbacks that outlive their caller
         self.sources = Sources()
         self.types = TypeTable(Builder())
         self.functions: list[Function] = []
@@ -98,6 +112,7 @@ class Compilation:
         self._asking: list[Function] = []
         self._callbacks = 0
         self._under_way: list[Inline] = []
+        self._open_subprogs: set[tuple[Subprog, object]] = set()
         self._suffix = ""  # of the variant that is being lowered
         self._configs: dict[type[ConfigBase], dict[str, tuple[int, Type]]] = {}
         self._rodata = bytearray()
@@ -137,6 +152,8 @@ class Compilation:
         context = any(param.annotation is None for param in (*routine.node.args.posonlyargs, *routine.node.args.args))
         own = context or subprog.verified_alone
         key = (subprog, kind if own else (kind.typed_task, kind.sleepable))
+        if key in self._open_subprogs:
+            raise CompileError(f"{subprog.name} calls itself: the kernel has no recursion")
         found = self._subprogs.get(key)
         if found is not None:
             return found
@@ -179,7 +196,9 @@ class Compilation:
             self.declare(name, [(arg, _as_verified(type, section)) for arg, type in params], result, _GLOBAL)
         else:
             self.declare(name, params, result, _STATIC)
+        self._open_subprogs.add(key)
         lowering.subprogram(params, result, subprog.verified_alone)
+        self._open_subprogs.discard(key)
         self.functions.append(func)
         return found
 

@@ -204,7 +204,7 @@ class Emitter:
     def fits(self, size: int) -> bool:
         """Whether ``size`` more bytes fit the stack; big objects leave some room for small ones and for spills."""
         rounded = -(-size // 8) * 8
-        limit = STACK - ROOM if size > BIG else STACK
+        limit = self.unit.stack - ROOM if size > BIG else STACK
         return bool(self._free.get(rounded)) or self._stack + rounded <= limit
 
     def take_temporary(self, size: int, node: ast.AST, name: str = "") -> Slot:

@@ -93,6 +93,8 @@ class Callbacks(Statements):
             data = self.slot_address(slot)
         kinds = [self.func.vregs[word] for word in words]
         name = self.unit.callback(inline, routine)
+        if slots is None:
+            self.unit.later.add(name)
         func = Function(name, ".text", len(given) + (slots is not None))
         other = type(self)(self.unit, func, self.kind, self.section, Frame(routine))
         try:
