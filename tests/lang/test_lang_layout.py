@@ -174,5 +174,5 @@ def test_bfer_records():
 
     assert PathRecord.size % 8 == 0
     assert PathRecord.offset("who") == 8
-    assert PathRecord.offset("path") == 208
-    assert Context.size == 136
+    assert PathRecord.offset("path") == 152
+    assert Context.size == 80
