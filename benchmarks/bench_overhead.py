@@ -1,11 +1,11 @@
 """What tracing adds to a system call: traced, not selected, and an empty program on the same hook beside it.
 
-    sudo python3 benchmarks/bench_overhead.py [ROUNDS [CALLS]]
+    sudo python3 benchmarks/bench_overhead.py [ROUNDS [CALLS [alone]]]
 
 A process makes calls at full speed on a processor of its own; what it is told to do is in load.c. Rows are
 interleaved, round by round; a figure is the process's CPU time per call, less that of the same call
 untraced: minimum and median of all rounds, in ns. "empty" is a program that does nothing, attached to
-the hook that bfer uses: what the kernel itself takes. Other tracers have rows where they are installed.
+the hook that bfer uses: what the kernel itself takes. Other tracers have rows where they are installed, unless ``alone``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def other(*command: str, wait: float = 1.0) -> Callable[[int], AbstractContextMa
     return run
 
 
-def cases() -> dict[str, tuple[Callable[[int], AbstractContextManager[None]], int]]:
+def cases(alone: bool) -> dict[str, tuple[Callable[[int], AbstractContextManager[None]], int]]:
     """By name: what traces, and what its slowness divides the number of calls by."""
     found = {
         "untraced": (untraced, 1),
@@ -113,6 +113,8 @@ def cases() -> dict[str, tuple[Callable[[int], AbstractContextManager[None]], in
         "bfer openat, another path": (bfer("event=openat", "openat.pathname=/somewhere/else"), 1),
         "bfer all calls, json": (bfer("set=syscalls"), 1),
     }
+    if alone:
+        return found
     if shutil.which("perf"):
         found["perf trace -e openat"] = (other("perf", "trace", "-e", "openat", "-p", "PID"), 10)
     if shutil.which("bpftrace"):
@@ -126,10 +128,11 @@ def cases() -> dict[str, tuple[Callable[[int], AbstractContextManager[None]], in
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     calls = int(sys.argv[2]) if len(sys.argv) > 2 else 20_000
-    costs: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in cases()}
+    alone = sys.argv[3:] == ["alone"]
+    costs: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in cases(alone)}
     with Workload() as load:
         for _ in range(rounds):
-            for name, (tracing, slowness) in cases().items():
+            for name, (tracing, slowness) in cases(alone).items():
                 with tracing(load.pid):
                     for kind in KINDS:
                         # Several times, and the best one: a neighbour disturbs for milliseconds.
