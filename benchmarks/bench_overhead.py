@@ -5,7 +5,7 @@
 A process makes calls at full speed on a processor of its own; what it is told to do is in load.c. Rows are
 interleaved, round by round; a figure is the process's CPU time per call, less that of the same call
 untraced: minimum and median of all rounds, in ns. "empty" is a program that does nothing, attached to
-the hook that bfer uses: what the kernel itself takes. Other tracers have rows where they are installed, unless ``alone``.
+the hook that bfer uses: what the kernel itself takes. Other tracers have rows where installed, unless ``alone``.
 """
 
 from __future__ import annotations
