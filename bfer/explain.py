@@ -9,8 +9,11 @@ if TYPE_CHECKING:
 _HEAD = ("PROGRAM", "HOOK", "RESULT")
 
 
-def table(tracer: Tracer) -> list[str]:
-    """Lines of a table: what was refused, what was attached and how, and which events come by tail calls."""
+def table(tracer: Tracer, missing: dict[str, str] | None = None) -> list[str]:
+    """Lines of a table: what was refused, what was attached and how, and which events come by tail calls.
+
+    ``missing``: why events that user space makes cannot be had.
+    """
     rows = [_HEAD, *tracer.refused]
     for link in tracer.links:
         for attempt in link.attempts:
@@ -22,6 +25,7 @@ def table(tracer: Tracer) -> list[str]:
         if hook.links:
             del rows[-1]
             rows += [(hook.event.name, _hook(link.name), _result(link.attempts[-1])) for link in hook.links]
+    rows += [(name, "made by bfer", why) for name, why in (missing or {}).items()]
     events = sorted({tracer.plan.names[number] for number in tracer.plan.calls})
     if events:
         rows.append((f"{len(events)} event{'s' if len(events) != 1 else ''}", "tail call", ", ".join(events)))

@@ -44,11 +44,12 @@ fallocate 285 324 47 352 314: int fd:fd, int mode:fallocate, off_t offset, off_t
 name_to_handle_at 303 341 264 370 335: int dirfd:dirfd, const char* pathname, struct file_handle* handle, int* mount_id, int flags:at
 open_by_handle_at 304 342 265 371 336: int mount_fd:dirfd, struct file_handle* handle, int flags:open
 renameat2 316 353 276 382 347: int olddirfd:dirfd, const char* oldpath, int newdirfd:dirfd, const char* newpath, unsigned int flags:rename
-memfd_create 319 356 279 385 350: const char* name, unsigned int flags:memfd
 close_range 436 436 436 436 436: unsigned int first, unsigned int last, unsigned int flags:close_range
 openat2 437 437 437 437 437: int dirfd:dirfd, const char* pathname, struct open_how* how:open_how, size_t size
 file_getattr 468 468 468 468 468: int dirfd:dirfd, const char* pathname, struct file_attr* attr, size_t size, unsigned int at_flags:at
 file_setattr 469 469 469 469 469: int dirfd:dirfd, const char* pathname, struct file_attr* attr, size_t size, unsigned int at_flags:at
+[fs fs_file_ops memory]
+memfd_create 319 356 279 385 350: const char* name, unsigned int flags:memfd
 [fs fs_file_attr]
 stat 4 106 - 106 106: const char* pathname, struct stat* statbuf:outstat
 fstat 5 108 80 108 108: int fd:fd, struct stat* statbuf:outstat
@@ -309,8 +310,6 @@ set_robust_list 273 311 99 338 304: struct robust_list_head* head, size_t len
 get_robust_list 274 312 100 339 305: int pid, struct robust_list_head** head_ptr, size_t* len_ptr
 prlimit64 302 340 261 369 334: pid_t pid, unsigned int resource:rlimit, const struct rlimit64* new_limit:rlimit, struct rlimit64* old_limit:outrlimit
 getcpu 309 318 168 345 311: unsigned int* cpu, unsigned int* node, struct getcpu_cache* tcache
-process_vm_readv 310 347 270 376 340: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
-process_vm_writev 311 348 271 377 341: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
 kcmp 312 349 272 378 343: pid_t pid1, pid_t pid2, int type:kcmp, unsigned long idx1, unsigned long idx2
 setns 308 346 268 375 339: int fd:fd, int nstype:setns
 seccomp 317 354 277 383 348: unsigned int operation:seccomp, unsigned int flags:seccomp_flags, const void* args
@@ -321,7 +320,6 @@ pidfd_getfd 438 438 438 438 438: int pidfd:fd, int targetfd:fd, unsigned int fla
 landlock_create_ruleset 444 444 444 444 444: struct landlock_ruleset_attr* attr, size_t size, u32 flags:landlock_create
 landlock_add_rule 445 445 445 445 445: int ruleset_fd:fd, int rule_type:landlock_rule, void* rule_attr, u32 flags
 landlock_restrict_self 446 446 446 446 446: int ruleset_fd:fd, u32 flags:landlock_restrict
-userfaultfd 323 374 282 388 355: int flags:userfaultfd
 riscv_flush_icache - - 259 - -: unsigned long start:ptr, unsigned long end:ptr, unsigned long flags
 riscv_hwprobe - - 258 - -: struct riscv_hwprobe* pairs, size_t pair_count, size_t cpusetsize, unsigned long* cpus, unsigned int flags
 uretprobe 335 - - - -:
@@ -335,6 +333,10 @@ s390_pci_mmio_write - - - - 352: unsigned long mmio_addr:ptr, const void* user_b
 s390_pci_mmio_read - - - - 353: unsigned long mmio_addr:ptr, void* user_buffer, size_t length
 s390_guarded_storage - - - - 378: int command, struct gs_cb* gs_cb
 s390_sthyi - - - - 380: unsigned long function_code, void* resp_buffer, u64* return_code, unsigned long flags
+[proc memory]
+process_vm_readv 310 347 270 376 340: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
+process_vm_writev 311 348 271 377 341: pid_t pid, const struct iovec* local_iov, unsigned long liovcnt, const struct iovec* remote_iov, unsigned long riovcnt, unsigned long flags
+userfaultfd 323 374 282 388 355: int flags:userfaultfd
 [signals]
 rt_sigaction 13 174 134 174 174: int signum:signal, const struct sigaction* act:sigaction, struct sigaction* oldact:outsigaction, size_t sigsetsize
 rt_sigprocmask 14 175 135 175 175: int how:sigmask, sigset_t* set:sigset, sigset_t* oldset:outsigset, size_t sigsetsize

@@ -97,7 +97,7 @@ class _Run:
         if self.options.explain:
             from bfer.explain import table
 
-            for line in table(session.tracer):
+            for line in table(session.tracer, session.derivation.missing if session.derivation is not None else None):
                 say(line)
         try:
             for sink in self.sinks:
@@ -122,9 +122,12 @@ class _Run:
         if tracer.hooks is None:
             return
         derivation = self.session.derivation
-        for name, why in derivation.missing.items() if derivation is not None else ():
-            say(f"event {name} is not traced: {why}")
         unnamed = []
+        for name, why in derivation.missing.items() if derivation is not None else ():
+            if name in self.policy.spelled:
+                say(f"event {name} is not traced: {why}")
+            else:
+                unnamed.append(name)
         # What the run needs for itself is not told.
         told = {hook.event.name for hook in tracer.hooks.hooks} - {event.name for event in self.policy.events}
         seen = {hook.event.name for hook in tracer.hooks.hooks if hook.links}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from struct import pack
@@ -21,10 +22,12 @@ from bfer.derive.seq_ops import SeqOps
 from bfer.derive.source import Once
 from bfer.derive.syscall_table import SyscallTable
 from bfer.memory import fields as parts_of
+from bfer.output.json import Json
+from bfer.output.table import Table
 from bfer.pushdown import Plan, push_down
 from bfer.records import BLOCK, Block
 from btf.errors import Error
-from tests.bfer.fake_records import CATALOGUE
+from tests.bfer.fake_records import CATALOGUE, EVENTS, NAMES, record
 
 TEXT = (0xFFFF_8000_0000_0000, 0xFFFF_8000_0100_0000)
 LAYOUT = Layout((8, 24, 192, 0, 16, 0, 64, 1, 8, 8))
@@ -295,6 +298,37 @@ def test_bounded_memories() -> None:
     for key in (1, 2, 1, 3):
         kept.keep(key, key)
     assert (kept.find(2), kept.find(1), kept.find(3)) == (None, 1, 3)
+
+
+HOOKED = {"SymbolName": "kill", "ModuleOwner": "evil"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "value", "text"),
+    [
+        (
+            "hooked_syscalls",
+            fields.hooks(0, [("", "kill", "evil")]),
+            [HOOKED],
+            b"[{SymbolName: kill, ModuleOwner: evil}]",
+        ),
+        ("hooked_seq_ops", fields.hooks(0, [("at", "kill", "evil")]), {"at": HOOKED}, b"{at: {SymbolName: kill, "),
+        (
+            "net_tcp_connect",
+            fields.raw(0, bytes([10, 0, 0, 1])),
+            "10.0.0.1",
+            b"dst: 10.0.0.1, dst_port: 0, dst_dns: []",
+        ),
+        ("net_tcp_connect", fields.raw(0, bytes(15) + b"\1"), "::1", b"dst: ::1,"),
+        ("init_namespaces", fields.number(0, 4026531835), 4026531835, b"cgroup: 4026531835, ipc: 0,"),
+    ],
+)
+def test_what_outputs_show(name: str, data: bytes, value: object, text: bytes) -> None:
+    one = record(name, scalars=(), fields=data)
+    (line,) = Json(EVENTS, NAMES).render([one], 0).splitlines()
+    event = json.loads(line)
+    assert (event["args"][0]["value"], event["argsNum"]) == (value, len(event["args"]))
+    assert text in Table(EVENTS, NAMES).render([one], 0)
 
 
 # --- shared objects --------------------------------------------------------------------------------
