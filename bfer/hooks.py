@@ -114,7 +114,7 @@ class Hooks:
                 name, data = hook.event.object, load(hook.event.object)
             self._load_next(hook, data, btf)
             if not hook.programs:
-                self.hooks += [Hook(event, place) for event in hook.event.members for place in event.places()]
+                self.hooks += _alone(hook)
         self.hooks = [hook for hook in self.hooks if hook.programs or not hook.event.members]
 
     def _load_next(self, hook: Hook, data: bytes, btf: Btf | None) -> None:
@@ -149,7 +149,7 @@ class Hooks:
         }
 
     def attach(self, load: Load, btf: Btf | None) -> None:
-        for hook in self.hooks:
+        for hook in self.hooks:  # which may become more
             while hook.programs:
                 name = hook.programs[0].name
                 try:
@@ -162,6 +162,11 @@ class Hooks:
                     hook.detach()
                     hook.tried.append(f"{name}: {error}")
                     self._load_next(hook, load(hook.event.object) if hook._left else b"", btf)
+            if not hook.links:
+                for one in _alone(hook):
+                    self._load_next(one, load(one.event.object), btf)
+                    self.hooks.append(one)
+        self.hooks = [hook for hook in self.hooks if hook.links or not hook.event.members]
 
     def missing(self) -> list[Hook]:
         """Where nothing could be attached."""
@@ -176,3 +181,8 @@ class Hooks:
         for collection in self._collections:
             collection.close()
         self._collections = []
+
+
+def _alone(hook: Hook) -> list[Hook]:
+    """A hook for each of the events that one program cannot make together here; none for any other event."""
+    return [Hook(event, place) for event in hook.event.members for place in event.places()]
