@@ -12,7 +12,7 @@ from errno import EINVAL, ENOENT
 from struct import pack, unpack_from
 
 from pybpf import abi, kernel
-from pybpf.errors import MapError, SyscallError
+from pybpf.errors import MapError, NotSupported, SyscallError
 from pybpf.maps.base import Map
 from pybpf.maps.codec import codec
 
@@ -66,14 +66,40 @@ class Objects:
             raise KeyError(key)
 
     def id(self, key: Any) -> int | None:
-        """What the kernel tells of the slot. Raises MapError where it tells nothing (cgroup and perf event arrays)."""
+        """What the kernel tells of the slot. Raises MapError where it tells nothing (cgroup and perf event arrays).
+
+        Raises NotSupported on a 32-bit kernel, which tells of another slot (see ``misread``).
+        """
+        if misread(self.map.type):
+            raise _refusal(self.map)
         raw = self.map.lookup(self._key.pack(key))
         return None if raw is None else int.from_bytes(raw, sys.byteorder)
 
     def ids(self) -> Iterator[tuple[Any, int]]:
-        """Every slot that is taken, with its id."""
+        """Every slot that is taken, with its id. Raises what ``id`` raises."""
+        if misread(self.map.type):
+            raise _refusal(self.map)
         for key, raw in self.map.items():
             yield self._key.unpack(key), int.from_bytes(raw, sys.byteorder)
+
+
+def misread(type: int, machine: str = "") -> bool:
+    """Whether this kernel reads back another slot of such a map than it was asked for.
+
+    bpf_fd_array_map_lookup_elem() and array_of_map_lookup_elem() (kernel/bpf/arraymap.c) go by 8
+    bytes a slot, bpf_fd_array_map_update_elem() by the size of a pointer: with 4 bytes slot 2 stands
+    for slot 1. Tail calls find theirs.
+    """
+    from pybpf.ringbuf import long_size
+
+    arrays = (abi.MAP_TYPE_PROG_ARRAY, abi.MAP_TYPE_ARRAY_OF_MAPS)
+    return type in arrays and long_size(machine or os.uname().machine) == 4
+
+
+def _refusal(map: Map) -> NotSupported:
+    return NotSupported(
+        f"{map}: a 32-bit kernel tells of other slots than those asked for: remember what you set", EINVAL
+    )
 
 
 class ProgArray(Objects):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import time
 
 from pybpf import abi, cgroups, commands, kernel, links
@@ -24,6 +25,8 @@ from tests.guests.linkkit import (
     stopped,
 )
 
+# In a guest it lies beside the checks; in PYTHONPATH every Python would read the archive's directory.
+sys.path.append("/project/pyroute2.zip")
 try:
     # A second of a real machine, ten of a guest: once for all checks.
     import pyroute2  # noqa: F401

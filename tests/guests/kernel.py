@@ -21,6 +21,7 @@ class Kernel:
         self.release = (folder / "release").read_text()
         self.image = folder / "image"
         self.modules = folder / "modules"
+        self.config = folder / "config"  # may be missing
 
 
 def kernel(guest: Guest) -> Kernel:
@@ -47,6 +48,9 @@ def _fetch(guest: Guest, folder: Path) -> None:
     data = image.read_bytes()
     (folder / "image").write_bytes((_elf(data) if guest.arch == "amd64" else None) or data)
     (folder / "release").write_text(release)
+    config = unpacked / "boot" / f"config-{release}"
+    if config.exists():
+        shutil.copy(config, folder / "config")
     shutil.move(str(next(path for path in releases if (path / "kernel").is_dir())), folder / "modules")
     shutil.rmtree(unpacked)
 

@@ -36,12 +36,13 @@ mount -t bpf none /sys/fs/bpf
 mount -t securityfs none /sys/kernel/security
 mount -t cgroup2 none /sys/fs/cgroup
 mount -o bind /mnt/project /project
+[ ! -e /mnt/boot ] || ln -s /mnt/boot /boot
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
 hostname guest
 stty -F /dev/{tty} raw -echo
 for module in {modules}; do insmod /mnt/modules/$module.ko || echo "insmod $module failed"; done >/dev/{tty} 2>&1
-export PYTHONPATH=/project/bfer.pyz:/project:/project/pyroute2.zip BFER_GUEST={name}
+export PYTHONPATH=/project/bfer.pyz:/project BFER_GUEST={name}
 cd /project
 setsid sh /mnt/command </dev/null >/dev/{tty} 2>&1
 printf '\\n{mark} %d\\n' $? >/dev/{tty}
@@ -111,6 +112,10 @@ class Machine:
         init = _INIT.format(tty=self.arch.tty, mark=mark, name=self.guest.name, modules=names)
         (disk / "init").write_text(init)
         (disk / "command").write_text(command + "\n")
+        # Where there is no BTF, the configuration is all that tells what the kernel was built without.
+        if not self.arch.disk and self.kernel.config.exists():
+            (disk / "boot").mkdir()
+            shutil.copy(self.kernel.config, disk / "boot" / f"config-{self.kernel.release}")
         project.stage(disk / "project", archive, tests, self.arch.python)
 
     def _command(self, work: Path) -> list[str]:

@@ -45,10 +45,10 @@ exec /bin/busybox sh /mnt/init
 
 def image(guest: Guest) -> Path:
     """The guest's root as an ext4 image or a cpio archive, made first if the cache has none. Raises Unavailable."""
-    from .musl import build
+    from . import musl
 
-    name = f"musl-{guest.arch}" if guest.root == "musl" else _name(guest.arch)
-    folder = build() if guest.root == "musl" else glibc(guest.arch)
+    name = musl.name(guest.arch) if guest.root == "musl" else _name(guest.arch)
+    folder = musl.build(guest.arch) if guest.root == "musl" else glibc(guest.arch)
     final = cache() / "roots" / f"{name}.{'img' if ARCHES[guest.arch].disk else 'cpio'}"
     with once(final) as partial:
         if partial is not None:

@@ -232,3 +232,13 @@ def test_errors_of_single_updates_say_how_far_it_went(fake):
             table.update([(1, 1), (2, 2), (3, 3)])
         assert caught.value.errno == errno.E2BIG
         assert abi.MAP_UPDATE_BATCH in fake.commands()
+
+
+def test_what_a_32_bit_kernel_would_misread_is_refused(monkeypatch):
+    from pybpf.maps import objects
+
+    wide, narrow = ("x86_64", "aarch64", "armv8l", "s390x"), ("armv7l", "i686", "mips")
+    for type in (abi.MAP_TYPE_PROG_ARRAY, abi.MAP_TYPE_ARRAY_OF_MAPS):
+        assert not any(objects.misread(type, machine) for machine in wide)
+        assert all(objects.misread(type, machine) for machine in narrow)
+    assert not objects.misread(abi.MAP_TYPE_HASH_OF_MAPS, "armv7l")
