@@ -156,4 +156,6 @@ def explain(what: str) -> tuple[str, str]:
         line = f"{what} is forbidden by a seccomp filter: run it outside the sandbox or container"
     else:
         line = f"{what} is forbidden by a security policy (lockdown, LSM or seccomp), in spite of full privileges"
+        if not locked:
+            line += "; `mount -t securityfs securityfs /sys/kernel/security` may tell which"
     return f"not permitted: {line}", "\n".join([what, *_facts(capabilities, locked, seccomp)])

@@ -121,6 +121,8 @@ def functions(pattern: str) -> Iterator[str]:
                     if fnmatchcase(name, pattern):
                         yield name
     except OSError as error:
+        if error.errno in (EACCES, EPERM):
+            raise kernel.failure(LinkError, "open", path, EPERM) from None
         raise LinkError(
             f"{path} cannot be read ({error.strerror}): patterns of functions need ftrace (CONFIG_DYNAMIC_FTRACE)",
             error.errno or ENOENT,

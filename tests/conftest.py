@@ -30,7 +30,8 @@ def _native_reason() -> str:
     return _reason
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "in_guests: runs in guests too, by tests/guests/test_in_guests.py")
     kernelfs.provide()
 
 

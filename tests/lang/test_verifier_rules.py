@@ -26,6 +26,8 @@ from pybpf.loader import Collection
 from pybpf.object.reader import read_object
 from pybpf.vm import Vm
 
+pytestmark = pytest.mark.in_guests
+
 RELEASE = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
 PACKET = struct.pack("<QQQQ", 40, 7, 1 << 40, 3) + bytes(32)
 HEAD = """

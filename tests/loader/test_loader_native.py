@@ -16,7 +16,7 @@ from pybpf.maps import Map
 from pybpf.object.spec import MapSpec
 from pybpf.ringbuf import RingBuffer
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.in_guests]
 
 
 def trivial(name: str = "nothing", section: str = "raw_tp/sys_exit", value: int = 0):

@@ -12,6 +12,8 @@ import pytest
 
 from pybpf import abi, kernel, privilege
 
+pytestmark = pytest.mark.in_guests
+
 ROOT = Path(__file__).parents[2]
 
 CHILD = """
