@@ -13,7 +13,7 @@ from bfer.records import BY, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
-from pybpf.inkernel import has_helper
+from pybpf.inkernel import has_helper, relocates
 from pybpf.links import attach
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -127,12 +127,29 @@ class Tracer:
                 spec.set(name, numbers)
 
         self.hooks = Hooks(self.plan.hooks, self.maps, prepare)
-        self.hooks.load(load_object, btf)
-        if self.plan.derived:
-            from bfer.derive import OBJECT, PROGRAMS
+        types = self._types_once(btf)
+        try:
+            self.hooks.load(load_object, types)
+            if self.plan.derived:
+                from bfer.derive import OBJECT, PROGRAMS
 
-            self.looking = self.hooks.add(load_object(OBJECT), [*PROGRAMS], btf)
+                self.looking = self.hooks.add(load_object(OBJECT), [*PROGRAMS], types)
+        finally:
+            if types is not None and types is not btf:
+                types.close()
         self._check(lambda hook: bool(hook.programs))
+
+    def _types_once(self, btf: Btf | None) -> Btf | None:
+        """The kernel's types where it does not relocate: else they are walked for each event, a second on a device."""
+        assert self.hooks is not None
+        if btf is not None or len(self.hooks.hooks) < 2 or relocates():
+            return btf
+        from btf.reader import Btf
+
+        try:
+            return Btf.kernel()
+        except Error:  # each event says so
+            return None
 
     def _check(self, works: Callable[[Hook], bool]) -> None:
         """Raises Error when nothing that was asked for can be seen."""
