@@ -22,7 +22,7 @@ from tests.guests.qemu import Machine
 
 pytestmark = pytest.mark.guest
 
-PEAK_RSS = 12 * 1024  # kB, on the small firmware
+PEAK_RSS = 12_000  # kB, on the small firmware
 # 5.10 lacks what bfer's tp_btf programs need, so that the raw_tp family is taken there.
 FAMILIES = {name: "tp_btf" if "5.10" not in name else "__raw_tp" for name in USUAL}
 SUITE_GUESTS = ("6.1", "7.2")
