@@ -7,6 +7,7 @@ import sys
 
 from btf.core_spec import ENUMVAL_VALUE, FIELD_BYTE_OFFSET
 from tests.guests.checks import check, equal, figure
+from tests.guests.checks_core import kernel_btf
 
 # What each ability came with; a distribution may have it earlier, never later.
 SINCE = {
@@ -73,6 +74,7 @@ def check_own_btf_is_written_as_read():
     from btf.files import SYSFS, close_table, open_table
     from btf.writer import write
 
+    kernel_btf().close()
     names = sorted(os.listdir(SYSFS), key=lambda name: (name != "vmlinux", name))[:6]
     for name in names:
         table = open_table(os.path.join(SYSFS, name))
@@ -127,6 +129,7 @@ def query_set():
 @check(timeout=60.0)
 def check_query_set():
     """What a small tracer asks of the kernel's types is answered in little memory."""
+    kernel_btf().close()
     local, relos = query_set()
     code = _QUERY.format(path=sys.path, local=local, relos=relos)
     done = subprocess.run([sys.executable, "-S", "-E", "-c", code], capture_output=True, check=False)

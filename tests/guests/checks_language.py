@@ -52,12 +52,16 @@ def check_packed_structures():
 def check_maps_of_maps():
     from pybpf import abi
     from pybpf.maps import Map
+    from pybpf.maps.objects import misread
     from pybpf.object.spec import MapSpec
 
     with loaded("nested") as collection:
         equal(result(collection, "nested"), 77)
         with Map.create(MapSpec("row", abi.MAP_TYPE_ARRAY, 4, 8, 4)) as row:
             collection.maps["rows"].update(struct.pack("=I", 1), struct.pack("=I", row.fd))
+            if misread(collection.maps["rows"].type):
+                equal(result(collection, "nested"), 77)
+                skip("a 32-bit kernel takes slot 2 when a program looks up slot 1")
             equal(result(collection, "nested"), 5)
             equal(result(collection, "nested"), 10)
             equal(row.lookup(struct.pack("=I", 2)), struct.pack("=Q", 10))

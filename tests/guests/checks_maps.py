@@ -229,11 +229,31 @@ def id_of(fd):
     return struct.unpack_from("=I", kernel.obj_get_info(fd, 8), 4)[0]
 
 
+def misread(map, fd):
+    """Whether a 32-bit kernel tells of another slot than it is asked for: seen here, and refused by pybpf."""
+    from pybpf.maps import objects
+
+    if not objects.misread(map.type):
+        return False
+    one, two = struct.pack("=I", 1), struct.pack("=I", 2)
+    map.update(two, struct.pack("=i", fd))
+    assert map.lookup(one) is not None, "slot 1 is empty, and the kernel says so"
+    assert map.delete(two)
+    error = refused(lambda: objects.Objects(map).id(1), 22)
+    assert "32-bit kernel" in str(error), error
+    return True
+
+
+MISREAD = "a 32-bit kernel answers with slot 2 when asked for slot 1"
+
+
 @check
 def check_prog_array():
     from pybpf.maps.objects import ProgArray
 
     with make("prog_array", max_entries=4, name="calls") as made, program(abi.PROG_TYPE_SOCKET_FILTER) as target:
+        if misread(made.map, target.fd):
+            skip(MISREAD)
         calls = ProgArray(made.map)
         calls[2] = target
         equal((calls.id(2), calls.id(0)), (id_of(target.fd), None))
@@ -248,9 +268,13 @@ def check_prog_array():
 def check_maps_of_maps():
     from pybpf.maps.objects import MapOfMaps
 
+    told = ""
     with create("array", None, "I", 2, name="inner") as inner, create("array", None, "I", 2, name="other") as other:
         for kind, key in (("array_of_maps", None), ("hash_of_maps", "I")):
             with make(kind, key, None, 4, inner=inner.map, name=kind) as made:
+                if misread(made.map, inner.map.fd):
+                    told = MISREAD
+                    continue
                 outer = MapOfMaps(made.map)
                 outer[1] = inner
                 outer[3] = other
@@ -264,6 +288,8 @@ def check_maps_of_maps():
                     refused(lambda wrong=wrong, outer=outer: outer.set(0, wrong), 22)
                 del outer[1]
                 equal(outer.id(1), None)
+    if told:
+        skip(told)
 
 
 @check

@@ -9,7 +9,7 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError, LoadError, SyscallError
 from pybpf.loader import Collection
 from pybpf.maps import Map
-from pybpf.maps.objects import ProgArray
+from pybpf.maps.objects import ProgArray, misread
 from pybpf.privilege import charges_memlock, kernel_version
 from pybpf.program import Program
 from tests.guests.checks import check, equal, figure, in_guest, programs, skip
@@ -197,7 +197,9 @@ def check_tail_calls():
         table = ProgArray(collection.maps["table"])
         equal(caller.test_run(PACKET).retval, 1)
         table[1] = callee
-        equal((caller.test_run(PACKET).retval, table.id(1)), (55, callee.info().id))
+        equal(caller.test_run(PACKET).retval, 55)
+        if not misread(table.map.type):
+            equal(table.id(1), callee.info().id)
         del table[1]
         equal(caller.test_run(PACKET).retval, 1)
 

@@ -227,8 +227,8 @@ class _Native(_Builder):
         return Path("/lib") / self.loader
 
     def busybox(self) -> Path:
-        sources(ROOT_SUITE, ("busybox",), self.work)
-        folder = self.source("busybox-*")
+        sources(ROOT_SUITE, ("busybox",), self.work / "applets")
+        folder = self.source("applets/busybox-*")
         self.step("busybox")
         self.make(folder, "defconfig")
         config = (folder / ".config").read_text()
