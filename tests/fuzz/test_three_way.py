@@ -87,6 +87,16 @@ def test_subtraction_from_an_absent_entry():
     runner.run_text(runner.integers.Schema(None), {"f": text}, 0, False)
 
 
+@pytest.mark.native
+def test_a_refusal_that_no_limit_explains_is_a_failure():
+    text = (
+        "class V(Struct):\n    data: u8[64]\nm_v = Array(V, 1)\n@hook('syscall')\ndef f(ctx: Ptr[C]):\n"
+        "    v = m_v.lookup(0)\n    if v:\n        ctx.out = v.data[ctx.c]\n    return 0\n"
+    )
+    with pytest.raises(runner.Failure, match=r"refused by the verifier: .*unbounded"):
+        runner.run_text(runner.integers.Schema(None), {"f": text}, 0, True, inputs=(bytes(72), {}))
+
+
 def test_a_miscompilation_is_found_and_shrunk(monkeypatch):
     """With XOR compiled as OR, what is left of a program of 40 lines is the XOR and what it takes."""
     monkeypatch.setitem(isel.ALU, ir.XOR, BPF_OR)
