@@ -227,6 +227,16 @@ def check_processes_as_the_kernel_sees_them():
         assert set(left) <= {*entered, *[call for call in left if call[0] == child]}, (entered, left)
 
 
+@check(timeout=60.0)
+def check_filters_on_numbers_behind_the_block():
+    """What changes with every record is compared all the same: in the kernel where it can be."""
+    inode = os.stat(os.path.realpath(sys.executable)).st_ino
+    for filter, wanted in ((f"={inode}", True), (f"!={inode}", False), (f"={str(inode)[:-1]}*", True), ("=*x", False)):
+        with deeds(("sched_process_exec",), PROCESSES, f"sched_process_exec.inode{filter}") as (found, _, facts):
+            started = [event for event in found["sched_process_exec"] if event["hostProcessId"] == facts["child"]]
+            equal((filter, len(started)), (filter, int(wanted)))
+
+
 IN_MEMORY = """
 program = os.memfd_create("of_a_check", 0)
 with open("/proc/self/exe", "rb") as file:
