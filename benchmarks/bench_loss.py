@@ -1,11 +1,10 @@
 """Does every event arrive: a process that opens files at a steady rate, and what bfer wrote of it into a file.
 
-    sudo python3 benchmarks/bench_loss.py [RATE [SECONDS [BUFFER]]]
+    sudo python3 benchmarks/bench_loss.py [RATE [SECONDS [BUFFER [FOLDER]]]]
 
 RATE calls of openat a second (100,000) for SECONDS (60), by a process on a processor of its own; bfer on the others,
-with its ordinary buffer unless BUFFER says otherwise, writes JSON into a file in /var/tmp. The events in the file and
-those that bfer counts as
-lost must be as many as were made: to the last one, or this ends with status 1.
+with its ordinary buffer (1M) unless BUFFER says otherwise, writes JSON into a file in FOLDER (/var/tmp). The events
+in the file and those that bfer counts as lost must be as many as were made: to the last one, or this ends with status 1.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ def main() -> int:
     rate = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60
     buffer = ["--buffer", sys.argv[3]] if len(sys.argv) > 3 else []
-    with Workload() as load, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    place = sys.argv[4] if len(sys.argv) > 4 else "/var/tmp"
+    with Workload() as load, tempfile.TemporaryDirectory(dir=place) as folder:
         path = os.path.join(folder, "events.json")
         # Two events, for losses are counted for each name: those of getppid come between those of openat.
         tracer = Bfer(f"pid={load.pid}", "event=openat,getppid", "--output", f"json:{path}", *buffer)
