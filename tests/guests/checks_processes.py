@@ -225,7 +225,7 @@ def is_small():
 
 
 def count():
-    return (60 if int(is_small()) else 200) if in_guest() else 2000
+    return (60 if int(is_small()) else 100) if in_guest() else 2000
 
 
 class FewNumbers:
@@ -241,7 +241,7 @@ class FewNumbers:
             with open(self.PATH) as file:
                 self.before = file.read()
             used = max(int(name) for name in os.listdir("/proc") if name.isdigit())
-            self.set(str(max(used, 301) + 100))
+            self.set(str(max(used, 301) + 80))
 
     def set(self, value):
         with open(self.PATH, "w") as file:
@@ -347,7 +347,9 @@ def check_binary():
             ([f"executable={os.path.dirname(os.path.realpath(sys.executable))}/*", "binary!=*sh"], None),
         ):
             if wanted is None:
-                wanted = {"/no/python"} | ({"/no/cat"} if os.path.dirname(program) in words[0] else set())
+                wanted = {"/no/python"} | (
+                    {"/no/cat"} if words[0] == f"executable={os.path.dirname(program)}/*" else set()
+                )
             elif shell == program:  # all of it is busybox
                 wanted = {"/no/cat", "/no/shell"} if words[0].startswith(("binary=", "bin=")) else set()
             tracer = Tracer(f"{event()}.pathname=/no/*", *words)
