@@ -4,7 +4,7 @@
 
 RATE calls of openat a second (100,000) for SECONDS (60), by a process on a processor of its own; bfer on the others,
 with its ordinary buffer (1M) unless BUFFER says otherwise, writes JSON into a file in FOLDER (/var/tmp). The events
-in the file and those that bfer counts as lost must be as many as were made: to the last one, or this ends with status 1.
+in the file and those that bfer counts as lost must be as many as were made, to the last one, else the status is 1.
 """
 
 from __future__ import annotations
