@@ -91,8 +91,14 @@ class Bfer:
         self._ended = False
         self._errors = self._process.stderr
         assert self._errors is not None
-        # What --explain prints comes when everything is attached.
-        self._first = self._errors.readline().decode()
+        # What --explain prints comes when everything is attached; notes, and word of compiling a checkout, before.
+        line = "bfer: note:"
+        self._first = ""
+        while line.startswith(("bfer: note:", "bfer: compiling")):
+            line = self._errors.readline().decode()
+            self._first += line
+            if not line:
+                sys.exit(f"bfer did not start: {self._first}")
         self.started = self.cpu()
 
     def cpu(self) -> float:
