@@ -41,14 +41,16 @@ def _fetch(guest: Guest, folder: Path) -> None:
     if not releases:
         raise Unavailable(f"{' '.join(names)} holds no modules")
     release = releases[0].name
-    places = [unpacked / "boot" / f"vmlinuz-{release}", *(path / "vmlinuz" for path in releases)]
+    boot = unpacked / "boot"
+    # Some architectures have no compressed image.
+    places = [boot / f"vmlinuz-{release}", boot / f"vmlinux-{release}", *(path / "vmlinuz" for path in releases)]
     image = next((path for path in places if path.exists()), None)
     if image is None:
         raise Unavailable(f"{' '.join(names)} holds no vmlinuz")
     data = image.read_bytes()
     (folder / "image").write_bytes((_elf(data) if guest.arch == "amd64" else None) or data)
     (folder / "release").write_text(release)
-    config = unpacked / "boot" / f"config-{release}"
+    config = boot / f"config-{release}"
     if config.exists():
         shutil.copy(config, folder / "config")
     shutil.move(str(next(path for path in releases if (path / "kernel").is_dir())), folder / "modules")

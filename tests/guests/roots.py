@@ -138,7 +138,12 @@ def _trim(unpacked: Path, root: Path, arch: str) -> None:
     (root / "usr/bin").mkdir(parents=True)
     shutil.copy(unpacked / "usr/bin" / python, root / "usr/bin" / python)
     (root / "usr/bin/python3").symlink_to(python)
-    shutil.copytree(unpacked / "usr/lib" / python, root / "usr/lib" / python, ignore=shutil.ignore_patterns(*_UNUSED))
+    shutil.copytree(
+        unpacked / "usr/lib" / python,
+        root / "usr/lib" / python,
+        ignore=shutil.ignore_patterns(*_UNUSED),
+        ignore_dangling_symlinks=True,  # into /etc, which is another package's
+    )
     if (unpacked / "usr/lib/python3/dist-packages").exists():
         shutil.copytree(unpacked / "usr/lib/python3/dist-packages", root / "usr/lib/python3/dist-packages")
     site = root / "usr/lib" / python / "sitecustomize.py"
