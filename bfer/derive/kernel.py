@@ -10,7 +10,7 @@ from struct import pack, unpack_from
 
 from btf.errors import Error
 from pybpf.errors import NotSupported
-from pybpf.kallsyms import Addresses, find
+from pybpf.kallsyms import Addresses, blocks, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +117,18 @@ class Kernel:
         if address is None:
             raise Error(f"this kernel shows no symbol {name} (CONFIG_KALLSYMS_ALL)")
         return address
+
+    def extent(self, address: int) -> int:
+        """Bytes from a symbol's address to the next symbol's. Raises Error."""
+        start, following = b"%016x" % address, b"g"
+        try:
+            for block in blocks():
+                for line in block.split(b"\n"):
+                    if start < line[:16] < following:
+                        following = line[:16]
+        except OSError as error:
+            raise Error(f"cannot read the kernel's symbols: {error.strerror}") from None
+        return int(following, 16) - address if following != b"g" else 0
 
     def is_text(self, address: int) -> bool:
         """Does the address lie in the kernel's own code? Raises Error."""

@@ -27,7 +27,9 @@ class SyscallTable(Source):
         self._once = Once()
         self._last: list[tuple[str, str, str]] = []
         calls = Catalogue(os.uname().machine).events.values()
-        self._names = {event.number: event.name for event in calls if not event.hooks and event.number < COMPAT}
+        # A call that is newer than the kernel would stand behind the table's end.
+        end = min(kernel.extent(self._table) // 8, COMPAT)
+        self._names = {event.number: event.name for event in calls if not event.hooks and event.number < end}
 
     def look(self) -> list[tuple[Event, bytes]]:
         hooked = self.hooked()

@@ -41,6 +41,7 @@ class FakeKernel(Kernel):
         self.names: dict[str, int] = {"_stext": TEXT[0], "_etext": TEXT[1]}
         self.code: dict[int, tuple[str, str]] = {}
         self.starts = 0
+        self.size = 512 * 8
         self._layout = LAYOUT
         self._text = None
 
@@ -58,6 +59,9 @@ class FakeKernel(Kernel):
 
     def owners(self, addresses: object) -> dict[int, tuple[str, str]]:
         return {address: self.code.get(address, ("", "hidden")) for address in addresses}  # type: ignore[attr-defined]
+
+    def extent(self, address: int) -> int:
+        return self.size
 
     def started(self) -> None:
         self.starts += 1
@@ -105,6 +109,14 @@ def test_hooked_entries_of_the_table_are_told_once() -> None:
     assert source.look() == []
     kernel.memory[0x1000] = hooked
     assert len(source.look()) == 3
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_what_follows_the_table_is_none_of_it() -> None:
+    kernel = FakeKernel()
+    kernel.size = 8 * event("openat2").number
+    source = table(kernel, kill=0xC000, openat2=0xD000, fchmodat2=0xD000)
+    assert [texts(data)[0] for one, data in source.look() if one.name == "hooked_syscall"] == [b"kill"]
 
 
 def test_a_kernel_without_the_table_says_so() -> None:
