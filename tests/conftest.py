@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 import pytest
 
@@ -33,6 +34,9 @@ def _native_reason() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "in_guests: runs in guests too, by tests/guests/test_in_guests.py")
     kernelfs.provide()
+    # A shell without job control starts what is in the background with SIGINT ignored, and bfer leaves that so.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
