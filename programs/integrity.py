@@ -14,6 +14,7 @@ from pybpf.ktypes import (
     mod_tree_root,
     module,
     module_kobject,
+    module_memory,
     pipe_buffer,
     pipe_inode_info,
 )
@@ -67,6 +68,12 @@ def layout(ctx):
     place.words[4] = offsetof(kobject, "entry")
     place.words[5] = offsetof(module_kobject, "kobj")
     place.words[6] = offsetof(module_kobject, "mod")
+    if exists(module_memory):  # since 6.4
+        place.words[10] = offsetof(module, "mem") + offsetof(module_memory, "base")
+        place.words[11] = offsetof(module, "mem") + offsetof(module_memory, "size")
+    else:
+        place.words[10] = offsetof(module, "core_layout.base")
+        place.words[11] = offsetof(module, "core_layout.text_size")
     place.words[7] = 0  # the kernel has no tree of modules
     if exists(mod_tree_root):
         place.words[7] = 1

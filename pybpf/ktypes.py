@@ -473,7 +473,19 @@ class subprocess_info(KStruct):
 # --- modules, control groups -----------------------------------------------------------
 
 
+class module_layout(KStruct):
+    base: Ptr[u64]
+    text_size: u32
+
+
+class module_memory(KStruct):
+    base: Ptr[u64]
+    size: u32
+
+
 class module(KStruct):
+    core_layout: module_layout  # until 6.3
+    mem: module_memory[1]  # since 6.4; the first is the code
     list: list_head
     name: char[56]
     version: Ptr[char]

@@ -7,6 +7,7 @@ program, Linux 5.10) with an address and takes the bytes out of a map.
 from __future__ import annotations
 
 from struct import pack, unpack_from
+from sys import byteorder
 
 from btf.errors import Error
 from pybpf.errors import NotSupported
@@ -14,7 +15,7 @@ from pybpf.kallsyms import Addresses, blocks, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pybpf.kallsyms import Symbol
     from pybpf.loader import Collection
@@ -24,6 +25,7 @@ PIECE = 4096
 _KEY = bytes(4)
 _MODULES = "/proc/modules"
 _NAMES_MAX = 64
+_STEPS_MAX = 4096  # of a walk along a list
 
 
 class Layout:
@@ -31,7 +33,7 @@ class Layout:
 
     __slots__ = (
         *("module_list", "module_name", "module_srcversion", "kset_list", "kobject_entry"),
-        *("mkobj_kobj", "mkobj_mod", "has_tree", "tree_roots", "tree_node"),
+        *("mkobj_kobj", "mkobj_mod", "has_tree", "tree_roots", "tree_node", "text_base", "text_size"),
     )
 
     module_list: int
@@ -44,6 +46,8 @@ class Layout:
     has_tree: int
     tree_roots: int
     tree_node: int
+    text_base: int
+    text_size: int
 
     def __init__(self, words: tuple[int, ...]) -> None:
         for name, word in zip(self.__slots__, words):
@@ -136,13 +140,36 @@ class Kernel:
             self._text = (self.symbol("_stext"), self.symbol("_etext"))
         return self._text[0] <= address < self._text[1]
 
+    def chain(self, head: int) -> Iterator[int]:
+        """The elements of a list of struct list_head."""
+        at = self.word(head)
+        for _ in range(_STEPS_MAX):
+            if at in (head, 0):
+                return
+            yield at
+            at = self.word(at)
+
+    def code_of_modules(self) -> list[tuple[str, int, int]]:
+        """Name, size and address of the code of the modules in the kernel's list; none where it cannot be found.
+
+        What /proc/modules tells is the size of all, whose parts are kept apart since 6.4.
+        """
+        head = self.symbols(("modules",)).get("modules")
+        layout = self.layout
+        found = []
+        for at in self.chain(head) if head is not None else ():
+            module = at - layout.module_list
+            size = int.from_bytes(self.read(module + layout.text_size, 4), byteorder)
+            found.append((self.string(module + layout.module_name, 56), size, self.word(module + layout.text_base)))
+        return found
+
     def owners(self, addresses: Iterable[int]) -> dict[int, tuple[str, str]]:
         """Of code at these addresses: the function (empty if none is known) and the module it lies in.
 
         The module is ``hidden`` when none says that the code is its own, and empty for the kernel itself.
         """
         wanted = list(addresses)[:_NAMES_MAX]
-        places = modules()
+        places = self.code_of_modules() or modules()
         named: dict[int, tuple[Symbol, int]] = {}
         if wanted:
             try:

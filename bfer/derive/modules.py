@@ -72,22 +72,13 @@ class Modules(Source):
         data = self.kernel.read(module, 4)  # the state is the first member
         return bool(data) and int.from_bytes(data, byteorder) == _LIVE
 
-    def _chain(self, head: int) -> Iterator[int]:
-        """The elements of a list of struct list_head."""
-        at = self.kernel.word(head)
-        for _ in range(_MAX):
-            if at in (head, 0):
-                return
-            yield at
-            at = self.kernel.word(at)
-
     def listed(self) -> Iterator[int]:
-        for at in self._chain(self._list):
+        for at in self.kernel.chain(self._list):
             yield at - self.kernel.layout.module_list
 
     def in_sysfs(self) -> Iterator[int]:
         layout = self.kernel.layout
-        for at in self._chain(self.kernel.word(self._kset) + layout.kset_list):
+        for at in self.kernel.chain(self.kernel.word(self._kset) + layout.kset_list):
             module = self.kernel.word(at - layout.kobject_entry - layout.mkobj_kobj + layout.mkobj_mod)
             if module:  # there are entries for what is built in, too
                 yield module

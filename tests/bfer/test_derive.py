@@ -30,7 +30,7 @@ from btf.errors import Error
 from tests.bfer.fake_records import CATALOGUE, EVENTS, NAMES, record
 
 TEXT = (0xFFFF_8000_0000_0000, 0xFFFF_8000_0100_0000)
-LAYOUT = Layout((8, 24, 192, 0, 16, 0, 64, 1, 8, 8))
+LAYOUT = Layout((8, 24, 192, 0, 16, 0, 64, 1, 8, 8, 384, 392))
 
 
 class FakeKernel(Kernel):

@@ -59,7 +59,7 @@ def check_table_that_is_hooked_meanwhile():
     need()
     place = symbol("sys_call_table") + 8 * KEYCTL
     script = " && ".join(
-        [LOADED, act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko", act("show"), act("restore")]
+        [LOADED, act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko", "sleep 3", act("show"), act("restore")]
     )
     try:
         found = seen("hooked_syscall,hidden_kernel_module", script)
