@@ -169,7 +169,8 @@ def _listed(paths: tuple[bytes, ...], names: list[bytes]) -> bytes:
 def _find(block: Block, path: bytes, inode: int) -> str:
     """Where the file that a process has mapped can be opened; empty when it is gone."""
     text = os.fsdecode(path)
-    for place in (f"/proc/{block.host_pid}/root{text}", f"/proc/{block.pid}/root{text}", text):
+    # Our own root first: what is in it can still be read when the process has ended.
+    for place in (text, f"/proc/{block.host_pid}/root{text}", f"/proc/{block.pid}/root{text}"):
         try:
             if os.stat(place).st_ino == inode:
                 return place
