@@ -21,6 +21,10 @@ _LEFT_OUT = (
     *("btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py"),
 )
 
+# What compiles programs: a device loads those that are there.
+_COMPILER = ("pybpf/lang", "pybpf/asm", "pybpf/ktypes.py", "pybpf/object/image.py", "pybpf/object/writer.py")
+_COMPILED = "programs/"
+
 # The only source file of a sourceless archive: byte code of another version
 # cannot even be read, so that the check must not be byte code itself.
 _MAIN = """\
@@ -51,29 +55,30 @@ sys.stdout.buffer.write(marshal.dumps(out))
 
 
 def main(words: list[str]) -> int:
-    """``bfer archive OUT [--pyc]``. Raises UsageError and what make_archive raises."""
+    """``bfer archive OUT [--pyc] [--compiler]``. Raises UsageError and what make_archive raises."""
     options = [word for word in words if word.startswith("-")]
     paths = [word for word in words if not word.startswith("-")]
-    if len(paths) != 1 or [word for word in options if word != "--pyc"]:
-        raise UsageError("usage: bfer archive OUT.pyz [--pyc]")
-    make_archive(paths[0], "--pyc" in options)
+    if len(paths) != 1 or [word for word in options if word not in ("--pyc", "--compiler")]:
+        raise UsageError("usage: bfer archive OUT.pyz [--pyc] [--compiler]")
+    make_archive(paths[0], "--pyc" in options, "--compiler" in options)
     print(f"{paths[0]}: {os.path.getsize(paths[0])} bytes")
     return 0
 
 
-def make_archive(out: str, sourceless: bool) -> None:
+def make_archive(out: str, sourceless: bool, compiler: bool = False) -> None:
     """Write the executable archive ``out``.
 
     With ``sourceless`` the modules are stored as byte code only. Such an archive
     starts several times as fast, since sources in an archive are compiled at every
     start, but is larger and tied to the Python version that made it: one made by
-    3.11 runs on 3.11 only, and says so when started by another. The eBPF programs
-    are compiled afresh. Raises pybpf's errors, and OSError when ``out`` cannot be written.
+    3.11 runs on 3.11 only, and says so when started by another. With ``compiler`` programs in
+    pybpf's language can be compiled where the archive runs; bfer has no need of that. The eBPF
+    programs are compiled afresh. Raises pybpf's errors, and OSError when ``out`` cannot be written.
     """
     from pybpf.__main__ import compile_programs
 
-    compiled = compile_programs()
-    files = _sources()
+    compiled = compile_programs(lines=False)  # the tracer does not look at them, and a device is short of room
+    files = [file for file in _sources() if compiler or not _is_of_compiler(file[0])]
     check = ""
     if sourceless:
         files = _byte_code(files)
@@ -102,6 +107,11 @@ def _sources() -> list[tuple[str, bytes]]:
                     with open(os.path.join(directory, name), "rb") as file:
                         files.append((f"{folder}/{name}", file.read()))
     return sorted(files)
+
+
+def _is_of_compiler(name: str) -> bool:
+    """Does nothing but compiling need this module?"""
+    return name.startswith(_COMPILER) or (name.startswith(_COMPILED) and name != "programs/__init__.py")
 
 
 def _byte_code(sources: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

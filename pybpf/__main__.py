@@ -92,10 +92,11 @@ def _parser() -> ArgumentParser:
 # --- build ---
 
 
-def compile_programs() -> list[tuple[str, bytes]]:
+def compile_programs(lines: bool = True) -> list[tuple[str, bytes]]:
     """The default object files: paths beside the ``programs`` package's modules, and their bytes.
 
-    Nothing is written. What there is to compile says ``programs.OBJECTS``.
+    Without ``lines`` they know nothing of their sources. Nothing is written. What there is
+    to compile says ``programs.OBJECTS``.
     """
     from importlib import import_module
 
@@ -111,7 +112,7 @@ def compile_programs() -> list[tuple[str, bytes]]:
         raise ObjectError(f"package {PROGRAMS!r} ({package.__file__}) is not the one of bfer's programs")
     folder = os.path.dirname(package.__file__ or "")
     paths = [(os.path.join(folder, name), modules) for name, modules in package.OBJECTS.items()]
-    return [(path, _compile(modules, path)) for path, modules in paths]
+    return [(path, _compile(modules, path, lines)) for path, modules in paths]
 
 
 def _build(options: Namespace) -> int:
@@ -133,10 +134,10 @@ def _build(options: Namespace) -> int:
     return 0
 
 
-def _compile(modules: Sequence[str], output: str) -> bytes:
+def _compile(modules: Sequence[str], output: str, lines: bool = True) -> bytes:
     from pybpf.lang import compile_modules
 
-    return compile_modules(modules, os.path.basename(output))
+    return compile_modules(modules, os.path.basename(output), lines=lines)
 
 
 def _load(path: str) -> str:

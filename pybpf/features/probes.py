@@ -277,7 +277,10 @@ def helper_names() -> dict[int, str]:
             values = btf.enumerators(btf.find_id("bpf_func_id", KIND_ENUM))
         return {number: name[9:] for name, number in values if name.startswith("BPF_FUNC_") and 0 < number < 1 << 16}
     except (BtfError, OSError):
-        from pybpf.lang import helpers as known
+        try:
+            from pybpf.lang import helpers as known
+        except ImportError:  # a copy without the compiler, which has the names
+            return {}
 
         return {helper.number: name for name, helper in known.HELPERS.items()}
 

@@ -29,13 +29,14 @@ _STACKS = (STACK, 320, 192)
 _COLLECT_AFTER = 50_000
 
 
-def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o") -> bytes:
+def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o", *, lines: bool = True) -> bytes:
     """Import the modules and compile every program that they define into one ELF object.
 
     The object holds the maps and settings that the programs use, and depends on
     nothing but the sources. A module that says ``LICENSE = "..."`` sets the licence
     that the kernel is told (default: GPL, without which it refuses most tracing
-    helpers). ``object_name`` stands in messages. Raises CompileError, whose
+    helpers). ``object_name`` stands in messages. Without ``lines`` the object is smaller, and
+    a rejection by the verifier cannot be shown at the source. Raises CompileError, whose
     message starts with ``file:line:column``.
     """
     programs: list[Program] = []
@@ -52,10 +53,12 @@ def compile_modules(names: Sequence[str], object_name: str = "pybpf.bpf.o") -> b
         )
     if not programs:
         raise CompileError(f"{object_name}: no programs are defined in {', '.join(names) or 'no modules'}")
-    return compile_functions(programs, object_name, license=next(iter(licenses), "GPL"))
+    return compile_functions(programs, object_name, license=next(iter(licenses), "GPL"), lines=lines)
 
 
-def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf.o", *, license: str = "GPL") -> bytes:
+def compile_functions(
+    programs: Iterable[Program], object_name: str = "pybpf.bpf.o", *, license: str = "GPL", lines: bool = True
+) -> bytes:
     """Compile programs into one ELF object; see compile_modules()."""
     from pybpf.lang.backend import generate
     from pybpf.object.image import assemble
@@ -76,7 +79,9 @@ def compile_functions(programs: Iterable[Program], object_name: str = "pybpf.bpf
             raise problem
         maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
         return assemble(
-            units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder, externs=unit.sorted_externs()
+            *(units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder),
+            externs=unit.sorted_externs(),
+            lines=lines,
         )
 
 

@@ -17,7 +17,7 @@ BUDGET = 1 << 20
 
 @pytest.fixture(autouse=True)
 def compiled_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pybpf.__main__, "compile_programs", lambda: [("/x/programs/bfer.bpf.o", b"\x7fELF object")])
+    monkeypatch.setattr(pybpf.__main__, "compile_programs", lambda **_: [("/x/programs/bfer.bpf.o", b"\x7fELF object")])
 
 
 def run(path: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +50,26 @@ def test_archive_holds_the_packages_and_the_object(tmp_path: object) -> None:
     assert {name.split("/")[0] for name in names} == {"__main__.py", *archive.PACKAGES}
     assert not [name for name in names if "__pycache__" in name]
     assert not [name for name in names if name.startswith(archive._LEFT_OUT)]
+    assert not [name for name in names if name.endswith(".py") and archive._is_of_compiler(name)]
+
+
+def test_a_compiler_where_one_is_asked_for(tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "bfer.pyz")
+    source = os.path.join(str(tmp_path), "one.py")
+    with open(source, "w") as file:
+        file.write("from pybpf.lang import *\n\n@raw_tp('sys_enter')\ndef one(ctx):\n    return 0\n")
+    for compiler, status in ((False, 1), (True, 0)):
+        archive.make_archive(path, False, compiler)
+        done = subprocess.run(
+            [sys.executable, "-m", "pybpf", "build", source, "-o", path + ".o"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env={"PYTHONPATH": path},
+        )
+        assert done.returncode == status, done.stderr
+        assert len(done.stderr.splitlines()) == status
 
 
 def test_a_tool_that_was_left_out_is_named(tmp_path: object) -> None:
