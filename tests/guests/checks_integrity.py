@@ -58,9 +58,9 @@ def check_table_that_is_hooked_meanwhile():
     """What a module hooked is seen when the next one is loaded; its owner may be gone into hiding by then."""
     need()
     place = symbol("sys_call_table") + 8 * KEYCTL
-    script = " && ".join(
-        [LOADED, act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko", "sleep 3", act("show"), act("restore")]
-    )
+    # What is there to see must stay until the records are read that say when to look.
+    hooked = [LOADED, act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko"]
+    script = " && ".join(["sleep 3", *hooked, "sleep 3", act("show"), act("restore")])
     try:
         found = seen("hooked_syscall,hidden_kernel_module", script)
     finally:
@@ -92,9 +92,8 @@ def check_hooked_list_of_sockets():
 def check_hooked_directory_of_processes():
     """The functions of /proc itself, replaced: told once, when somebody lists it."""
     need()
-    found = seen(
-        "hooked_proc_fops", " && ".join([LOADED, act("proc"), "ls /proc", "ls /proc", act("q"), "rmmod deeds"])
-    )
+    listed = [LOADED, act("proc"), "ls /proc", "ls /proc", act("q")]
+    found = seen("hooked_proc_fops", " && ".join([*listed, "sleep 3", "rmmod deeds"]))
     (event,) = found["hooked_proc_fops"]
     wanted = [{"SymbolName": "iterate_shared", "ModuleOwner": "deeds"}]
     equal((values(event, "hooked_fops_pointers"), event["processName"]), ((wanted,), "ls"))
