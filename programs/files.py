@@ -5,7 +5,7 @@ from __future__ import annotations
 from programs.events import *
 from programs.paths import *
 from programs.records import *
-from pybpf.ktypes import dentry, file, path, renamedata, timespec64, vfsmount
+from pybpf.ktypes import dentry, file, path, timespec64, vfsmount
 from pybpf.lang import *
 
 SECURITY_KERNEL_READ_FILE = HOOKS + 40
@@ -183,7 +183,9 @@ def fill_truncate(record, shape, both):
 def do_truncate(ctx, first: u64, second: u64, third: u64):
     entry = first
     length = second
-    if exists(renamedata):
+    # Since 5.12, when mounts began to map ids, such a map comes first.
+    mounted = cast(Ptr[vfsmount], first)
+    if exists(mounted.mnt_userns) or exists(mounted.mnt_idmap):
         entry = second
         length = third
     emit(DO_TRUNCATE, fill_truncate, (entry, length), varying=(1, 1))

@@ -59,12 +59,13 @@ def fill_magic(record, shape, given):
     if end <= FIELDS_FULL:
         field = cast(Ptr[Field], addr(record.data[end >> 3]))
         place = cast(Ptr[PathText], addr(field[1]))
-        kept = min(u64(size), MAGIC_SIZE)
+        kept = u64(size)
         address = data
         if source == VECTOR:
             first = user(Piece, data)
             address = first.base
             kept = min(kept, first.length)
+        kept = min(kept, MAGIC_SIZE)  # last, for what 5.10 has to know is the constant
         if source == KERNEL:
             failed = read_kernel(place.data, address, size=kept)
         else:

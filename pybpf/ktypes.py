@@ -340,6 +340,8 @@ class dentry(KStruct):
 class vfsmount(KStruct):
     mnt_root: Ptr[dentry]
     mnt_sb: Ptr[super_block]
+    mnt_userns: Ptr[user_namespace]  # 5.12 to 6.1
+    mnt_idmap: Ptr[u64]  # since 6.2
 
 
 class mount(KStruct):
@@ -537,12 +539,6 @@ class rlimit(KStruct):
 class timezone(KStruct):
     tz_minuteswest: i32
     tz_dsttime: i32
-
-
-class renamedata(KStruct):
-    """There since 5.12, when the functions of the file system got a first argument more, a user namespace."""
-
-    flags: u32
 
 
 # --- BPF ----------------------------------------------------------------------------------
