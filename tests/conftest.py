@@ -7,8 +7,13 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 from tests import kernelfs
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 # No test reads or leaves answers of this kernel in the user's cache folder.
 os.environ["BFER_CACHE"] = ""
