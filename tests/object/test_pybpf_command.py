@@ -21,7 +21,8 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[list[str], 
     """A stand-in for the compiler: remembers what it was asked for, and gives the sample object."""
     calls: list[tuple[list[str], str]] = []
 
-    def compile_modules(modules: Sequence[str], name: str) -> bytes:
+    def compile_modules(modules: Sequence[str], name: str, lines: bool) -> bytes:
+        assert lines
         if any(hasattr(import_module(module), "wrong") for module in modules):
             raise CompileError("x.py:3:5: no such field", "details follow")
         calls.append(([*modules], name))

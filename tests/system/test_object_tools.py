@@ -37,7 +37,8 @@ def test_bpftool_loads_every_program(compiled: Path, tmp_path: Path) -> None:
     pins.mkdir()
     script = f"mount -t bpf bpf {pins} && bpftool prog loadall {compiled} {pins}/all && ls {pins}/all"
     names = run("unshare", "-m", "sh", "-c", script).split()
-    assert sorted(names) == sorted(read_object(compiled.read_bytes()).programs)
+    programs = read_object(compiled.read_bytes()).programs
+    assert sorted(names) == sorted(name for name, program in programs.items() if program.section != ".text")
     run("unshare", "-m", "sh", "-c", f"mount -t bpf bpf {pins} && bpftool prog load {compiled} {pins}/first")
 
 
