@@ -286,7 +286,12 @@ class _Reader:
                 continue
             target = section.info
             if target in self.data or (target and target == self.maps_index):
-                what = "says what maps hold at the start" if target == self.maps_index else "holds pointers"
+                what = "holds pointers"
+                if target == self.maps_index:
+                    first = min((record[0] for record in self.elf.relocations(section)), default=0)
+                    start = max((at for at in self.map_names if at <= first), default=0)
+                    place = f"map {self.map_names.get(start, '')!r}, field 'values'"
+                    what = f"says what maps hold at the start ({place})"
                 raise ObjectError(f"section {self.elf.sections[target].name!r} {what}: not supported")
             if target not in self.code:
                 continue  # debug sections and .BTF: their placeholders are right as they stand

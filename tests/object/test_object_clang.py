@@ -273,7 +273,7 @@ REFUSED = [
         EMPTY
         + """struct { __uint(type, 3); __uint(max_entries, 1); __uint(key_size, 4); __array(values, int(void *)); }
         jumps SEC(".maps") = { .values = { [0] = &f } };""",
-        r"section '.maps' says what maps hold at the start",
+        r"map 'jumps', field 'values'",
     ),
     (
         EMPTY
