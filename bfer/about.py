@@ -52,13 +52,13 @@ def explained(name: str, known: Catalogue) -> list[str]:
 
 
 def _title(event: Event) -> str:
+    about = description(event.name)
     if event.hooks:
-        about = description(event.name)
         return f"{event.name}: {about}" if about else f"{event.name}: seen where the kernel does it"
     number = f"system call {event.number}" if event.number < HOOKS // 2 else "system call of 32-bit processes"
     compat = f" ({event.compat.number - HOOKS // 2} of 32-bit processes)" if event.compat is not None else ""
     when = "when it begins" if event.program == "plain_enter" else "when it returns"
-    return f"{event.name}: {number}{compat}, seen {when}"
+    return f"{event.name}: {about}\n{number}{compat}, seen {when}"
 
 
 def _result(event: Event) -> str:

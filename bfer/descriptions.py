@@ -1,4 +1,4 @@
-"""What each event that is no system call is about, in a line; read by those who ask, never on the way of a trace."""
+"""What each event is about, in a line; read by those who ask, never on the way of a trace."""
 
 from __future__ import annotations
 
@@ -101,6 +101,10 @@ RETURNING = {
 
 
 def description(name: str) -> str:
-    """The line on an event, "" where there is none."""
+    """The line on an event, also on a system call; "" where there is none."""
     at = TABLE.find(f"\n{name}: ")
-    return TABLE[at + len(name) + 3 : TABLE.index("\n", at + 1)] if at >= 0 else ""
+    if at < 0:
+        from bfer.call_descriptions import call_description
+
+        return call_description(name)
+    return TABLE[at + len(name) + 3 : TABLE.index("\n", at + 1)]

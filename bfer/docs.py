@@ -67,10 +67,11 @@ def page() -> str:
     native = [event for event in calls if numbers[event.name] != ["-", "-"]]
     rest = [event for event in calls if numbers[event.name] == ["-", "-"]]
     parts = [_HEAD, _KERNEL, *_table(("event", "about", "arguments", "seen by", "sets"), map(_hook_row, hooks))]
-    heads = ("system call", "x86-64", "arm64", "arguments", "sets")
-    parts += ["", _CALLS, *_table(heads, ([_code(e.name), *numbers[e.name], _args(e), _sets(e)] for e in native))]
-    only = ((_code(e.name), _args(e), _sets(e)) for e in rest)
-    parts += ["", *_table(("of 32-bit processes only", "arguments", "sets"), only), "", _SETS]
+    heads = ("system call", "about", "x86-64", "arm64", "arguments", "sets")
+    rows = ([_code(e.name), description(e.name), *numbers[e.name], _args(e), _sets(e)] for e in native)
+    parts += ["", _CALLS, *_table(heads, rows)]
+    only = ((_code(e.name), description(e.name), _args(e), _sets(e)) for e in rest)
+    parts += ["", *_table(("of 32-bit processes only", "about", "arguments", "sets"), only), "", _SETS]
     parts += _table(("set", "events", ""), _set_rows(list(events.values())))
     return "\n".join(parts) + "\n"
 

@@ -138,11 +138,11 @@ def test_every_event_has_its_program(machine: str) -> None:
     made = {"path": syscalls.path, "plain": syscalls.plain, "fields": syscalls.fields}
     made.update(plain_enter=execs.plain_enter, exec=execs.exec_exit)
     for named in Catalogue(machine).events.values():
+        assert description(named.name), named.name
         for event in named.both():
             if event.derive:
                 assert import_module(f"bfer.derive.{event.derive}").SOURCE
             if event.hooks and not event.places():
-                assert description(event.name)
                 continue
             if event.hooks:
                 modules = [import_module(name) for name in OBJECTS[event.object]]
@@ -152,7 +152,6 @@ def test_every_event_has_its_program(machine: str) -> None:
                     name for m in modules for p in PROGRAMS[m.__name__].values() for name, _, _ in p.variants()
                 }
                 assert {name for place in event.places() for way in place for name in way} <= made_here
-                assert description(event.name)
                 continue
             assert made[event.program] is not None
             assert len(event.args) <= user.ARGS

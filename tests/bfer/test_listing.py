@@ -92,7 +92,7 @@ def test_examples_are_valid(name: str) -> None:
 def test_explain_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bfer.about.hooks", lambda event: ["nowhere"])
     text = "\n".join(explained("mmap", Catalogue("x86_64")))
-    assert text.startswith("mmap: system call 9, seen when it returns\n")
+    assert text.startswith("mmap: map a file or memory\nsystem call 9, seen when it returns\n")
     for part in ("sets: syscalls", "int prot", "PROT_READ PROT_WRITE", "here:\n    nowhere\nexamples:"):
         assert part in text
     assert "does not return" in "\n".join(explained("exit", Catalogue("x86_64")))
