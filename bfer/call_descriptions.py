@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# ruff: noqa: E501
-
 TABLE = """
 _llseek: set the position in a file, by two halves of 32 bits
 _newselect: wait until one of a set of files can be read or written
