@@ -225,6 +225,13 @@ class Callbacks(Statements):
         self._plain_loop(inline, limit, passes, more, node)
         self.goto(done)
         self.start(has)
+        if not number:
+            # Since 6.7 the verifier follows a callback only if there can be a pass. One that it never followed
+            # is removed as dead code; the call that it refers to is not, and names no function any more.
+            call = self.block("passes")
+            self.move(passes, Imm(0))
+            self.branch("eq", limit, Imm(0), done, call)
+            self.start(call)
         slots: list[Slot] = []
         address, data = self.callback(inline, [lambda r: Int(u64, r)], more, node, limit, slots)
         self.move(passes, self.call(LOOP, limit, address, data, Imm(0)))

@@ -71,7 +71,7 @@ def code_of(data: bytes) -> list[str]:
     return [line.split("\t", 1)[1] for line in disassemble_object(data) if line[8:10] == ":\t"]
 
 
-def refused(code: str) -> str:
+def refused(code: str, functions: str = "") -> str:
     """The verifier's objection to code that has an unknown number of 64 bits in r6 and a map's value in r7."""
     code = code.replace("; ", "\n    ")
     text = f"""
@@ -92,6 +92,7 @@ f:
 out:
     r0 = 0
     exit
+{functions}
 """
     with pytest.raises(VerifierError) as info, Collection(read_object(assemble_object(text)), ["f"]):
         pass
@@ -414,3 +415,41 @@ def test_a_loop_that_falls_into_its_head_is_refused():
     if RELEASE >= (5, 11):
         pytest.skip(f"Linux {RELEASE[0]}.{RELEASE[1]} may take it")
     assert "back-edge" in refused("r1 = 0; goto test; body:; r1 += 1; test:; if r1 < 10 goto body")
+
+
+# --- a callback that no pass calls is not referred to
+
+CALLBACKS = """
+class Settings(ConfigBase):
+    none: u64 = 0
+class Total(Struct):
+    n: u64
+settings = Settings()
+@inline
+def add(i, total):
+    total.n += i
+@inline
+def never(i, total):
+    total.n += 1 << 20
+@tc
+def f(skb):
+    total = Total()
+    first = loop({}, {}, total)
+    return first + loop({}, {}, total) + total.n
+"""
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("order", [("4", "add", "settings.none", "never"), ("settings.none", "never", "4", "add")])
+def test_a_loop_may_have_no_pass(tmp_path, order):
+    """Since 6.7 a kernel removes the callback, and then misses it where the call refers to it."""
+    assert run(object_of(tmp_path, CALLBACKS.format(*order))) == 4 + 0 + 1 + 2 + 3
+
+
+@pytest.mark.native
+def test_a_call_of_bpf_loop_without_a_pass_is_refused():
+    if not (6, 7) <= RELEASE <= (6, 18):
+        pytest.skip(f"Linux {RELEASE[0]}.{RELEASE[1]} may take it")
+    call = "r1 = {}; r2 = {} ll; r3 = 0; r4 = 0; call 181; "
+    functions = "".join(f'.section ".text"\n{name}:\n    r0 = 0\n    exit\n' for name in ("add", "never"))
+    assert "No program to jit" in refused(call.format(4, "add") + call.format(0, "never"), functions)
