@@ -5,6 +5,7 @@ from __future__ import annotations
 from pybpf.asm.opcodes import MAX_BPF_STACK
 from pybpf.lang.cfg import clone
 from pybpf.lang.check import check
+from pybpf.lang.extensions import drop_extensions
 from pybpf.lang.ir import Function
 from pybpf.lang.isel import frame_layout, lower, over_full
 from pybpf.lang.layout import emit
@@ -34,6 +35,7 @@ def generate(func: Function) -> CodeUnit:
         if depth > MAX_BPF_STACK:
             continue
         machine = lower(work, offsets, depth)
+        drop_extensions(machine)
         allocate(machine)
         depth = machine.frame
         if depth <= MAX_BPF_STACK:

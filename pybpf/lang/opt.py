@@ -10,6 +10,7 @@ from pybpf.lang.frame import drop_dead_stores, promote
 from pybpf.lang.idempotent import share_calls
 from pybpf.lang.ir import Function
 from pybpf.lang.loops import hoist_invariants
+from pybpf.lang.quotients import show_bounds
 from pybpf.lang.simplify import fold_addresses, simplify
 from pybpf.lang.values import eliminate_copies, hoist_constants, merge_tails, remove_dead, reuse_values, split_webs
 
@@ -39,6 +40,7 @@ def optimise(func: Function) -> None:
         tidy(func)
     if hoist_constants(func):
         tidy(func)
+    show_bounds(func)  # last: to the others these masks would be without effect
 
 
 def _values(func: Function) -> None:

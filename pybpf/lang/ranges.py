@@ -12,6 +12,7 @@ from pybpf.asm.opcodes import (
     BPF_ALU,
     BPF_ALU64,
     BPF_AND,
+    BPF_ARSH,
     BPF_JEQ,
     BPF_JGE,
     BPF_JGT,
@@ -46,8 +47,11 @@ ANY: Range = (0, MASK64, -_TOP, _TOP - 1)
 State = dict[int, Range]  # registers of which something is known
 
 
-def entry_ranges(func: MFunction) -> dict[MBlock, State]:
-    """What is known at the start of each block that can be reached."""
+def entry_ranges(func: MFunction, known_unequal: bool = True) -> dict[MBlock, State]:
+    """What is known at the start of each block that can be reached.
+
+    Without ``known_unequal`` only what all verifiers know: from ``!=`` they learn since 6.8.
+    """
     order = {block: i for i, block in enumerate(func.blocks)}
     entries: dict[MBlock, State] = {func.blocks[0]: {}}
     visits = dict.fromkeys(func.blocks, 0)
@@ -61,7 +65,9 @@ def entry_ranges(func: MFunction) -> dict[MBlock, State]:
         for ins in block.ins:
             step(state, ins)
         for taken, target in enumerate(reversed(block.successors())):
-            there = _learn(state, block.test, bool(taken)) if block.test is not None else state
+            there = state
+            if block.test is not None:
+                there = _learn(state, block.test, bool(taken), known_unequal)
             old = entries.get(target)
             new = there if old is None else _meet(old, there, visits[target] > _WIDEN)
             if new != old:
@@ -127,7 +133,7 @@ def _arithmetic(state: State, ins: MIns) -> Range | None:
     imm = ins.imm & (_WORD if narrow else MASK64)
     if op == BPF_MOV:
         return _exactly(imm)
-    low, high, _, _ = state.get(ins.dst, ANY)
+    low, high, least, most = state.get(ins.dst, ANY)
     if op == BPF_AND:
         return _within(0, min(high, imm))
     if narrow and high > _WORD:
@@ -136,10 +142,14 @@ def _arithmetic(state: State, ins: MIns) -> Range | None:
         return _within(low >> imm, high >> imm)
     if op == BPF_LSH and high << imm <= MASK64:
         return _within(low << imm, high << imm)
+    if op == BPF_ARSH and not narrow:
+        return _signed_within(least >> imm, most >> imm)
     if op in (BPF_ADD, BPF_SUB):
         change = ins.imm if op == BPF_ADD else -ins.imm
         if low + change >= 0 and high + change <= MASK64:
             return _within(low + change, high + change)
+        if not narrow and least + change >= -_TOP and most + change < _TOP:
+            return _signed_within(least + change, most + change)
     return None
 
 
@@ -153,7 +163,12 @@ def _within(low: int, high: int) -> Range:
     return (low, high, low, high) if high < _TOP else (low, high, -_TOP, _TOP - 1)
 
 
-def _learn(state: State, test: MIns, taken: bool) -> State:
+def _signed_within(least: int, most: int) -> Range:
+    """The range of signed bounds."""
+    return (least, most, least, most) if least >= 0 else (0, MASK64, least, most)
+
+
+def _learn(state: State, test: MIns, taken: bool, known_unequal: bool) -> State:
     """What is known when ``test`` went one way."""
     if test.op & BPF_X:
         return state
@@ -172,7 +187,7 @@ def _learn(state: State, test: MIns, taken: bool) -> State:
     if op == BPF_JEQ:
         low, high, least, most = max(low, unsigned), min(high, unsigned), max(least, number), min(most, number)
     elif op == BPF_JNE:
-        low += low == unsigned
+        low += known_unequal and low == unsigned
     elif op in (BPF_JGT, BPF_JGE):
         low = max(low, unsigned + (op == BPF_JGT))
     elif op in (BPF_JLT, BPF_JLE):

@@ -126,6 +126,8 @@ def _width(ins: Ins, widths: list[int]) -> int:
             return min(limit, a + (value & limit - 1))
         if op == ir.MOD and value:
             return min(a, limit, (value - 1).bit_length())
+        if op == ir.DIV and value:
+            return (((1 << min(a, limit)) - 1) // value).bit_length()
     else:
         b = widths[ins.b] if type(ins.b) is int else 64
     if op == ir.AND:

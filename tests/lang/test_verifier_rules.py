@@ -14,8 +14,9 @@ import struct
 import pytest
 from lang_harness import lower, object_of
 
+from pybpf.abi import LOG_STATS
 from pybpf.asm.insn import decode
-from pybpf.asm.opcodes import BPF_DW, BPF_JA, BPF_JMP, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, EXIT
+from pybpf.asm.opcodes import BPF_ALU64, BPF_AND, BPF_DW, BPF_JA, BPF_JMP, BPF_LDX, BPF_MEM, BPF_REG_FP, BPF_STX, EXIT
 from pybpf.asmtool import assemble_object, disassemble_object
 from pybpf.errors import CompileError, VerifierError
 from pybpf.lang import ir, layout
@@ -71,7 +72,7 @@ def code_of(data: bytes) -> list[str]:
     return [line.split("\t", 1)[1] for line in disassemble_object(data) if line[8:10] == ":\t"]
 
 
-def refused(code: str, functions: str = "") -> str:
+def refused(code: str, functions: str = "", log_level: int = 0) -> str:
     """The verifier's objection to code that has an unknown number of 64 bits in r6 and a map's value in r7."""
     code = code.replace("; ", "\n    ")
     text = f"""
@@ -94,7 +95,8 @@ out:
     exit
 {functions}
 """
-    with pytest.raises(VerifierError) as info, Collection(read_object(assemble_object(text)), ["f"]):
+    spec = read_object(assemble_object(text))
+    with pytest.raises(VerifierError) as info, Collection(spec, ["f"], log_level=log_level):
         pass
     return info.value.details or str(info.value)
 
@@ -415,6 +417,73 @@ def test_a_loop_that_falls_into_its_head_is_refused():
     if RELEASE >= (5, 11):
         pytest.skip(f"Linux {RELEASE[0]}.{RELEASE[1]} may take it")
     assert "back-edge" in refused("r1 = 0; goto test; body:; r1 += 1; test:; if r1 < 10 goto body")
+
+
+# --- what a test has shown about the counter of a loop is not masked away
+
+COUNTERS = (
+    ("n: u8 = c.d\nwhile n <= 9:\n    n += 2\n    v.n += c.b\nreturn n", 11),
+    ("n: i8 = c.a\nwhile n > 0:\n    n -= 3\n    v.n += c.b\nreturn n + 10", 8),
+    ("n: u32 = c.d\nwhile n < 9:\n    n += 1\n    v.n += c.b\nreturn n", 9),
+    ("n: i32 = c.d & 63\nwhile n > -5:\n    n -= 1\n    v.n += c.b\nreturn n + 5", 0),
+)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(("body", "result"), COUNTERS)
+def test_a_counter_that_was_compared_needs_no_extension(tmp_path, body, result):
+    assert run(compiled(tmp_path, body)) == result
+
+
+@pytest.mark.native
+def test_a_counter_that_is_cut_in_each_pass_is_refused():
+    """The verifier takes the bounds of what is masked from the mask: each pass looks like the one before it."""
+    text = refused("r6 &= 255; goto test; body:; r6 += 2; r6 &= 255; goto test; test:; if r6 <= 9 goto body")
+    assert "infinite loop" in text or "back-edge" in text
+
+
+def test_extensions_that_are_no_copies_stay():
+    """A number that may have become longer is cut; and so is one of which only ``!=`` is known, which came with 6.8."""
+    for cond, bound, step, kept in (("lt", 255, 1, 0), ("lt", 255, 2, 1), ("ne", 0, -1, 1)):
+        func = Function("f", "tc")
+        context, n, sum_ = func.vreg(POINTER), func.vreg(), func.vreg()
+        entry, head, body, end = (func.block(name) for name in ("entry", "head", "body", "end"))
+        entry.ins = [
+            Ins(ir.PARAM, dst=context, imm=0),
+            Ins(ir.LOAD, dst=n, a=context, size=1),
+            Ins(ir.JUMP, then=head),
+        ]
+        head.ins = [Ins(ir.BRANCH, a=n, b=Imm(bound), cond=cond, then=body, els=end)]
+        body.ins = [
+            Ins(ir.ADD, dst=sum_, a=n, b=Imm(step)),
+            Ins(ir.ZEXT, dst=n, a=sum_, size=1),
+            Ins(ir.JUMP, then=head),
+        ]
+        end.ins = [Ins(ir.RET, a=n)]
+        masks = [insn for insn in decode(generate(func).code) if insn.op == BPF_ALU64 | BPF_AND]
+        assert len(masks) == kept, (cond, bound, step)
+
+
+# --- what bounds a loop is shown, where verifiers do not see it
+
+LIMITS = (
+    ("for i in range(c.b % 10):\n    v.n += i\nreturn v.n", 21),
+    ("n: u8 = c.a\nfor i in range(n // 3):\n    v.n += i\nreturn v.n", 78),
+    ("n: u8 = c.a\nfor i in range(n // (c.b | 1)):\n    v.n += i\nreturn v.n", 10),
+)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(("body", "result"), LIMITS)
+def test_a_remainder_or_quotient_bounds_a_loop(tmp_path, body, result):
+    assert run(compiled(tmp_path, "v.n = 0\n" + body)) == result
+
+
+@pytest.mark.native
+def test_a_remainder_without_a_mask_is_no_bound():
+    code = "r6 %= 10; r8 = 0; goto test; body:; r8 += 1; goto test; test:; if r8 < r6 goto body"
+    text = refused(code, log_level=LOG_STATS)  # a line for each of the steps would take its time
+    assert any(part in text for part in ("too complex", "too large", "infinite loop"))
 
 
 # --- a callback that no pass calls is not referred to
