@@ -51,8 +51,19 @@ _SETS = """\
 """
 
 
+KERNELS = """
+## On which kernel
+
+<!-- what follows is written by python -m tests.guests --matrix --check catalogue --write -->
+
+Kinds of programs that could be loaded and attached, of all that there are for the event, and by number why not the
+others. What is derived of others has no program of its own.
+"""
+"""The beginning of the last part of the page, which stays as it is."""
+
+
 def page() -> str:
-    """The whole text."""
+    """The text, without what guests have shown."""
     catalogues = {machine: Catalogue(machine, set(OPTIONS)) for machine in _MACHINES}
     events: dict[str, Event] = {}
     numbers: dict[str, list[str]] = {}
@@ -116,8 +127,10 @@ def _set_rows(events: list[Event]) -> list[tuple[str, ...]]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
+        with open(PAGE, encoding="utf-8") as file:
+            _, mark, kernels = file.read().partition(KERNELS)
         with open(PAGE, "w", encoding="utf-8") as file:
-            file.write(page())
+            file.write(page() + mark + kernels)
     elif sys.argv[1:]:
         sys.exit("usage: python3 -m bfer.docs [--write]")
     else:

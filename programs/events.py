@@ -45,6 +45,21 @@ def tracepoint_of(name):
     return f"tp_btf/{name}", f"raw_tp/{name}"
 
 
+class Number(Struct):
+    value: u64
+
+
+@inline
+def argument_as_number(ctx, at):
+    """An argument of a function for fentry and fexit whose type forbids reading it as a number, or at all.
+
+    A pointer is no number to the verifier, and many verifiers refuse to read a ``const void *``. Needs 5.17.
+    """
+    given = Number()
+    get_func_arg(ctx, at, addr(given.value))
+    return given.value
+
+
 @inline
 def free_record():
     """A record to write into, which is then taken; None when there is none."""

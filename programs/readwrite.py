@@ -104,6 +104,13 @@ def functions_of(event, name, function, source, prefix=""):
             transferred(event, opened, data, count, position, source, result)
             return 0
 
+    elif source == KERNEL and event == MAGIC_WRITE:
+
+        @hook(f"fexit/{function}", name=name + (f"__{prefix}fexit" if prefix else ""))
+        def const(ctx, opened: Ptr[file], data: u64, count: u64, position: u64, result: i64):
+            transferred(event, opened, argument_as_number(ctx, 1), count, position, source, result)
+            return 0
+
     else:
 
         @hook(f"fexit/{function}", name=name + (f"__{prefix}fexit" if prefix else ""))

@@ -70,8 +70,8 @@ class Called(Struct):
 called = LruHash(u64, Called, 256)
 
 
-@hook(*function("check_helper_call"), name="security_bpf_prog__helpers")
-def helpers(ctx, environment: u64, second: u64):
+@inline
+def note_call(second):
     """The second argument is the function's number, or (since 5.13) the address of the instruction that holds it."""
     number = second
     if second > 4096:
@@ -84,6 +84,17 @@ def helpers(ctx, environment: u64, second: u64):
     if found and number < 256:
         word = number >> 6
         found.bits[word & 3] |= u64(1) << (number & 63)
+
+
+@hook("fentry/check_helper_call", name="security_bpf_prog__helpers")
+def helpers(ctx):
+    note_call(argument_as_number(ctx, 1))
+    return 0
+
+
+@hook("kprobe/check_helper_call", name="security_bpf_prog__helpers__kprobe")
+def helpers_kprobe(ctx, environment: u64, second: u64):
+    note_call(second)
     return 0
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_events_page_is_up_to_date() -> None:
-    assert Path(docs.PAGE).read_text() == docs.page(), "run python3 -m bfer.docs --write"
+    assert Path(docs.PAGE).read_text().partition(docs.KERNELS)[0] == docs.page(), "run python3 -m bfer.docs --write"
 
 
 def test_every_event_is_on_the_page() -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.guests import project, qemu, report
+from tests.guests import eventtable, project, qemu, report
 from tests.guests.fetch import say
 from tests.guests.matrix import GUESTS, MATRIX, USUAL, Unavailable
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fetch", action="store_true", help="fetch kernels, fetch or build roots, and run nothing")
     parser.add_argument("--matrix", action="store_true", help="run the checks in guests and natively, print the table")
     parser.add_argument("--check", action="append", default=[], metavar="NAME", help="only these checks")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/kernels.md too")
+    parser.add_argument("--write", action="store_true", help="put the tables into the pages in docs too")
     parser.add_argument("--tests", action="store_true", help="bring the tree with its tests, as /project/tree")
     parser.add_argument("--modules", default="", metavar="A,B", help="kernel modules to load first")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="end the guest (default 600)")
@@ -84,13 +84,21 @@ def _matrix(names: list[str], wanted: list[str], write: bool) -> int:
     text = report.tables(reports)
     print(text)
     if write:
-        path = project.TREE / "docs/kernels.md"
-        path.write_text(path.read_text().partition(_MARK)[0] + _MARK + "\n" + text)
+        _write(text, eventtable.section(reports), bool(wanted))
     troubles = [f"{name}: {why}" for name, one in reports.items() for why in report.troubles(one)]
     troubles += report.losses(reports).values()
     for trouble in troubles:
         say(trouble)
     return 1 if troubles else 0
+
+
+def _write(checks: str, events: str, some: bool) -> None:
+    """Into the pages: the table of checks if all were run, that of events if the subject ``catalogue`` was."""
+    kernels, catalogue = project.TREE / "docs/kernels.md", project.TREE / "docs/events.md"
+    if not some:
+        kernels.write_text(kernels.read_text().partition(_MARK)[0] + _MARK + "\n" + checks)
+    if events:
+        catalogue.write_text(eventtable.put(catalogue.read_text(), events))
 
 
 def _run(name: str, command: list[str], options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import sys
 
 from tests.guests.checks import check, equal, programs, skip
 
-_FUNCTIONS = ("fentry/", "fexit/", "kprobe/", "kretprobe/")
 RECORD = struct.Struct("=IIQ32s")
 
 
@@ -75,40 +74,6 @@ def load_family(suffix):
         if suffix or not lacks_task_btf():
             raise
         skip(f"no helper 158 (get_current_task_btf, 5.11): {error}")
-
-
-@check(timeout=120.0)
-def check_programs_of_functions():
-    """bfer's programs for functions of the kernel load, by fentry or else by kprobe."""
-    from programs import OBJECTS
-    from pybpf.errors import SyscallError
-    from pybpf.inkernel import relocates
-    from pybpf.loader import Collection
-
-    # A kernel that does not relocate has its types walked once, not for each program.
-    btf = kernel_btf()
-    given = None if relocates() else btf
-    taken, refused, known = set(), {}, set()
-    for object in OBJECTS:
-        programs = bfers_object(name=object).programs
-        # "generic" stands for the function that a user names.
-        hooks = {
-            name: program.section for name, program in programs.items() if not program.section.endswith("/generic")
-        }
-        names = [name for name, section in hooks.items() if section.startswith(_FUNCTIONS)]
-        known.update(name.partition("__")[0] for name in names)
-        for name in names:
-            try:
-                Collection(bfers_object([name], object), [name], btf=given).close()
-                taken.add(name.partition("__")[0])
-            except SyscallError as error:
-                refused[name] = str(error)
-    btf.close()
-    assert known
-    # By the one kind of hook or the other: kprobes are looked up when they are attached.
-    lacking = known - taken
-    told = [f"{name}: {reason}" for name, reason in refused.items() if name.partition("__")[0] in lacking]
-    assert not lacking, "; ".join(told)
 
 
 def jit():

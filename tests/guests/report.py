@@ -56,7 +56,7 @@ _CHECKS = "python3 -m tests.guests.checks"
 
 
 class Report:
-    """What one guest said. ``results`` and ``figures`` by name; ``unavailable`` is why there was no guest, or empty."""
+    """What one guest said. ``results``, ``figures`` and ``events`` by name; ``unavailable``: why there was no guest."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,6 +64,7 @@ class Report:
         self.release = ""
         self.results: dict[str, Result] = {}
         self.figures: dict[str, str] = {}
+        self.events: dict[str, list[str]] = {}  # ways that were had, and "WAY: REASON" of the others
         self.status = 255
         self.output = self.log = ""
         self.seconds = 0.0  # from the start to the end, with fetching if there was any
@@ -76,6 +77,8 @@ class Report:
                 self.results[words[1]] = Result(words[1], words[2], words[4], float(words[3]))
             elif words[0] == "@figure" and len(words) == 3:
                 self.figures[words[1]] = words[2]
+            elif words[0] == "@event":
+                self.events[words[1]] = words[2:]
         if "first" in self.figures:
             seconds = float(self.figures.pop("first")) - float(self.figures.pop("start"))
             self.figures["first event after, s"] = f"{seconds:.1f}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bfer.docs import KERNELS
+from tests.guests import eventtable
 from tests.guests.checks import PASS, SKIP, Result
 from tests.guests.report import Report, losses
 
@@ -33,3 +35,23 @@ def test_roots_that_differ_say_nothing_of_each_other() -> None:
     musl = {"5.10-musl": (check, PASS), "5.10": (check, PASS)}
     assert losses(reported(**musl, **{"6.1": (check, PASS), "7.2": (check, SKIP)})).keys() == {("7.2", check)}
     assert losses(reported(**{"5.10-musl": (check, PASS), "6.1": (check, SKIP)})) == {}
+
+
+def test_the_table_of_events() -> None:
+    old, new = Report("5.10-musl"), Report("6.1")
+    old.release, new.release = "5.10.0", "6.1.0"
+    old.output = (
+        "@event\tvfs_read\tkprobe/vfs_read + kretprobe/vfs_read"
+        "\tvfs_read: program 'vfs_read' (fexit/vfs_read): the reason\n"
+        "@event\tdo_exit\tkprobe/do_exit\tdo_exit: program 'do_exit' (fentry/do_exit): the reason\n"
+    )
+    new.output = (
+        "@event\tvfs_read\tfexit/vfs_read\tkprobe/vfs_read + kretprobe/vfs_read\n@event\tdo_exit\tdo_exit: another\n"
+    )
+    old.read()
+    new.read()
+    text = eventtable.section({"5.10-musl": old, "6.1": new})
+    assert "| `vfs_read` | kprobe+kretprobe [1] | fexit, kprobe+kretprobe |" in text
+    assert "| `do_exit` | kprobe [1] | - [2] |" in text
+    assert text.endswith("\n1. the reason\n2. another\n")
+    assert eventtable.put("# Events\n" + KERNELS + "old", text) == "# Events\n" + KERNELS + "\n" + text
