@@ -38,7 +38,7 @@ def check_every_way_of_every_event():
 
 
 def told(why):
-    """Whether a program was refused for what the kernel lacks: a helper, or an argument that its function has elsewhere.
+    """Whether a program was refused for what the kernel lacks: a helper, or an argument of its function.
 
     Ways for several forms of a function follow each other in the catalogue; the right one loads.
     """
