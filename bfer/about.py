@@ -113,7 +113,7 @@ def hooks(event: Event) -> list[str]:
         session.attach()
         return table(session.tracer)
     except Error as error:
-        return [f"cannot be traced: {error}"]
+        return ["cannot be traced:", *[_INDENT + line for line in (error.details or str(error)).splitlines()]]
     finally:
         session.close()
 

@@ -82,7 +82,7 @@ class Tracer:
             session.attach()
             for hook in session.tracer.hooks.missing() if session.tracer.hooks is not None else ():
                 if hook.event.id:
-                    self.missing[hook.event.name] = hook.tried[-1]
+                    self.missing[hook.event.name] = str(hook.tried[-1])
             if session.derivation is not None:
                 self.missing.update(session.derivation.missing)
             if session.command is not None:

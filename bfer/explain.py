@@ -19,9 +19,7 @@ def table(tracer: Tracer, missing: dict[str, str] | None = None) -> list[str]:
         for attempt in link.attempts:
             rows.append((_program(link.name), _hook(link.name), _result(attempt)))
     for hook in tracer.hooks.hooks if tracer.hooks is not None else ():
-        for text in hook.tried:
-            program, _, outcome = text.partition(": ")
-            rows.append((hook.event.name, program, outcome))
+        rows += [(hook.event.name, attempt.program, attempt.outcome) for attempt in hook.tried]
         if hook.links:
             del rows[-1]
             rows += [(hook.event.name, _hook(link.name), _result(link.attempts[-1])) for link in hook.links]

@@ -69,11 +69,21 @@ def _attached(event: Event, program: Program) -> list[Link]:
         return links
 
 
-class Hook:
-    """One place where an event is seen: the programs that hang there, and their links.
+class Trial:
+    """What became of one kind of hook: the outcome is ``attached`` or the error."""
 
-    ``tried`` tells of each kind of hook what became of it, in words.
-    """
+    __slots__ = ("outcome", "program")
+
+    def __init__(self, program: str, outcome: str) -> None:
+        self.program = program
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return self.outcome if self.program in self.outcome else f"{self.program}: {self.outcome}"
+
+
+class Hook:
+    """One place where an event is seen: the programs that hang there, their links, and what was tried."""
 
     __slots__ = ("_left", "event", "links", "programs", "tried")
 
@@ -82,7 +92,7 @@ class Hook:
         self._left = list(alternatives)
         self.programs: list[Program] = []
         self.links: list[Link] = []
-        self.tried: list[str] = []
+        self.tried: list[Trial] = []
 
     def detach(self) -> None:
         for link in self.links:
@@ -124,7 +134,7 @@ class Hooks:
             try:
                 collection = self.add(data, names, btf, hook.event)
             except Error as error:
-                hook.tried.append(f"{names[0]}: {error}")
+                hook.tried.append(Trial(names[0], str(error)))
                 continue
             hook.programs = [collection.programs[name] for name in names]
 
@@ -156,11 +166,11 @@ class Hooks:
                     for program in hook.programs:
                         name = program.name
                         hook.links += _attached(hook.event, program)
-                    hook.tried.append(f"{name}: attached")
+                    hook.tried.append(Trial(name, "attached"))
                     break
                 except Error as error:
                     hook.detach()
-                    hook.tried.append(f"{name}: {error}")
+                    hook.tried.append(Trial(name, str(error)))
                     self._load_next(hook, load(hook.event.object) if hook._left else b"", btf)
             if not hook.links:
                 for one in _alone(hook):

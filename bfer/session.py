@@ -87,7 +87,8 @@ class Session:
             self.derivation = Derivation(self.plan, Kernel(self._tracer.looking))
             missing = self.derivation.missing
             if len(missing) == len(self.events):
-                raise Error(f"none of the events can be traced here: {next(iter(missing.values()))}")
+                why = next(iter(missing.values()))
+                raise Error(f"none of the events can be traced here: {why}", why)
 
     def begin(
         self,

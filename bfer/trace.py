@@ -133,8 +133,8 @@ class _Run:
         seen = {hook.event.name for hook in tracer.hooks.hooks if hook.links}
         for hook in tracer.hooks.hooks:
             if self.options.debug:
-                for text in hook.tried:
-                    say(f"debug: {text}")
+                for attempt in hook.tried:
+                    say(f"debug: {attempt}")
             name = hook.event.name
             if hook.links or name in told:
                 continue

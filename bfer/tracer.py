@@ -162,7 +162,7 @@ class Tracer:
             raise self._nothing(hooks)
 
     def _nothing(self, hooks: list[Hook]) -> Error:
-        tried = [text for hook in hooks for text in hook.tried]
+        tried = [str(attempt) for hook in hooks for attempt in hook.tried]
         return Error(f"none of the events can be traced here: {tried[-1]}", "\n".join(tried))
 
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:

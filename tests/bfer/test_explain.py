@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bfer.explain import table
+from bfer.hooks import Trial
 from pybpf.errors import LinkError
 from pybpf.links import Attempt, Link
 
@@ -22,7 +23,7 @@ def test_table_tells_what_was_refused_and_what_was_taken() -> None:
     second.attempts = (Attempt("event, bpf link", LinkError("EINVAL", 22)), Attempt("event, ioctl"))
     hooked = SimpleNamespace(
         event=SimpleNamespace(name="file"),
-        tried=["on_lsm: no BPF LSM", "on_kprobe: attached"],
+        tried=[Trial("on_lsm", "no BPF LSM"), Trial("on_kprobe", "attached")],
         links=[Link("program 'on_kprobe' (kprobe f)", mechanism="pmu")],
     )
     tracer = SimpleNamespace(
