@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _TURNS = 16
+# Of a batch so many records are rendered at once that their text stays below what C libraries take from the kernel
+# anew each time, and give back (128 KiB in glibc at first, and always in musl): that costs more than the rendering.
+_TEXT_MAX = 80 << 10
+_PART_MIN = 8
 _NAP_MIN, _NAP_MAX = 0.001, 0.010
 _LOSS_INTERVAL = 1.0
 # A signal that the terminal sent to the command as well ends tracing when it comes twice within this time.
@@ -103,6 +107,7 @@ class Loop:
         self._deadline = None if duration is None else monotonic() + duration
         self._next_check = monotonic() + _LOSS_INTERVAL
         self._layout = Layout(ROW_FORMAT, RECORD_SIZE, split)
+        self._part = _PART_MIN
         self._active = False
         self._nap = _NAP_MIN
         self._stop = False
@@ -276,17 +281,29 @@ class Loop:
                 self._write(rows)
 
     def _write(self, rows: list[Any]) -> None:
+        """In parts, see _TEXT_MAX."""
         offset = self.clock.offset()
         before = self.events
         count = len(rows) // ROW
         self.events += count
-        for sink in self.sinks:
-            try:
-                sink.write(sink.lines(rows, offset))
-            except OutputError as error:
-                self.events = before + error.written
-                self.unwritten = count - error.written
-                raise
+        done = 0
+        while done < count:
+            part = rows[done * ROW : (done + self._part) * ROW]
+            longest = 0
+            for sink in self.sinks:
+                try:
+                    text = sink.lines(part, offset)
+                    sink.write(text)
+                except OutputError as error:
+                    self.events = before + done + error.written
+                    self.unwritten = count - done - error.written
+                    raise
+                longest = max(longest, len(text))
+            done += len(part) // ROW
+            if longest > _TEXT_MAX:
+                self._part = max(self._part >> 1, _PART_MIN)
+            elif longest < _TEXT_MAX >> 1 and self._part < min(count, _BATCH):
+                self._part <<= 1
 
     def _drain(self) -> None:
         """What is in the buffer, and what a program on another CPU was just about to put there."""

@@ -332,6 +332,7 @@ class Collection:
         self._object_btf = self._resolver = None
         self._code = {}
         self._folded = {}
+        del self._spec, self._target  # a tracer has dozens of collections, each as large as its part of an object
 
     # --- explanations of a rejection ----------------------------------------------
 
