@@ -12,6 +12,7 @@ import os
 from errno import EBADF, EINVAL
 from itertools import repeat
 from struct import Struct, calcsize
+from time import monotonic
 
 from pybpf import abi, kernel
 from pybpf.errors import MapError
@@ -40,6 +41,11 @@ _STEPS = (64, 16, 4, 1)
 _LOOK_MIN, _LOOK_MAX = 8, 256
 # A large buffer is mapped in parts of so many bytes, one at a time: every mapped page counts as resident memory.
 _PART = 256 * 1024
+# When so many parts (4 MiB of records) have come within a second, a buffer of up to _WHOLE_MAX is mapped whole from
+# then on: mapping a part, and first reading its pages, takes longer than taking its records out. The memory is the
+# kernel's in any case; that it counts as this process's, too, is all that it costs.
+_MOVES = 16
+_WHOLE_MAX = 16 << 20
 # Bytes that are mapped behind a part's end, or the buffer's: longer than nearly every record.
 _WINDOW = 64 * 1024
 
@@ -439,13 +445,13 @@ class Reader:
 class RingBuffer(Reader):
     """Reader of a ring buffer map; the map stays the caller's.
 
-    Of a large buffer a quarter of a MiB is mapped at a time, which the kernel does in some microseconds: all of it
-    would be resident memory of this process. ``read(limit)`` gives a list of records, ``drain`` takes all,
+    Of a large buffer a quarter of a MiB is mapped at a time, until records come so fast that moving on is a burden: all
+    of it counts as resident memory of this process. ``read(limit)`` gives a list of records, ``drain`` takes all,
     ``available`` counts bytes. ``fd`` is the map's, for epoll: readable when the producer
     wakes its reader. Raises MapError when ``map`` is of another type.
     """
 
-    __slots__ = ("_map", "_mappings", "_window")
+    __slots__ = ("_map", "_mappings", "_moves", "_since", "_window")
 
     def __init__(self, map: Map) -> None:
         if map.type != abi.MAP_TYPE_RINGBUF:
@@ -480,6 +486,7 @@ class RingBuffer(Reader):
         )
         self.size = size
         self._parts = size - part
+        self._moves, self._since = 0, monotonic()
 
     @property
     def fd(self) -> int:
@@ -487,11 +494,18 @@ class RingBuffer(Reader):
         return self._map.fd
 
     def _move(self, begin: int) -> None:
+        self._moves += 1
+        if self._moves == _MOVES:
+            now = monotonic()
+            if now - self._since < 1 and self.size <= _WHOLE_MAX:
+                self._turn, self._end_at, self._mask = self.size, self.size + self._window, self.size - 1
+                self._parts = 0
+            self._moves, self._since = 0, now
         self._part = begin & self._parts
         self._heads.release()
         self._mappings.pop().close()
         offset = 2 * kernel.page_size() + self._part
-        self._data = kernel.map_memory(self._map.fd, self._turn + self._window, offset, what=str(self._map))
+        self._data = kernel.map_memory(self._map.fd, self._end_at, offset, what=str(self._map))
         self._mappings.append(self._data)
         self._heads = memoryview(self._data).cast("I")
 

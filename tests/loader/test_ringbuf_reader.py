@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybpf import abi, ringbuf
+from pybpf import abi, kernel, ringbuf
 from pybpf.ringbuf import Layout, Reader, counter, long_size, strongly_ordered
 
 BASE = 4096
@@ -294,10 +294,20 @@ class FileRing(Ring):
 
 
 @pytest.mark.skipif(mmap.PAGESIZE != BASE, reason="written for pages of 4096 bytes")
+@pytest.mark.parametrize("moves", [5, 1 << 30])  # in a hurry: whole from then on; never
 @pytest.mark.parametrize("part", [4096, 8192, 1 << 16])
-def test_a_buffer_in_parts(part, monkeypatch):
+def test_a_buffer_in_parts(part, moves, monkeypatch):
     monkeypatch.setattr(ringbuf, "_PART", part)
     monkeypatch.setattr(ringbuf, "_WINDOW", 4096)
+    monkeypatch.setattr(ringbuf, "_MOVES", moves)
+    mapped = []
+    real = kernel.map_memory
+
+    def map_memory(fd, length, offset=0, **rest):
+        mapped.append(length)
+        return real(fd, length, offset, **rest)
+
+    monkeypatch.setattr(kernel, "map_memory", map_memory)
     ring = FileRing(1 << 16)
     try:
         serial, sent, got, rows = 0, [], [], []
@@ -321,6 +331,15 @@ def test_a_buffer_in_parts(part, monkeypatch):
         assert got == sent
         assert serial > 2000
         assert ring.reader.size == 1 << 16
+        # Behind consumer and producer, and without what single records need.
+        parts = [length for length in mapped[2:] if not length % BASE]
+        if part == 1 << 16:
+            assert parts == [part + 4096]
+        elif moves == 5:
+            assert parts == [part + 4096] * 5 + [(1 << 16) + 4096]
+        else:
+            assert len(parts) > 30
+            assert set(parts) == {part + 4096}
     finally:
         ring.close()
 
