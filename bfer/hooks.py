@@ -5,14 +5,19 @@ One that cannot be had costs its own event; the rest runs.
 
 from __future__ import annotations
 
+from errno import EINVAL
 from struct import pack
 
 from bfer.catalogue import Catalogue
 from btf.errors import Error
 from programs import GENERIC
-from pybpf.errors import LinkError
+from pybpf.errors import LinkError, NotSupported
+from pybpf.inkernel import TASK_BTF
+from pybpf.linker import functions_of
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
+from pybpf.sections import parse_section
+from pybpf.target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
     # An object of programs, by the name of its file.
     Load = Callable[[str], bytes]
+
+
+_CALL_TASK_BTF = pack("=BBhI", 0x85, 0, 0, TASK_BTF)
 
 
 # The calls whose first argument is a path that they open, execute or enter, and those whose second is.
@@ -101,31 +109,57 @@ class Hook:
 
 
 class Hooks:
-    """All of a run. ``maps`` holds the maps by name; those that a program brings are added to it."""
+    """All of a run. ``maps`` holds the maps by name; those that a program brings are added to it.
 
-    def __init__(self, events: list[Event], maps: dict[str, Map], configure: Callable[[ObjectSpec], None]) -> None:
+    ``task_btf`` tells whether the kernel has the helper TASK_BTF: a program that calls it without is not even tried,
+    for to have it refused costs as much as to load another.
+    """
+
+    def __init__(
+        self, events: list[Event], maps: dict[str, Map], configure: Callable[[ObjectSpec], None], task_btf: bool = True
+    ) -> None:
         if any(event.object == GENERIC for event in events):
             from bfer.generic.multi import combined
 
             events = combined(events)
-        # By object, so that each is read once.
-        self.hooks = [
-            Hook(event, place) for event in sorted(events, key=lambda event: event.object) for place in event.places()
-        ]
+        # By object, so that each is read once. What has the most arguments is the verifier's heaviest work, and
+        # comes while there is the most memory left for it.
+        weights: dict[str, int] = {}
+        for event in events:
+            weights[event.object] = max(weights.get(event.object, 0), len(event.args))
+        order = sorted(events, key=lambda event: (-weights[event.object], event.object, -len(event.args)))
+        self.hooks = [Hook(event, place) for event in order for place in event.places()]
         self._maps = maps
         self._configure = configure
         self._collections: list[Collection] = []
+        self._task_btf = task_btf
+        # What the last object's types are here: its programs are loaded one by one, and many are alike.
+        self._target: Target | None = None
 
     def load(self, load: Load, btf: Btf | None) -> None:
         """Load what the kernel takes of each event."""
         name, data = "", b""
-        for hook in self.hooks:  # which may become more
-            if hook.event.object != name:
-                name, data = hook.event.object, load(hook.event.object)
-            self._load_next(hook, data, btf)
-            if not hook.programs:
-                self.hooks += _alone(hook)
+        try:
+            for hook in self.hooks:  # which may become more
+                if hook.event.object != name:
+                    name, data = hook.event.object, load(hook.event.object)
+                self._load_next(hook, data, btf)
+                if not hook.programs:
+                    self.hooks += _alone(hook)
+        finally:
+            self._forget_target()
         self.hooks = [hook for hook in self.hooks if hook.programs or not hook.event.members]
+
+    def _target_of(self, types: bytes, btf: Btf | None) -> Target:
+        if self._target is None or not self._target.sees(types):
+            self._forget_target()
+            self._target = Target(types, btf)
+        return self._target
+
+    def _forget_target(self) -> None:
+        if self._target is not None:
+            self._target.close()
+            self._target = None
 
     def _load_next(self, hook: Hook, data: bytes, btf: Btf | None) -> None:
         hook.programs = []
@@ -141,10 +175,12 @@ class Hooks:
     def add(self, data: bytes, names: list[str], btf: Btf | None, event: Event | None = None) -> Collection:
         """Load programs of an object, for an event or to be run by user space; closed with the rest. Raises Error."""
         spec = read_object(data, names, lines=False)
+        if not self._task_btf and _needs_task_btf(spec, names):
+            raise NotSupported(f"program {names[0]!r} calls helper {TASK_BTF} (get_current_task_btf, 5.11)", EINVAL)
         self._configure(spec)
         if event is not None:
             event.prepare(spec, names[0])
-        collection = Collection(spec, names, btf=btf, maps=self._shared(spec))
+        collection = Collection(spec, names, maps=self._shared(spec), target=self._target_of(spec.btf, btf))
         self._collections.append(collection)
         for name, map in collection.maps.items():
             self._maps.setdefault(name, map)
@@ -159,6 +195,14 @@ class Hooks:
         }
 
     def attach(self, load: Load, btf: Btf | None) -> None:
+        """Let them run; where that fails, load and attach the next kind of hook."""
+        try:
+            self._attach(load, btf)
+        finally:
+            self._forget_target()
+        self.hooks = [hook for hook in self.hooks if hook.links or not hook.event.members]
+
+    def _attach(self, load: Load, btf: Btf | None) -> None:
         for hook in self.hooks:  # which may become more
             while hook.programs:
                 name = hook.programs[0].name
@@ -176,7 +220,6 @@ class Hooks:
                 for one in _alone(hook):
                     self._load_next(one, load(one.event.object), btf)
                     self.hooks.append(one)
-        self.hooks = [hook for hook in self.hooks if hook.links or not hook.event.members]
 
     def missing(self) -> list[Hook]:
         """Where nothing could be attached."""
@@ -188,6 +231,7 @@ class Hooks:
 
     def close(self) -> None:
         self.detach()
+        self._forget_target()
         for collection in self._collections:
             collection.close()
         self._collections = []
@@ -196,3 +240,17 @@ class Hooks:
 def _alone(hook: Hook) -> list[Hook]:
     """A hook for each of the events that one program cannot make together here; none for any other event."""
     return [Hook(event, place) for event in hook.event.members for place in event.places()]
+
+
+def _needs_task_btf(spec: ObjectSpec, names: list[str]) -> bool:
+    """Whether a program hangs on a type of the kernel and calls TASK_BTF; in others the call is behind a guard."""
+    for name in names:
+        if parse_section(spec.programs[name].section).btf is None:
+            continue
+        for function in functions_of(spec, name):
+            at = function.insns.find(_CALL_TASK_BTF)
+            while at >= 0:
+                if at % 8 == 0:
+                    return True
+                at = function.insns.find(_CALL_TASK_BTF, at + 1)
+    return False

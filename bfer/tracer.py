@@ -13,7 +13,7 @@ from bfer.records import BY, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
 from programs import load_object
 from pybpf.errors import LoadError, VerifierError
-from pybpf.inkernel import has_helper, relocates
+from pybpf.inkernel import TASK_BTF, has_helper, relocates
 from pybpf.links import attach
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
 FAMILIES = ("", "__raw_tp")
-# What all programs of the better kind call: bpf_get_current_task_btf (5.11). To ask for it costs a
-# hundred microseconds; to find out by loading them costs an old kernel a second walk of its BTF.
-_TASK_BTF = 158
 _TREE_SIZE = 8192
 _GROUPS = 4096
 _FIRST_NAMESPACE = 0xEFFFFFFC  # of pids, include/linux/proc_ns.h
@@ -73,6 +70,7 @@ class Tracer:
                 from bfer.containers import hierarchy_number
 
                 self._settings["hierarchy"] = hierarchy_number(controller)
+        self._task_btf = has_helper(TASK_BTF)
         self._buffer_size = buffer_size
         self._btf_path = btf_path
         try:
@@ -126,7 +124,7 @@ class Tracer:
             for name, numbers in calls.items():
                 spec.set(name, numbers)
 
-        self.hooks = Hooks(self.plan.hooks, self.maps, prepare)
+        self.hooks = Hooks(self.plan.hooks, self.maps, prepare, self._task_btf)
         types = self._types_once(btf)
         try:
             self.hooks.load(load_object, types)
@@ -168,7 +166,7 @@ class Tracer:
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
         failure: Error | None = None
-        for family in FAMILIES if has_helper(_TASK_BTF) else FAMILIES[1:]:
+        for family in FAMILIES if self._task_btf else FAMILIES[1:]:
             names = [name + family for name in self._programs]
             spec = read_object(load_object(), names, lines=False)
             configure(spec, self.plan, buffer_size, self._settings)

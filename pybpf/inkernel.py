@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from pybpf.linker import Linked
 
+# bpf_get_current_task_btf (5.11), which programs call that hang on types of the kernel; such hooks are older (5.5).
+# To ask for it costs a hundred microseconds; to have a program refused for it, as much as to load another.
+TASK_BTF = 158
 _FIND_BY_NAME_KIND = 167
 _NAME_MAX = 256  # the stack has 512 bytes
 _RECORD_SIZE = 16  # struct bpf_core_relo

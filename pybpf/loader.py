@@ -7,7 +7,7 @@ from errno import EINVAL, ENOENT, EPERM
 from struct import pack
 
 from btf.errors import BtfError, BtfNotFound
-from pybpf import abi, kernel, linker, loadbtf
+from pybpf import abi, linker
 from pybpf.errors import LoadError, NotSupported, ObjectError, SyscallError
 from pybpf.maps import Map
 from pybpf.object.spec import KCONFIG, RELOC_DATA
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from btf.reader import Btf
     from pybpf.externs import Symbols
     from pybpf.inkernel import Strings
+    from pybpf.kernel import Fd
     from pybpf.linker import Symbol
     from pybpf.object.spec import MapSpec, ObjectSpec, ProgramSpec
     from pybpf.sections import Section
@@ -51,6 +52,9 @@ class Collection:
     ``targets`` gives loaded programs whose functions the programs of these names
     replace (freplace) or trace (fentry, fexit): the section names the function.
 
+    ``target`` is what other collections of the same object were loaded with, and stays the caller's; ``btf``
+    is then its.
+
     ``programs`` and ``maps`` map names to objects. ``btf_error`` tells why the
     object's own BTF was not accepted, None if it was: programs are then loaded
     without function and line information.
@@ -69,6 +73,7 @@ class Collection:
         log_level: int = 0,
         fold: bool | None = None,
         targets: Mapping[str, Program] | None = None,
+        target: Target | None = None,
     ) -> None:
         if spec.byteorder != sys.byteorder:
             raise ObjectError(f"object is {spec.byteorder}-endian, this machine is {sys.byteorder}-endian")
@@ -79,9 +84,10 @@ class Collection:
         self._given = dict(maps or {})
         self._targets = dict(targets or {})
         self._log_level = log_level
-        self._target = Target(spec.btf, btf)
+        self._own_target = target is None
+        self._target = target or Target(spec.btf, btf)
         self._code: dict[str, bytes] = {}
-        self._object_btf: kernel.Fd | None = None
+        self._object_btf: Fd | None = None
         self._symbols: dict[str, Symbol] = {}
         self._resolver: Symbols | None = None
         self._settings: bytes | None = None  # contents of .kconfig
@@ -110,7 +116,8 @@ class Collection:
                 self._relocated(function)
         hooks = {name: section for name, section in sections.items() if self._is_hooked(name, section)}
         ids = {name: self._attach_id(name, section) for name, section in hooks.items()}
-        self._target.release()
+        if self._own_target:
+            self._target.release()
         if self._object_btf is None and self.btf_error is None:
             self._load_btf()
         if fold:
@@ -237,10 +244,8 @@ class Collection:
             self._settings = externs.kconfig(spec, used)
 
     def _load_btf(self) -> None:
-        if not self._spec.btf:
-            return
         try:
-            self._object_btf = loadbtf.load(self._spec.btf)
+            self._object_btf = self._target.loaded()
         except SyscallError as error:
             # Old kernels know fewer kinds. BTF is a description; programs run without.
             self.btf_error = error
@@ -324,9 +329,8 @@ class Collection:
 
     def _close_btf(self) -> None:
         """Let go of what only loading needs; the kernel keeps the object's BTF with the programs."""
-        self._target.close()
-        if self._object_btf is not None:
-            self._object_btf.close()
+        if self._own_target:
+            self._target.close()
         if self._resolver is not None:
             self._resolver.close()
         self._object_btf = self._resolver = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ENOENT
 
 from btf.errors import BtfNotFound
-from pybpf.errors import NotSupported, ObjectError
+from pybpf.errors import NotSupported, ObjectError, SyscallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from btf.core_patch import Resolution
     from btf.reader import Btf
     from pybpf.corecache import Cache
+    from pybpf.kernel import Fd
 
 MODULES = "/sys/kernel/btf"
 
@@ -25,7 +26,8 @@ class Target:
     ``given`` is its BTF when the caller has it open, which stays the caller's: the
     kernel's own, or one made for kernels without. Otherwise answers come from the
     cache, and the kernel's BTF is opened for those that it lacks; that of modules for
-    types that the kernel itself has not.
+    types that the kernel itself has not. One target may serve several loads of an object, which then
+    ask for nothing twice.
     """
 
     def __init__(self, local: bytes, given: Btf | None = None) -> None:
@@ -38,6 +40,12 @@ class Target:
         self._cache: Cache | None = None
         self._asked = given is not None  # for the cache
         self._cacheable = True
+        self._loaded: Fd | None = None
+        self._refusal: SyscallError | None = None
+
+    def sees(self, local: bytes) -> bool:
+        """Whether this is the BTF that it was made for."""
+        return self._bytes == local
 
     def local(self) -> Btf:
         """The object's own BTF."""
@@ -93,6 +101,20 @@ class Target:
                 cache.add_id(name, kind, found)
         return found
 
+    def loaded(self) -> Fd | None:
+        """The object's own BTF in the kernel, brought there once; None without any. Raises LoadError."""
+        if self._refusal is not None:
+            raise self._refusal
+        if self._loaded is None and self._bytes:
+            from pybpf import loadbtf
+
+            try:
+                self._loaded = loadbtf.load(self._bytes)
+            except SyscallError as error:
+                self._refusal = error
+                raise
+        return self._loaded
+
     def release(self) -> None:
         """Let go of the kernel's BTF, and keep what it said for the next time."""
         if self._cache is not None and self._cacheable:
@@ -111,6 +133,9 @@ class Target:
         if self._local is not None:
             self._local.close()
             self._local = None
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
 
     def _stored(self) -> Cache | None:
         if not self._asked:
