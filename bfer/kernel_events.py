@@ -63,7 +63,7 @@ cap_capable 22 711 fentry,kprobe: int cap:capability, int syscall:syscall@detect
 [lsm_hooks]
 security_bpf 37 731 fentry,kprobe: int cmd:bpf
 security_bpf_map 38 732 fentry,kprobe: unsigned int map_id, const char* map_name
-security_bpf_prog 39 839 fentry,kprobe;helpers,helpers__kprobe: int type:bpf_prog, const char* name, u64[] helpers:helpers, u32 id, bool load
+security_bpf_prog 39 839 fentry,kprobe;helpers,helpers__kprobe,helpers_clone: int type:bpf_prog, const char* name, u64[] helpers:helpers, u32 id, bool load
 security_task_setrlimit 47 847 fentry,kprobe: u32 target_host_pid, int resource:rlimit, u64 new_rlim_cur, u64 new_rlim_max
 security_settime64 48 848 fentry,kprobe: long tv_sec, long tv_nsec, int tz_minuteswest, int tz_dsttime
 security_task_prctl 49 849 fentry,kprobe: int option:prctl, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5, const char* vma_name
@@ -153,7 +153,7 @@ shared_object_loaded 150 751 fentry,kprobe: const char* pathname, int flags:open
 init_namespaces 119 2000 derive.namespaces: u32 cgroup, u32 ipc, u32 mnt, u32 net, u32 pid, u32 pid_for_children, u32 time, u32 time_for_children, u32 user, u32 uts
 (attachments)
 [integrity]
-bpf_attach 160 760 fentry,kprobe;ioctl,ioctl__kprobe: int prog_type:bpf_prog, const char* prog_name, u32 prog_id, const char* symbol_name, u64 symbol_addr:hex, int attach_type:bpf_attach
+bpf_attach 160 760 fentry+prime,kprobe+prime__kprobe;ioctl,ioctl__kprobe: int prog_type:bpf_prog, const char* prog_name, u32 prog_id, const char* symbol_name, u64 symbol_addr:hex, int attach_type:bpf_attach
 (objects)
 [fs]
 symbols_loaded 151 2006 derive.objects;fentry,kprobe: const char* library_path, const char*const* symbols:argv

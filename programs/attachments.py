@@ -6,7 +6,6 @@ from programs.events import *
 from programs.records import *
 from pybpf.ktypes import (
     bpf_link,
-    bpf_link_primer,
     bpf_perf_link,
     bpf_prog,
     bpf_raw_tp_link,
@@ -91,10 +90,24 @@ def fill_attached(record, shape, given):
     return put_kernel_string(record, shape, 1, u64(addr(program.aux.name)))
 
 
-@hook(*function("bpf_link_settle"))
-def bpf_attach(ctx, primer: Ptr[bpf_link_primer]):
-    """Every link that is made comes by here."""
-    link = cast(Ptr[bpf_link], u64(primer.link))
+@hook(*function("bpf_link_prime"), name="bpf_attach__prime")
+def prime(ctx, link: u64):
+    """Every link that is made comes by here first, and gets a file, which has a descriptor once the program hangs."""
+    remember(BPF_ATTACH, link)
+    return 0
+
+
+@hook(*function("fd_install"))
+def bpf_attach(ctx, descriptor: u32, opened: Ptr[file]):
+    """Not at bpf_link_settle, the function for it: compilers put that into those that call it."""
+    call = remembered(BPF_ATTACH)
+    if not call:
+        return 0
+    primed = call.args[0]
+    forget(BPF_ATTACH)
+    if u64(opened.private_data) != primed:  # what was primed is gone: it could not be attached
+        return 0
+    link = cast(Ptr[bpf_link], primed)
     program = cast(Ptr[bpf_prog], u64(link.prog))
     if not u64(program):
         return 0
@@ -109,8 +122,8 @@ def bpf_attach(ctx, primer: Ptr[bpf_link_primer]):
         place.address = u64(cast(Ptr[bpf_tracing_link], u64(link)).trampoline.func.addr)
     elif kind == LINK_PERF_EVENT:
         if exists(bpf_perf_link):
-            opened = cast(Ptr[file], u64(cast(Ptr[bpf_perf_link], u64(link)).perf_file))
-            find_perf_place(place, cast(Ptr[struct_perf_event], u64(opened.private_data)))
+            counted = cast(Ptr[file], u64(cast(Ptr[bpf_perf_link], u64(link)).perf_file))
+            find_perf_place(place, cast(Ptr[struct_perf_event], u64(counted.private_data)))
     emit(BPF_ATTACH, fill_attached, (program, addr(place)))
     return 0
 

@@ -70,12 +70,17 @@ class Called(Struct):
 called = LruHash(u64, Called, 256)
 
 
+CALL = 0x85  # BPF_JMP | BPF_CALL
+
+
 @inline
 def note_call(second):
-    """The second argument is the function's number, or (since 5.13) the address of the instruction that holds it."""
+    """``second`` is the function's number, or (since 5.13) the address of the instruction that holds it."""
     number = second
     if second > 4096:
-        number = read_kernel(u32, second + 4)
+        if read_kernel(u8, second) != CALL:
+            return
+        number = u64(read_kernel(u32, second + 4))
     task = u64(current_task())
     found = called.lookup(task)
     if not found:
@@ -94,6 +99,13 @@ def helpers(ctx):
 
 @hook("kprobe/check_helper_call", name="security_bpf_prog__helpers__kprobe")
 def helpers_kprobe(ctx, environment: u64, second: u64):
+    note_call(second)
+    return 0
+
+
+# The compiler passes the third argument by value in some kernels (6.12), and names the function so; the first two stay.
+@hook("kprobe/check_helper_call.isra.0", name="security_bpf_prog__helpers_clone")
+def helpers_of_clone(ctx, environment: u64, second: u64):
     note_call(second)
     return 0
 

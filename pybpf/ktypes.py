@@ -565,10 +565,6 @@ class bpf_link(KStruct):
     prog: Ptr[bpf_prog]
 
 
-class bpf_link_primer(KStruct):
-    link: Ptr[bpf_link]
-
-
 class bpf_perf_link(KStruct):
     """Since 5.15."""
 
