@@ -100,7 +100,7 @@ DEFAULT = (
 )
 """What is traced when nothing is said: what changes a device, or opens it to others."""
 
-WRITES = {"open": ("flags", 0o3), "openat": ("flags", 0o3)}
+WRITES = dict.fromkeys(("open", "openat", "security_file_open"), ("flags", 3))
 """Of these only calls with one of the bits in the argument belong to the set ``default``: files opened for writing."""
 
 

@@ -436,9 +436,8 @@ class Parser:
                 self.named = {name: self.event(name) for name in filtered}
             elif self.is_narrowed():
                 self.members = {event.name: event for event in self.catalogue.members("default")}
-                every = {event.name: event for event in self.catalogue.members("syscalls")}
-                self.members.update(every)
-                self.in_other_sets.update(every)
+                self.members.update((event.name, event) for event in self.catalogue.members("syscalls"))
+                self.in_other_sets.update(self.members)
             else:
                 self.members = {event.name: event for event in self.catalogue.members("default")}
         if self.excluded_patterns:

@@ -29,6 +29,7 @@ def _open_table(direct: int, largefile: int, directory: int, nofollow: int) -> t
         ("__O_TMPFILE", 0o20000000),
         ("O_DIRECTORY", directory),
         ("FASYNC", 0o20000),
+        ("__FMODE_EXEC", 0o40),  # include/linux/fs.h: the kernel's own, of files that it opens to execute them
     )
 
 

@@ -389,5 +389,9 @@ def test_writes_only() -> None:
     assert (plan.shapes[257].bits, plan.shapes[257].masked) == (3, 2)
     assert passes(plan, "openat", b"/x", scalars=(0, 0o1101, 0))
     assert not passes(plan, "openat", b"/x", scalars=(0, 0, 0))
+    hook = CATALOGUE.events["security_file_open"].number
+    assert (plan.shapes[hook].bits, plan.shapes[hook].masked) == (3, 1)
     for texts in (["event=openat"], ["set=default,fs"], ["comm=x"], ["set=default", "openat.mode=0"]):
         assert not plan_of(*texts).shapes[257].bits
+    for texts in (["event=security_file_open"], ["comm=x"], ["set=default", "security_file_open.flags=O_RDONLY"]):
+        assert not plan_of(*texts).shapes[hook].bits
