@@ -9,8 +9,8 @@ from pybpf.lang.facts import propagate
 from pybpf.lang.frame import drop_dead_stores, promote
 from pybpf.lang.idempotent import share_calls
 from pybpf.lang.ir import Function
+from pybpf.lang.limits import show_bounds
 from pybpf.lang.loops import hoist_invariants
-from pybpf.lang.quotients import show_bounds
 from pybpf.lang.simplify import fold_addresses, simplify
 from pybpf.lang.values import eliminate_copies, hoist_constants, merge_tails, remove_dead, reuse_values, split_webs
 

@@ -29,7 +29,7 @@ class Widths:
         self.true = _solve(func, False)
         self.proved = self.true
         self.sensitive: set[int] = set()
-        if any(ins.op in _NARROW and _is_forgotten(ins) for block in func.blocks for ins in block.ins):
+        if any(ins.op in _NARROW and is_forgotten(ins) for block in func.blocks for ins in block.ins):
             self.proved = _solve(func, True)
             self.sensitive = bounded(func)
 
@@ -60,7 +60,8 @@ def bounded(func: Function) -> set[int]:
     return found
 
 
-def _is_forgotten(ins: Ins) -> bool:
+def is_forgotten(ins: Ins) -> bool:
+    """Whether there are verifiers that know nothing of the result's bounds."""
     return (ins.op in _FORGOTTEN and type(ins.b) is int) or ins.op in _UNFOLLOWED
 
 
@@ -76,7 +77,7 @@ def _solve(func: Function, forgetting: bool) -> list[int]:
                 if dst is None or widths[dst] == 64:
                     continue
                 width = _width(ins, widths)
-                if forgetting and _is_forgotten(ins):
+                if forgetting and is_forgotten(ins):
                     width = ins.size * 8 if ins.op != ir.BSWAP else 64
                 if width > widths[dst]:
                     # What still grows after some turns grows around a loop.
