@@ -10,11 +10,11 @@ from __future__ import annotations
 from struct import iter_unpack, pack, unpack_from
 
 from btf.errors import BtfError
-from btf.format import MAGIC, VERSION
+from btf.format import MAGIC, NATIVE, VERSION, native_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from btf.builder import Builder
 
@@ -34,14 +34,15 @@ class Ext:
 
     ``func_info``: ``(offset, type id)``; ``line_info``: ``(offset, file name,
     text, line << 10 | column)``; ``core_relos``: ``(offset, type id, access
-    string, kind)``. Names and texts are string offsets into .BTF.
+    string, kind)``. Names and texts are string offsets into .BTF. The lines are
+    many, and looked at by few: they stay packed, four words each in native order.
     """
 
     __slots__ = ("core_relos", "func_info", "line_info")
 
     def __init__(self) -> None:
         self.func_info: Records = {}
-        self.line_info: Records = {}
+        self.line_info: dict[int, bytes] = {}
         self.core_relos: Records = {}
 
 
@@ -66,7 +67,8 @@ def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = 
     func_off, func_len, line_off, line_len = unpack_from(f"{mark}4I", data, 8)
     ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS, keep)
     if lines:
-        ext.line_info = _parse_records(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep)
+        for section, size, part in _split(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep):
+            ext.line_info[section] = ext.line_info.get(section, b"") + _packed(part, byteorder, size)
     if length >= _HEADER_CORE:
         core_off, core_len = unpack_from(f"{mark}2I", data, 24)
         ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS, keep)
@@ -77,8 +79,32 @@ def _parse_records(
     data: bytes, mark: str, what: str, at: int, size: int, words: int, keep: Callable[[int], bool] | None
 ) -> Records:
     records: Records = {}
+    layout = f"{mark}{words}I"
+    for section, record_size, part in _split(data, mark, what, at, size, words, keep):
+        rows = records.setdefault(section, [])
+        if record_size == words * 4:
+            rows += iter_unpack(layout, part)
+        else:
+            rows += [unpack_from(layout, part, start) for start in range(0, len(part), record_size)]
+    return records
+
+
+def _packed(part: bytes, byteorder: str, record_size: int) -> bytes:
+    """Line records as they stay, without what is not known of them."""
+    if byteorder != NATIVE:
+        part = bytes(native_words(part, byteorder))
+    known = _LINE_WORDS * 4
+    if record_size > known:
+        part = b"".join([part[start : start + known] for start in range(0, len(part), record_size)])
+    return part
+
+
+def _split(
+    data: bytes, mark: str, what: str, at: int, size: int, words: int, keep: Callable[[int], bool] | None
+) -> Iterator[tuple[int, int, bytes]]:
+    """The sections' names, and the size and bytes of their records."""
     if not size:
-        return records
+        return
     end = at + size
     if at % 4 or end > len(data) or size < 4:
         raise BtfError(f".BTF.ext: {what} at {at}, {size} bytes, does not fit in {len(data)} bytes")
@@ -86,7 +112,6 @@ def _parse_records(
     if record_size < words * 4 or record_size % 4:
         raise BtfError(f".BTF.ext: {what} records of {record_size} bytes, at least {words * 4} expected")
     at += 4
-    layout = f"{mark}{words}I"
     while at < end:
         if at + 8 > end:
             raise BtfError(f".BTF.ext: {what} ends inside a section's header")
@@ -96,13 +121,8 @@ def _parse_records(
             raise BtfError(f".BTF.ext: {what} claims {count} records where {(end - at) // record_size} fit")
         stop = at + count * record_size
         if keep is None or keep(section):
-            rows = records.setdefault(section, [])
-            if record_size == words * 4:
-                rows += iter_unpack(layout, data[at:stop])
-            else:
-                rows += [unpack_from(layout, data, start) for start in range(at, stop, record_size)]
+            yield section, record_size, data[at:stop]
         at = stop
-    return records
 
 
 class ExtBuilder:

@@ -8,6 +8,7 @@ turned round once, word by word, and read natively from then on.
 from __future__ import annotations
 
 import sys
+from struct import Struct
 
 from btf.errors import BtfError
 
@@ -107,6 +108,8 @@ _ENTRY = {
 _HEADER_MIN = 24
 _HEADER_LAYOUT = 32
 _HEADER_MAX = 4096
+_FIELDS = {"little": Struct("<5I"), "big": Struct(">5I")}  # of the header, from its length on
+_LAYOUT = {"little": Struct("<2I"), "big": Struct(">2I")}
 
 
 class Header:
@@ -122,6 +125,10 @@ class Header:
         *("byteorder", "extended", "flags", "length"),
         *("layout", "layout_len", "layout_off", "str_len", "str_off", "type_len", "type_off"),
     )
+    str_len: int
+    str_off: int
+    type_len: int
+    type_off: int
 
     def __init__(self, data: Buffer, total: int = 0) -> None:
         """Parse and check the header of ``total`` bytes of BTF (0: what ``data`` has); raises BtfError."""
@@ -130,25 +137,22 @@ class Header:
         if len(head) < _HEADER_MIN:
             raise BtfError(f"not BTF: {len(head)} bytes, a header has {_HEADER_MIN}")
         if head[0:2] == b"\x9f\xeb":
-            order = self.byteorder = "little"
+            order = "little"
         elif head[0:2] == b"\xeb\x9f":
-            order = self.byteorder = "big"
+            order = "big"
         elif head[0:4] == b"\x7fELF":
             raise BtfError("not BTF but an ELF file: give the contents of its .BTF section")
         else:
             raise BtfError(f"not BTF: magic is {head[0:2].hex()}, expected 9feb or eb9f")
         if head[2] != VERSION:
             raise BtfError(f"BTF version {head[2]} is not supported, only {VERSION}")
+        self.byteorder = order
         self.flags = head[3]
-
-        def u32(at: int) -> int:
-            return int.from_bytes(head[at : at + 4], order)  # type: ignore[arg-type]
-
-        length = self.length = u32(4)
+        length, type_off, self.type_len, str_off, self.str_len = _FIELDS[order].unpack_from(head, 4)
+        self.length = length
         if not _HEADER_MIN <= length <= min(total, _HEADER_MAX) or length % 4:
             raise BtfError(f"BTF header length {length} is wrong in {total} bytes")
-        self.type_off, self.type_len = length + u32(8), u32(12)
-        self.str_off, self.str_len = length + u32(16), u32(20)
+        self.type_off, self.str_off = length + type_off, length + str_off
         if self.type_off % 4 or self.type_len % 4:
             raise BtfError("BTF type section is not aligned to 4 bytes")
         if self.type_off + self.type_len > self.str_off:
@@ -157,9 +161,11 @@ class Header:
             raise BtfError(f"BTF string section ends at {self.str_off + self.str_len}, past the data ({total} bytes)")
         self.layout: list[tuple[int, int]] = []
         self.layout_off = self.layout_len = 0
-        if length >= _HEADER_LAYOUT and u32(28):
-            self.layout_off, self.layout_len = length + u32(24), u32(28)
-            self._read_layout(data, self.layout_off, self.layout_len)
+        if length >= _HEADER_LAYOUT:
+            off, size = _LAYOUT[order].unpack_from(head, 24)
+            if size:
+                self.layout_off, self.layout_len = length + off, size
+                self._read_layout(data, self.layout_off, size)
         self.extended = any(head[_HEADER_LAYOUT:length])
 
     def _read_layout(self, data: Buffer, off: int, size: int) -> None:

@@ -37,7 +37,7 @@ from btf.format import (
     native_words,
     printable,
 )
-from btf.names import NameIndex
+from btf.names import SMALL, NameIndex
 from btf.source import Sparing, Words, spare_file
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ _MAX_CACHE = 4096
 MAX_NAME = 4096  # bytes; the kernel takes 511
 _MAX_STRING = 1 << 20
 _VOID = memoryview(bytes(12)).cast("I")
+_LENGTHS = Lengths([])  # of the kinds that all BTF has: the same info words come again in every blob
 _SIZED = (*COMPOSITES, *ENUMS, KIND_INT, KIND_FLOAT, KIND_DATASEC)
 # What C compilers call an integer as wide as a pointer (determine_ptr_size() of libbpf).
 _LONG = frozenset(
@@ -126,11 +127,12 @@ class Btf:
             with memoryview(plain if head.byteorder == NATIVE else self._raw) as view:  # type: ignore[arg-type]
                 self._words = view[self._raw_off : self._raw_off + head.type_len].cast("I")
         self._info: memoryview[int] | Words = self._words[1:]
-        self._lengths = Lengths(head.layout)
+        self._lengths = Lengths(head.layout) if head.layout else _LENGTHS
         self._marks = [0]
         self._count = -1  # own types; known when the walk is complete
-        self._cache: dict[int, tuple[memoryview[int] | Words, int]] = {}
+        self._cache: dict[int, int] = {}  # where records start
         self._pointer_size = 0
+        self._datasecs: dict[str, int] | None = None
         self._names = NameIndex(self)
 
     def _check_strings(self) -> None:
@@ -207,6 +209,9 @@ class Btf:
         """Set the marks of the first ``blocks`` blocks and the one after them, or of all."""
         if self._count >= 0:
             return
+        if len(self._words) < SMALL:
+            self._walk_tail()
+            return
         marks, words = self._marks, self._lengths
         for view, base in self._windows():
             info, end, at = view[1:], len(view), marks[-1] - base
@@ -251,31 +256,28 @@ class Btf:
         """Finish the walk from the last mark, with every check; returns the positions passed."""
         info, words, end = self._info, self._lengths, len(self._words)
         at = self._marks[-1]
-        passed = []
-        number = (len(self._marks) - 1) * _BLOCK
-        while at < end:
-            try:
-                step = words[info[at]]
-            except IndexError:
-                step = end + 1
-            except BtfError as error:
-                raise BtfError(f"BTF type [{self.first_id + number}]: {error}") from None
-            if at + step > end:
-                raise BtfError(f"BTF type [{self.first_id + number}] goes past the end of the type section")
-            passed.append(at)
-            at += step
-            number += 1
-        self._count = number
+        passed: list[int] = []
+        number = self.first_id + (len(self._marks) - 1) * _BLOCK
+        try:
+            while at < end:
+                passed.append(at)
+                at += words[info[at]]
+        except IndexError:
+            at = end + 1
+        except BtfError as error:
+            raise BtfError(f"BTF type [{number + len(passed) - 1}]: {error}") from None
+        if at > end:
+            raise BtfError(f"BTF type [{number + len(passed) - 1}] goes past the end of the type section")
+        self._count = number - self.first_id + len(passed)
         # At most a block: all types of a small object, which are then found without a walk.
-        first = self.first_id + number - len(passed)
-        self._cache.update([(first + index, (self._words, at)) for index, at in enumerate(passed)])
+        self._cache.update(enumerate(passed, number))
         return passed
 
     def locate(self, id: int) -> tuple[memoryview[int] | Words, int]:
         """The words that hold a type's record, and the index of its first."""
         place = self._cache.get(id)
         if place is not None:
-            return place
+            return self._words, place
         number = id - self.first_id
         if number < 0:
             if id == 0:
@@ -287,6 +289,8 @@ class Btf:
         marks = self._marks
         if len(marks) <= block + 1 and self._count < 0:
             self._walk(block + 1)
+            if id in self._cache:
+                return self._words, self._cache[id]
         if 0 <= self._count <= number or len(marks) <= block:
             raise BtfNotFound(f"there is no BTF type [{id}], the last is [{self.type_count - 1}]")
         info, words, at = self._info, self._lengths, marks[block]
@@ -294,8 +298,8 @@ class Btf:
             at += words[info[at]]
         if len(self._cache) >= _MAX_CACHE:
             self._cache.clear()
-        place = self._cache[id] = self._words, at
-        return place
+        self._cache[id] = at
+        return self._words, at
 
     # ---- the record ---------------------------------------------------------------
 
@@ -361,6 +365,16 @@ class Btf:
             id = words[at + 2]
         raise BtfError(f"BTF type [{id}] refers to itself, or is nested too deep")
 
+    def resolved(self, id: int) -> tuple[int, memoryview[int] | Words, int]:
+        """Kind, words and place of the type that resolve() finds: for those who read many."""
+        for _ in range(_MAX_HOPS):
+            words, at = self.locate(id)
+            kind = words[at + 1] >> KIND_SHIFT & KIND_MASK
+            if kind not in MODIFIERS:
+                return kind, words, at
+            id = words[at + 2]
+        raise BtfError(f"BTF type [{id}] refers to itself, or is nested too deep")
+
     def members(self, id: int) -> list[tuple[str, int, int, int]]:
         """Members of a struct or union: ``(name, type id, offset in bits, size in bits)``.
 
@@ -405,6 +419,14 @@ class Btf:
         words, at, vlen = self._entries(id, KIND_DATASEC)
         found = words[at + 3 : at + 3 + 3 * vlen].tolist()
         return list(zip(found[0::3], found[1::3], found[2::3]))
+
+    def datasecs(self) -> dict[str, int]:
+        """Ids of the DATASECs of this blob by the section that they describe, the first of each name."""
+        if self._datasecs is None:
+            self._datasecs = {}
+            for id in self._names.all_of(KIND_DATASEC):
+                self._datasecs.setdefault(self.name(id), id)
+        return self._datasecs
 
     def int_encoding(self, id: int) -> int:
         """INT_SIGNED, INT_CHAR and INT_BOOL bits of an integer."""

@@ -14,26 +14,21 @@ from btf.format import LINKAGE_STATIC
 from btf.reader import Btf
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.btfmaps import datasec
 
 _HEADER = 12  # bytes of struct btf_type, before a DATASEC's entries
 
 
 def fix_datasecs(file: elf.Elf, raw: bytes, btf: Btf) -> bytes:
     """``raw``, the bytes of ``btf``, with every DATASEC of a section of ``file`` complete and in order."""
-    out = None
-    values: dict[str, int] = {}
+    incomplete = {name: id for name, id in btf.datasecs().items() if not btf.size(id)}
+    if not incomplete:
+        return raw
+    out = bytearray(raw)
+    values = _global_values(file)
     for section in file.sections:
-        if section.flags & (elf.SHF_ALLOC | elf.SHF_EXECINSTR) != elf.SHF_ALLOC:
-            continue
-        type_id = datasec(btf, section.name)
-        if not type_id or btf.size(type_id):
-            continue
-        if out is None:
-            out = bytearray(raw)
-            values = _global_values(file)
-        _complete(out, file.prefix, btf, type_id, section, values)
-    return raw if out is None else bytes(out)
+        if section.name in incomplete and section.flags & (elf.SHF_ALLOC | elf.SHF_EXECINSTR) == elf.SHF_ALLOC:
+            _complete(out, file.prefix, btf, incomplete[section.name], section, values)
+    return bytes(out)
 
 
 def _complete(

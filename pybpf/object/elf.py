@@ -36,6 +36,7 @@ EHDR = "16sHHIQQQIHHHHHH"
 SHDR = "IIQQQQIIQQ"
 SYM = "IBBHQQ"
 REL = "QQ"
+_REL_HALVES = "QII"  # the second field of a REL holds a symbol and, in its lower half, a type
 # By the byte of e_ident that tells the byte order: struct's mark, the order's name, and the layouts.
 _LAYOUTS = {
     data: (mark, name, Struct(mark + EHDR), Struct(mark + SHDR), Struct(mark + SYM))
@@ -67,7 +68,10 @@ class Elf:
     ELF64 file for BPF, there or here.
     """
 
-    __slots__ = ("_names", "_sections", "_strings", "_symbols", "_symtab", "byteorder", "data", "headers", "prefix")
+    __slots__ = (
+        *("_names", "_section_names", "_sections", "_strings", "_symbols", "_symtab"),
+        *("byteorder", "data", "headers", "prefix"),
+    )
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -88,6 +92,7 @@ class Elf:
         self._symtab = self._check_places()
         names = self.headers[shstrndx]
         self._names = data[names[4] : names[4] + names[5]]
+        self._section_names: dict[int, str] = {}
         self._sections: list[Section] | None = None
         self._symbols: list[tuple[int, int, int, int, int, int]] | None = None
         self._strings = b""
@@ -115,12 +120,19 @@ class Elf:
     def sections(self) -> list[Section]:
         """All sections, by index."""
         if self._sections is None:
-            self._sections = [Section(i, self.section_name(i), header) for i, header in enumerate(self.headers)]
+            self._sections = [self.section(index) for index in range(len(self.headers))]
         return self._sections
+
+    def section(self, index: int) -> Section:
+        """Section number ``index``."""
+        return Section(index, self.section_name(index), self.headers[index])
 
     def section_name(self, index: int) -> str:
         """The name of section number ``index``."""
-        return cstring(self._names, self.headers[index][0], "section name")
+        name = self._section_names.get(index)
+        if name is None:
+            name = self._section_names[index] = cstring(self._names, self.headers[index][0], "section name")
+        return name
 
     @property
     def symbols(self) -> list[tuple[int, int, int, int, int, int]]:
@@ -129,12 +141,13 @@ class Elf:
             table = self.headers[self._symtab]
             if table[5] % SYM_SIZE or table[6] >= len(self.headers):
                 raise ObjectError("ELF symbol table is malformed")
-            self._strings = self._contents(table[6])
+            self._strings = self.contents(table[6])
             layout = _LAYOUTS[self.data[5]][4]
-            self._symbols = list(layout.iter_unpack(self._contents(self._symtab)))
+            self._symbols = list(layout.iter_unpack(self.contents(self._symtab)))
         return self._symbols
 
-    def _contents(self, index: int) -> bytes:
+    def contents(self, index: int) -> bytes:
+        """The contents of section number ``index`` (a copy); nothing for one that takes no room in the file."""
         _, kind, flags, _, offset, size, _, _, _, _ = self.headers[index]
         if kind == SHT_NOBITS:
             return b""
@@ -144,8 +157,8 @@ class Elf:
         return self.data[offset : offset + size]
 
     def bytes(self, section: Section) -> bytes:
-        """The contents of ``section`` (a copy); nothing for one that takes no room in the file."""
-        return self._contents(section.index)
+        """The contents of ``section``."""
+        return self.contents(section.index)
 
     def symbol_name(self, index: int) -> str:
         """The name of symbol number ``index``; that of its section for a section symbol."""
@@ -159,8 +172,9 @@ class Elf:
         if section.size % REL_SIZE:
             raise ObjectError(f"ELF relocation section {section.name!r} is malformed")
         count = len(self.symbols)
-        pairs = Struct(self.prefix + REL).iter_unpack(self.bytes(section))
-        out = [(offset, info >> 32, info & 0xFFFFFFFF) for offset, info in pairs]
+        out = list(Struct(self.prefix + _REL_HALVES).iter_unpack(self.bytes(section)))
+        if self.byteorder == "little":
+            out = [(offset, symbol, kind) for offset, kind, symbol in out]
         for _, symbol, _ in out:
             if symbol >= count:
                 raise ObjectError(f"ELF relocation in {section.name!r} names symbol {symbol} of {count}")

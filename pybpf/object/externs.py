@@ -23,7 +23,6 @@ from btf.format import (
 )
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.btfmaps import datasec
 from pybpf.object.spec import KCONFIG, KSYMS, Extern
 
 TYPE_CHECKING = False
@@ -45,7 +44,7 @@ def read_externs(file: elf.Elf, btf: Btf) -> dict[str, Extern]:
     }
     settings = []
     for section in (KCONFIG, KSYMS):
-        type_id = datasec(btf, section)
+        type_id = btf.datasecs().get(section)
         for member, _, _ in btf.vars(type_id) if type_id else ():
             name = btf.name(member)
             # A type without a symbol belongs to an extern that nothing uses any more.
@@ -128,7 +127,7 @@ def describe_externs(raw: bytes, btf: Btf, externs: dict[str, Extern]) -> bytes:
     def place(type_id: int) -> int:
         return btf.header.type_off + btf.locate(type_id)[1] * 4
 
-    section = datasec(btf, KCONFIG)
+    section = btf.datasecs().get(KCONFIG)
     if section:
         at = place(section)
         size = kconfig_size(externs)
@@ -145,7 +144,7 @@ def describe_externs(raw: bytes, btf: Btf, externs: dict[str, Extern]) -> bytes:
         pack_into(mark + "I", out, at + 8, min(size, 0xFFFFFFFF))
         for index, (offset, member, length) in enumerate(entries):
             pack_into(mark + "III", out, at + _HEADER + index * 12, member, offset & 0xFFFFFFFF, length)
-    section = datasec(btf, KSYMS)
+    section = btf.datasecs().get(KSYMS)
     if section and number:
         at = place(section)
         members = btf.vars(section)

@@ -12,13 +12,12 @@ from bisect import bisect_left
 from struct import Struct
 
 from btf.errors import BtfError
-from btf.ext import parse_ext
-from btf.format import KIND_DATASEC
 from btf.reader import Btf
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.btfmaps import datasec, read_maps
+from pybpf.object.btfmaps import read_maps
 from pybpf.object.datasec import fix_datasecs
+from pybpf.object.details import DetailSource, Place
 from pybpf.object.file import ObjectFile
 from pybpf.object.spec import (
     KCONFIG,
@@ -38,11 +37,13 @@ from pybpf.object.spec import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _LD_IMM64, _CALL = 0x18, 0x85
 _OPCODE = {elf.R_BPF_64_64: _LD_IMM64, elf.R_BPF_64_32: _CALL}  # what each relocation type is for
 _PSEUDO_CALL = 1
+_CONTENTS = (elf.SHT_PROGBITS, elf.SHT_NOBITS)
+_RELOCATING = (elf.SHT_REL, elf.SHT_RELA)
 _MAP_TYPE_ARRAY = 2
 _F_RDONLY_PROG = 1 << 7
 _BTF_MAGIC_LITTLE = b"\x9f\xeb"
@@ -65,25 +66,14 @@ def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None, l
     Without ``lines`` what is known of source lines, by which a rejection could be explained, is left out.
     Instructions at ``relocs`` still hold the compiler's placeholders. In ``btf``
     the DATASEC types have their sizes and offsets filled in, as the kernel wants
-    them. Raises ObjectError, and only that, for malformed or unsupported input.
+    them. Raises ObjectError, and only that, for malformed or unsupported input; for a malformed .BTF.ext
+    when a program is first asked for what is in it.
     """
     try:
         file = data if isinstance(data, ObjectFile) else ObjectFile(bytes(data))
         return _Reader(file, None if wanted is None else frozenset(wanted), lines).read()
     except BtfError as error:
         raise ObjectError(f"BTF of the object: {error}", error.details) from error
-
-
-class _Function:
-    """A FUNC symbol and its place, in bytes of its section; ``spec`` has no code unless it is ``wanted``."""
-
-    __slots__ = ("end", "spec", "start", "wanted")
-
-    def __init__(self, start: int, end: int, spec: ProgramSpec, wanted: bool) -> None:
-        self.start = start
-        self.end = end
-        self.spec = spec
-        self.wanted = wanted
 
 
 class _Reader:
@@ -96,7 +86,7 @@ class _Reader:
         self.code: dict[int, elf.Section] = {}  # by section index, as the two below
         self.data: dict[int, elf.Section] = {}
         self.data_size = 0
-        self.functions: dict[int, list[_Function]] = {}
+        self.functions: dict[int, list[Place]] = {}
         self.starts: dict[int, list[int]] = {}
         self.maps_index = file.maps_index
         self.map_names = file.map_names
@@ -123,23 +113,25 @@ class _Reader:
     # --- sections and symbols ---
 
     def _sort_sections(self) -> None:
-        file = self.elf
+        file, code = self.elf, self.file.code
         names = set()
-        for section in file.sections:
-            name = section.name
-            if name in _REFUSED and section.size:
+        for index, (_, kind, flags, _, _, size, _, _, _, _) in enumerate(file.headers):
+            if kind not in _CONTENTS:
+                continue
+            name = file.section_name(index)
+            if name in _REFUSED and size:
                 raise ObjectError(f"section {name!r} is not supported: {_REFUSED[name]}")
             if name == ".BTF":
-                self.raw_btf = file.bytes(section)
+                self.raw_btf = file.contents(index)
             elif name == ".BTF.ext":
-                self.raw_ext = file.bytes(section)
+                self.raw_ext = file.contents(index)
             elif name == "license":
-                self.spec.license = elf.cstring(file.bytes(section) + b"\0", 0, "license")
-            elif section.index in self.file.code:
-                self.code[section.index] = section
-            elif section.flags & elf.SHF_ALLOC and section.size and _is_data(name):
-                self._add_data(section)
-            elif section.index != self.maps_index:
+                self.spec.license = elf.cstring(file.contents(index) + b"\0", 0, "license")
+            elif index in code:
+                self.code[index] = file.section(index)
+            elif flags & elf.SHF_ALLOC and size and _is_data(name):
+                self._add_data(file.section(index))
+            elif index != self.maps_index:
                 continue
             if name in names:
                 raise ObjectError(f"object has two sections named {name!r}: link them into one")
@@ -182,7 +174,7 @@ class _Reader:
             spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end] if wanted else b"")
             if wanted:
                 self.spec.programs[name] = spec
-            self.functions.setdefault(section.index, []).append(_Function(start, end, spec, wanted))
+            self.functions.setdefault(section.index, []).append(Place(start, end, spec, wanted))
         for index, functions in self.functions.items():
             self.starts[index] = [function.start for function in functions]
 
@@ -208,11 +200,11 @@ class _Reader:
             raise ObjectError(f"section .BTF is not {self.elf.byteorder}-endian BTF, as the object is")
         btf = self.btf = Btf(self.raw_btf)
         btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
-        btf.prefetch([section.name for section in self.elf.sections if section.flags & elf.SHF_ALLOC], (KIND_DATASEC,))
+        described = btf.datasecs()
         for section in self.data.values():
-            self.spec.maps[section.name].value_type_id = datasec(btf, section.name)
+            self.spec.maps[section.name].value_type_id = described.get(section.name, 0)
         self.spec.btf = fix_datasecs(self.elf, self.raw_btf, btf)
-        if btf.string_contains(KCONFIG) or btf.string_contains(KSYMS):
+        if KCONFIG in described or KSYMS in described:
             self._read_externs(btf)
 
     def _read_maps(self, btf: Btf) -> None:
@@ -241,49 +233,28 @@ class _Reader:
         settings = spec.maps[KCONFIG] = MapSpec(KCONFIG, _MAP_TYPE_ARRAY, 4, size, 1, _F_RDONLY_PROG)
         settings.contents = bytearray(size)
         settings.frozen = True
-        settings.value_type_id = datasec(btf, KCONFIG)
+        settings.value_type_id = btf.datasecs().get(KCONFIG, 0)
         for extern in spec.externs.values():
             if extern.section == KCONFIG:
                 spec.variables[extern.name] = Variable(extern.name, KCONFIG, extern.offset, extern.size)
 
     def _read_ext(self) -> None:
-        """Splits the records of .BTF.ext, which count bytes from the section's start, among the functions."""
-        btf = self.btf
-        assert btf is not None
-        functions = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
-        keep: Callable[[int], bool] | None = None
-        if self.wanted is not None:
-            names = {name for name, parts in functions.items() if any(part.wanted for part in parts)}
-
-            def keep(name: int) -> bool:
-                return btf.string(name) in names
-
-        ext = parse_ext(self.raw_ext, self.elf.byteorder, keep, self.lines)
-        for offset, records in ext.func_info.items():
-            for function, part in _split(records, functions.get(btf.string(offset), [])):
-                start = function.start
-                function.spec.func_info = [(r[0] - start >> 3, r[1]) for r in part]
-        for offset, records in ext.line_info.items():
-            for function, part in _split(records, functions.get(btf.string(offset), [])):
-                start = function.start
-                function.spec.line_info = [(r[0] - start >> 3, r[1], r[2], r[3]) for r in part]
-        accesses: dict[int, str] = {}
-        for offset, records in ext.core_relos.items():
-            for function, part in _split(records, functions.get(btf.string(offset), [])):
-                relos = function.spec.core_relos
-                for insn, type_id, access, kind in part:
-                    if access not in accesses:
-                        accesses[access] = btf.string(access)
-                    relos.append((insn - function.start >> 3, type_id, accesses[access], kind))
+        """Says where the functions get from what is in .BTF.ext."""
+        assert self.btf is not None
+        places = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
+        source = DetailSource(self.raw_ext, self.elf.byteorder, self.btf, places, self.lines)
+        for function in self.spec.programs.values():
+            function.source = source
 
     # --- relocations ---
 
     def _read_relocations(self) -> dict[int, set[int]]:
         """Fills ``relocs`` from the relocation sections; returns their offsets by section index."""
         done: dict[int, set[int]] = {}
-        for section in self.elf.sections:
-            if section.type not in (elf.SHT_REL, elf.SHT_RELA) or not section.size:
+        for index, header in enumerate(self.elf.headers):
+            if header[1] not in _RELOCATING or not header[5]:
                 continue
+            section = self.elf.section(index)
             target = section.info
             if target in self.data or (target and target == self.maps_index):
                 what = "holds pointers"
@@ -292,7 +263,7 @@ class _Reader:
                     start = max((at for at in self.map_names if at <= first), default=0)
                     place = f"map {self.map_names.get(start, '')!r}, field 'values'"
                     what = f"says what maps hold at the start ({place})"
-                raise ObjectError(f"section {self.elf.sections[target].name!r} {what}: not supported")
+                raise ObjectError(f"section {self.elf.section_name(target)!r} {what}: not supported")
             if target not in self.code:
                 continue  # debug sections and .BTF: their placeholders are right as they stand
             if not any(function.wanted for function in self.functions.get(target, ())):
@@ -325,12 +296,15 @@ class _Reader:
             (imm,) = imm_at(data, base + offset + 4)
             key = (symbol, type, imm)
             if key not in known:
-                known[key] = self._resolve(symbol, type, imm, _where(function, at))
+                known[key] = self._resolve(symbol, type, imm, function, at)
             function.spec.relocs.append(Reloc(at >> 3, *known[key]))
 
-    def _resolve(self, number: int, type: int, imm: int, where: str) -> tuple[str, str, int]:
+    def _resolve(self, number: int, type: int, imm: int, function: Place, at: int) -> tuple[str, str, int]:
         """Kind, target and addend of a relocation; ``imm`` is the instruction's, since BPF objects use REL."""
         _, _, _, shndx, value, _ = self.elf.symbols[number]
+        if shndx == self.maps_index and type == elf.R_BPF_64_64 and value + imm in self.map_names:
+            return RELOC_MAP, self.map_names[value + imm], 0
+        where = _where(function, at)
         if shndx == elf.SHN_UNDEF:
             return self._extern(self.elf.symbol_name(number), type, imm, where)
         if shndx == elf.SHN_COMMON:
@@ -345,9 +319,7 @@ class _Reader:
             if not 0 <= offset < section.size:
                 raise ObjectError(f"{where}: address {offset} lies outside section {section.name!r}")
             return RELOC_DATA, section.name, offset
-        if shndx == self.maps_index and offset in self.map_names:
-            return RELOC_MAP, self.map_names[offset], 0
-        section_name = self.elf.sections[shndx].name if shndx < len(self.elf.sections) else str(shndx)
+        section_name = self.elf.section_name(shndx) if shndx < len(self.elf.headers) else str(shndx)
         name = self.elf.symbol_name(number)
         raise ObjectError(f"{where}: symbol {name!r} in section {section_name!r} is neither map, data nor function")
 
@@ -397,25 +369,10 @@ class _Reader:
                     slot = opcodes.find(_CALL, slot + 1)
 
 
-def _where(function: _Function, at: int) -> str:
+def _where(function: Place, at: int) -> str:
     return f"function {function.spec.name!r}, instruction {at // 8}"
 
 
 def _is_data(name: str) -> bool:
     """Whether a section becomes a map: ``.data`` and ``.data.x``, but not ``.database``."""
     return name in (".rodata", ".data", ".bss") or name.startswith((".rodata.", ".data.", ".bss."))
-
-
-def _split(records: list[tuple[int, ...]], functions: list[_Function]) -> list[tuple[_Function, list[tuple[int, ...]]]]:
-    """``records`` (their first number is a byte offset) by function; ObjectError for a place between instructions."""
-    records.sort()
-    out = []
-    for function in functions:
-        if not function.wanted:
-            continue
-        part = records[bisect_left(records, (function.start,)) : bisect_left(records, (function.end,))]
-        if [1 for record in part if record[0] & 7]:
-            raise ObjectError(f"function {function.spec.name!r}: .BTF.ext record between two instructions")
-        if part:
-            out.append((function, part))
-    return out

@@ -11,7 +11,11 @@ from struct import Struct
 
 from pybpf.errors import ObjectError
 
-_LINE = Struct("=i3I")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LINE = Struct("=4I")
 
 # Relocation kinds of ProgramSpec.relocs.
 RELOC_MAP = "map"  # ld_imm64 of a map's file descriptor
@@ -42,6 +46,17 @@ class Reloc:
         self.addend = addend
 
 
+class Details:
+    """What .BTF.ext says of one function: see ProgramSpec. ``lines`` are the packed records, and the first's offset."""
+
+    __slots__ = ("core_relos", "func_info", "lines")
+
+    def __init__(self) -> None:
+        self.core_relos: list[tuple[int, int, str, int]] = []
+        self.func_info: list[tuple[int, int]] = []
+        self.lines = b"", 0
+
+
 class ProgramSpec:
     """A program or subprogram: code and what must still be filled in.
 
@@ -50,28 +65,56 @@ class ProgramSpec:
     the object's byte order. ``core_relos`` are ``(index, type_id, access, kind)``,
     ``func_info`` is ``(index, type_id)``, ``line_info``
     ``(index, file_off, line_off, line << 10 | column)``; every index counts slots
-    from the program's start.
+    from the program's start. These three are asked of ``source``, which gets the
+    function's name, when they are first wanted; it may raise ObjectError.
     """
 
-    __slots__ = ("_lines", "core_relos", "func_info", "insns", "name", "relocs", "section")
+    __slots__ = ("_details", "insns", "name", "relocs", "section", "source")
 
     def __init__(self, name: str, section: str, insns: bytes) -> None:
         self.name = name
         self.section = section
         self.insns = insns
         self.relocs: list[Reloc] = []
-        self.core_relos: list[tuple[int, int, str, int]] = []
-        self.func_info: list[tuple[int, int]] = []
-        self._lines = b""
+        self.source: Callable[[str], Details] | None = None
+        self._details: Details | None = None
+
+    @property
+    def details(self) -> Details:
+        """What .BTF.ext says of the function."""
+        details = self._details
+        if details is None:
+            details = self._details = Details() if self.source is None else self.source(self.name)
+            self.source = None
+        return details
+
+    @property
+    def core_relos(self) -> list[tuple[int, int, str, int]]:
+        """The CO-RE relocations."""
+        return self.details.core_relos
+
+    @core_relos.setter
+    def core_relos(self, records: list[tuple[int, int, str, int]]) -> None:
+        self.details.core_relos = records
+
+    @property
+    def func_info(self) -> list[tuple[int, int]]:
+        """The function's type, at its first instruction."""
+        return self.details.func_info
+
+    @func_info.setter
+    def func_info(self, records: list[tuple[int, int]]) -> None:
+        self.details.func_info = records
 
     @property
     def line_info(self) -> list[tuple[int, int, int, int]]:
         """The records of the source lines, made anew each time: packed, thousands of them take little memory."""
-        return list(_LINE.iter_unpack(self._lines))
+        packed, first = self.details.lines
+        return [(at - first >> 3, file, text, place) for at, file, text, place in _LINE.iter_unpack(packed)]
 
     @line_info.setter
     def line_info(self, records: list[tuple[int, int, int, int]]) -> None:
-        self._lines = b"".join([_LINE.pack(*record) for record in records])
+        self.details.lines = b"".join([_LINE.pack(index * 8, *rest) for index, *rest in records]), 0
 
 
 class MapSpec:

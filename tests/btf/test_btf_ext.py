@@ -28,7 +28,8 @@ def test_round_trip(order: str) -> None:
     main, text = b.string("tp_btf/sys_exit"), b.string(".text")
     assert t.string(main) == "tp_btf/sys_exit"
     assert parsed.func_info == {main: [(0, 7)], text: [(0, 9), (16, 8)]}
-    assert [(row[0], t.string(row[1]), t.string(row[2]), row[3]) for row in parsed.line_info[main]] == [
+    rows = struct.iter_unpack("=4I", parsed.line_info[main])
+    assert [(row[0], t.string(row[1]), t.string(row[2]), row[3]) for row in rows] == [
         (0, "trace.py", "x = 1", 11 << 10 | 1023),
         (8, "trace.py", "    return 0", 12 << 10 | 5),
     ]

@@ -19,6 +19,7 @@ from object_samples import sample_object
 from pybpf.errors import ObjectError
 from pybpf.fold import fold
 from pybpf.linker import Linked, functions_of
+from pybpf.object.elf import Elf
 from pybpf.object.reader import read_object
 
 COUNT = int(os.environ.get("PYBPF_MUTATIONS", "400"))
@@ -113,6 +114,7 @@ def examine(data: bytes) -> bool:
     try:
         spec = read_object(data)
         for name, program in spec.programs.items():
+            assert isinstance(program.line_info + program.func_info + program.core_relos, list)
             if program.section != ".text":
                 functions = functions_of(spec, name)
                 Linked(functions, lambda function: function.insns, spec.byteorder)
@@ -154,6 +156,20 @@ def test_memory_is_bounded(objects):
         assert tracemalloc.get_traced_memory()[1] < MEMORY
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_wrong_with_ext_is_said_each_time():
+    """.BTF.ext is taken apart when a program is asked for what it says, and no sooner."""
+    data = sample_object()
+    header = next(section for section in Elf(data).sections if section.name == ".BTF.ext")
+    raw = bytearray(data)
+    raw[header.offset + 2] = 9  # its version
+    programs = read_object(bytes(raw)).programs.values()
+    assert programs
+    for program in [*programs, *programs]:
+        for ask in (lambda p: p.line_info, lambda p: p.func_info, lambda p: p.core_relos):
+            with pytest.raises(ObjectError, match=r"BTF of the object: \.BTF\.ext: version 9 is not supported"):
+                ask(program)
 
 
 @pytest.mark.parametrize("cut", [*range(80), 200, 500])
