@@ -114,7 +114,7 @@ class Bfer:
     def stop(self) -> tuple[float, str]:
         """End it; CPU seconds from being attached to its end, and what it said."""
         assert self._errors is not None
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)  # which, unlike SIGINT, a job in the background does not ignore
         said = self._first + self._errors.read().decode()
         self._errors.close()
         _, status, usage = os.wait4(self._process.pid, 0)

@@ -167,10 +167,14 @@ class Loop:
             self._ring_at(_AT_NEXT)
             return 0 if ring.available() else self._idle_time()  # it may have come before the doorbell was set
         self._take()
-        if waiting > ring.size >> 3:
+        if waiting > ring.size >> 2:
             self._nap = _NAP_MIN
             return 0
-        self._nap = min(self._nap * 2, _NAP_MAX) if waiting < ring.size >> 5 else _NAP_MIN
+        # So long that an eighth of the buffer fills meanwhile: to wake up costs as much as a hundred records.
+        if waiting < ring.size >> 4:
+            self._nap = min(self._nap * 2, _NAP_MAX)
+        elif waiting > ring.size >> 3:
+            self._nap = max(self._nap / 2, _NAP_MIN)
         self._ring_at(_AT_WATERMARK)
         return self._nap
 

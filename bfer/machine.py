@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-_SMALL = 128 << 20
+_SMALL, _LARGE = 128 << 20, 2 << 30
 
 
 def is_small(path: str = "/proc/meminfo") -> bool:
     """Has it 128 MB of memory at most? A machine that does not tell counts as one."""
+    return _memory(path) <= _SMALL
+
+
+def is_large(path: str = "/proc/meminfo") -> bool:
+    """Has it 2 GB of memory or more?"""
+    return _memory(path) >= _LARGE
+
+
+def _memory(path: str) -> int:
+    """In bytes, 0 where that is not told."""
     try:
         with open(path, "rb") as file:
-            return int(file.readline().split()[1]) << 10 <= _SMALL
+            return int(file.readline().split()[1]) << 10
     except (OSError, IndexError, ValueError):
-        return True
+        return 0
