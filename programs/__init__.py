@@ -70,7 +70,7 @@ def _build(path: str, name: str) -> bytes:
 
     from pybpf.lang import compile_modules
 
-    print("bfer: compiling the eBPF programs of this checkout (python3 -m pybpf build), once", file=sys.stderr)
+    print(f"bfer: compiling {name} from this checkout, once (all: python3 -m pybpf build)", file=sys.stderr)
     data: bytes = compile_modules(OBJECTS[name], name)
     temporary = f"{path}.{os.getpid()}"
     try:
