@@ -9,11 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.guests import eventtable, project, qemu, report
+from tests.guests import pages, project, qemu, report
 from tests.guests.fetch import say
 from tests.guests.matrix import GUESTS, MATRIX, USUAL, Unavailable
-
-_MARK = "<!-- what follows is written by python -m tests.guests --matrix --write -->\n"
 
 
 def main(argv: list[str]) -> int:
@@ -84,21 +82,12 @@ def _matrix(names: list[str], wanted: list[str], write: bool) -> int:
     text = report.tables(reports)
     print(text)
     if write:
-        _write(text, eventtable.section(reports), bool(wanted))
+        pages.write(reports, some=bool(wanted))
     troubles = [f"{name}: {why}" for name, one in reports.items() for why in report.troubles(one)]
     troubles += report.losses(reports).values()
     for trouble in troubles:
         say(trouble)
     return 1 if troubles else 0
-
-
-def _write(checks: str, events: str, some: bool) -> None:
-    """Into the pages: the table of checks if all were run, that of events if the subject ``catalogue`` was."""
-    kernels, catalogue = project.TREE / "docs/kernels.md", project.TREE / "docs/events.md"
-    if not some:
-        kernels.write_text(kernels.read_text().partition(_MARK)[0] + _MARK + "\n" + checks)
-    if events:
-        catalogue.write_text(eventtable.put(catalogue.read_text(), events))
 
 
 def _run(name: str, command: list[str], options: argparse.Namespace) -> int:

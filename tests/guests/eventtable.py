@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bfer.docs import KERNELS
-
 if TYPE_CHECKING:
     from tests.guests.report import Report
 
@@ -44,8 +42,3 @@ def section(reports: dict[str, Report]) -> str:
         lines.append([f"`{name}`", *("not run" if said is None else cell(said, notes) for said in told)])
     text = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([*text, "", *(f"{number}. {reason}" for reason, number in notes.items())]) + "\n"
-
-
-def put(page: str, table: str) -> str:
-    """The page with this table for its last part."""
-    return page.partition(KERNELS)[0] + KERNELS + "\n" + table

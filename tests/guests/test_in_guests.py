@@ -2,7 +2,8 @@
 
 Every guest boots once for all checks (the small one once more, to measure memory where there
 is little) and, with pytest in its root, once more for tests of the tree; as many guests run side by
-side as there are processors. ``BFER_GUESTS=0`` leaves them out, another number says how many run side by side.
+side as there are processors. ``BFER_GUESTS=0`` leaves them out, another number says how many run side by side. With
+``BFER_GUESTS_WRITE`` what they show is put into the pages in docs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guests import checks, project, report
+from tests.guests import checks, pages, project, report
 from tests.guests.matrix import GUESTS, USUAL, Unavailable, left_out
 from tests.guests.qemu import Machine
 
@@ -97,7 +98,10 @@ def guests(request: pytest.FixtureRequest, archive: Path) -> dict[tuple[str, str
 
     with ThreadPoolExecutor(side_by_side()) as pool:
         done = dict(zip(jobs, pool.map(run, jobs)))
-    report.TABLE.append(report.tables({name: one for (name, kind), one in done.items() if kind == "checks"}))
+    reports = {name: one for (name, kind), one in done.items() if kind == "checks"}
+    report.TABLE.append(report.tables(reports))
+    if os.environ.get("BFER_GUESTS_WRITE"):
+        pages.write(reports)
     for (name, kind), one in done.items():
         if kind == "suite":
             said = (one.output.strip().splitlines() or ["no output"])[-1]

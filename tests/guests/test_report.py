@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from bfer.docs import KERNELS
-from tests.guests import eventtable
+from tests.guests import eventtable, pages
 from tests.guests.checks import PASS, SKIP, Result
 from tests.guests.report import Report, losses
 
@@ -54,4 +58,22 @@ def test_the_table_of_events() -> None:
     assert "| `vfs_read` | kprobe+kretprobe [1] | fexit, kprobe+kretprobe |" in text
     assert "| `do_exit` | kprobe [1] | - [2] |" in text
     assert text.endswith("\n1. the reason\n2. another\n")
-    assert eventtable.put("# Events\n" + KERNELS + "old", text) == "# Events\n" + KERNELS + "\n" + text
+
+
+def test_pages_keep_what_stands_before_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "TREE", tmp_path)
+    (tmp_path / "docs").mkdir()
+    events, kernels = tmp_path / "docs/events.md", tmp_path / "docs/kernels.md"
+    events.write_text("# Events\n")
+    kernels.write_text("# Kernels\n" + pages.CHECKS + "old")
+    report = Report("6.1")
+    report.output = "@event\tvfs_read\tfexit/vfs_read\n"
+    report.read()
+    pages.write({"6.1": report}, some=True)
+    assert kernels.read_text() == "# Kernels\n" + pages.CHECKS + "old"
+    assert events.read_text().startswith("# Events\n" + KERNELS + "\n| event | 6.1 |")
+    report.results = {"maps.arrays": Result("maps.arrays", PASS, "", 0.0)}
+    pages.write({"6.1": report})
+    assert kernels.read_text().startswith("# Kernels\n" + pages.CHECKS + "\n|")
+    assert "old" not in kernels.read_text()
+    assert events.read_text().count(KERNELS) == 1
