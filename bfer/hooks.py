@@ -180,7 +180,13 @@ class Hooks:
         self._configure(spec)
         if event is not None:
             event.prepare(spec, names[0])
-        collection = Collection(spec, names, maps=self._shared(spec), target=self._target_of(spec.btf, btf))
+        collection = Collection(
+            spec,
+            names,
+            maps=self._shared(spec),
+            target=self._target_of(spec.btf, btf),
+            again=lambda: read_object(data, names),
+        )
         self._collections.append(collection)
         for name, map in collection.maps.items():
             self._maps.setdefault(name, map)

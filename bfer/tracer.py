@@ -172,7 +172,9 @@ class Tracer:
             configure(spec, self.plan, buffer_size, self._settings)
             try:
                 # No folding: what a kernel lacks, the next family does without.
-                collection = Collection(spec, names, btf=btf, fold=False)
+                collection = Collection(
+                    spec, names, btf=btf, fold=False, again=lambda names=names: read_object(load_object(), names)
+                )
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
                     raise

@@ -8,7 +8,7 @@ from struct import pack
 
 from btf.errors import BtfError, BtfNotFound
 from pybpf import abi, linker
-from pybpf.errors import LoadError, NotSupported, ObjectError, SyscallError
+from pybpf.errors import Error, LoadError, NotSupported, ObjectError, SyscallError
 from pybpf.maps import Map
 from pybpf.object.spec import KCONFIG, RELOC_DATA
 from pybpf.program import Program, Request
@@ -55,6 +55,9 @@ class Collection:
     ``target`` is what other collections of the same object were loaded with, and stays the caller's; ``btf``
     is then its.
 
+    ``again`` reads an object that was read without its lines once more with them, after a rejection, so
+    that this can name the source.
+
     ``programs`` and ``maps`` map names to objects. ``btf_error`` tells why the
     object's own BTF was not accepted, None if it was: programs are then loaded
     without function and line information.
@@ -74,6 +77,7 @@ class Collection:
         fold: bool | None = None,
         targets: Mapping[str, Program] | None = None,
         target: Target | None = None,
+        again: Callable[[], ObjectSpec] | None = None,
     ) -> None:
         if spec.byteorder != sys.byteorder:
             raise ObjectError(f"object is {spec.byteorder}-endian, this machine is {sys.byteorder}-endian")
@@ -83,6 +87,7 @@ class Collection:
         self._spec = spec
         self._given = dict(maps or {})
         self._targets = dict(targets or {})
+        self._again = again
         self._log_level = log_level
         self._own_target = target is None
         self._target = target or Target(spec.btf, btf)
@@ -333,7 +338,7 @@ class Collection:
             self._target.close()
         if self._resolver is not None:
             self._resolver.close()
-        self._object_btf = self._resolver = None
+        self._object_btf = self._resolver = self._again = None
         self._code = {}
         self._folded = {}
         del self._spec, self._target  # a tracer has dozens of collections, each as large as its part of an object
@@ -344,7 +349,7 @@ class Collection:
         def locate(slot: int) -> str:
             function, index = linked.function_at(slot)
             best = None
-            for record in function.line_info:
+            for record in self._lines_of(function):
                 if record[0] <= index and (best is None or record[0] >= best[0]):
                     best = record
             if best is None or not self._spec.btf:
@@ -355,6 +360,17 @@ class Collection:
                 return ""
 
         return locate
+
+    def _lines_of(self, function: ProgramSpec) -> list[tuple[int, int, int, int]]:
+        """Where a function's instructions come from; folded ones are no longer those of the object."""
+        lines = function.line_info
+        if lines or self._again is None or self._folded.get(function.name) is function:
+            return lines
+        try:
+            described = self._again().programs.get(function.name)
+            return described.line_info if described is not None else []
+        except (Error, OSError):
+            return []  # the rejection is what matters
 
     def _field_namer(self, linked: linker.Linked) -> Callable[[int], str]:
         def field(slot: int) -> str:

@@ -99,7 +99,9 @@ class FakeKernel:
         patch(tracer_module, "attach", self.attach)
         patch(tracer_module, "RingBuffer", lambda _: FakeRing(self))
 
-    def collection(self, spec: object, names: list[str], btf: object = None, fold: bool = True) -> FakeCollection:
+    def collection(
+        self, spec: object, names: list[str], btf: object = None, fold: bool = True, again: object = None
+    ) -> FakeCollection:
         self.loads.append(names)
         family = "raw" if names[0].endswith("__raw_tp") else "tp_btf"
         if family in self.refused:

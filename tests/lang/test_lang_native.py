@@ -11,6 +11,7 @@ import subprocess
 import pytest
 from lang_harness import HEAD, context, function_text, make_module, object_of, programs_of
 
+from pybpf.errors import VerifierError
 from pybpf.lang.compile import compile_functions
 from pybpf.links import attach
 from pybpf.loader import Collection
@@ -311,3 +312,28 @@ def test_format_strings(tmp_path):
     """Loaded, not run: it would write to the trace of the whole system."""
     data = object_of(tmp_path, function_text("trace_printk('x %d %s', ctx.x, 5)\nreturn 0"))
     load(data, "f").close()
+
+
+def test_a_rejection_names_the_source_of_an_object_without_lines(tmp_path):
+    """The object is read again, and only then."""
+    text = """
+class Value(Struct):
+    table: u64[8]
+values = Array(Value, 1)
+@tc
+def f(skb):
+    v = values.lookup(0)
+    return v.table[skb.len] if v else 0
+"""
+    data = object_of(tmp_path, text)
+    asked = []
+
+    def again():
+        asked.append(1)
+        return read_object(data, ["f"])
+
+    for more in ({}, {"again": again}):
+        with pytest.raises(VerifierError) as info, Collection(read_object(data, ["f"], lines=False), ["f"], **more):
+            pass
+        assert (".py:" in str(info.value)) == bool(more)
+    assert asked
