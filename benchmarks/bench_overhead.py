@@ -7,9 +7,10 @@ interleaved, round by round; a figure is the process's CPU time per call, less t
 untraced: minimum and median of all rounds, in ns. "empty" is a program that does nothing, attached to
 the hook that bfer uses: what the kernel itself takes. Other tracers have rows where installed, unless ``alone``.
 
-The kernel puts a program elsewhere each time that it is loaded, which alone makes 20 ns, more than there is between
-the empty program and a call that is not selected. So only many loads tell: ``ratio`` leaves everything else out, so that
-a hundred rounds take a minute. ``chrt -r 1`` before the command keeps others out of the figures.
+The kernel puts a program elsewhere each time that it is loaded, which alone makes 20 ns, as much as there is between
+the empty program and a call that is not selected. So only many loads tell: ``ratio`` leaves everything else out, so
+that a hundred rounds take a minute. ``chrt -r 1`` before the command keeps others out of the figures. So measured, over
+60 loads: 125 ns for the empty program, 148 for a call that is not selected (medians).
 """
 
 from __future__ import annotations
