@@ -16,6 +16,7 @@ from pybpf.lang.ranges import ANY, State, entry_ranges, step
 _MASK = BPF_ALU64 | BPF_AND
 _LOW_WORD = BPF_ALU | BPF_MOV | BPF_X
 _UP, _DOWN = BPF_ALU64 | BPF_LSH, BPF_ALU64 | BPF_ARSH
+_WIDTHS = (0xFF, 0xFFFF)  # masks that are extensions
 _WORD = 0xFFFF_FFFF
 
 
@@ -32,7 +33,9 @@ def drop_extensions(func: MFunction) -> None:
 
 
 def _extends(ins: MIns) -> bool:
-    return ins.op in (_MASK, _LOW_WORD, _DOWN) and ins.ref is None
+    if ins.op == _MASK:
+        return ins.imm in _WIDTHS and ins.ref is None
+    return ins.op in (_LOW_WORD, _DOWN) and ins.ref is None
 
 
 def _kept(code: list[MIns], state: State) -> list[MIns]:
@@ -63,7 +66,7 @@ def _is_idle(ins: MIns, greatest: int) -> bool:
     """Whether a zero extension of a number up to ``greatest`` changes nothing."""
     if ins.op == _LOW_WORD:
         return greatest <= _WORD
-    return ins.op == _MASK and ins.imm > 0 and ins.imm & ins.imm + 1 == 0 and greatest <= ins.imm
+    return ins.op == _MASK and greatest <= ins.imm
 
 
 def _is_pair(first: MIns, second: MIns) -> bool:
