@@ -88,7 +88,8 @@ def _attach(expressions: list[str]) -> tuple[str, str]:
     tracer = Tracer(push_down(policy, command=False), _BUFFER)
     try:
         tracer.start()
-        family = {"": "BTF tracepoints", "__raw_tp": "raw tracepoints"}.get(tracer.family, tracer.family)
+        kinds = {"": "BTF tracepoints", "__raw_tp": "raw tracepoints", "__steady": "tracepoints"}
+        family = kinds.get(tracer.family, tracer.family)
         if tracer.hooks is None:
             return f"by {family}", ""
         links = [link.name for hook in tracer.hooks.hooks for link in hook.links]

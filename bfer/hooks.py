@@ -90,6 +90,10 @@ class Trial:
         return self.outcome if self.program in self.outcome else f"{self.program}: {self.outcome}"
 
 
+STEADY = "__steady"
+"""Suffix of the programs that run with preemption off wherever they hang."""
+
+
 class Hook:
     """One place where an event is seen: the programs that hang there, their links, and what was tried."""
 
@@ -102,6 +106,10 @@ class Hook:
         self.links: list[Link] = []
         self.tried: list[Trial] = []
 
+    def prefer(self, suffix: str) -> None:
+        """Try the programs of this suffix first."""
+        self._left.sort(key=lambda names: not names[0].endswith(suffix))
+
     def detach(self) -> None:
         for link in self.links:
             link.close()
@@ -112,11 +120,17 @@ class Hooks:
     """All of a run. ``maps`` holds the maps by name; those that a program brings are added to it.
 
     ``task_btf`` tells whether the kernel has the helper TASK_BTF: a program that calls it without is not even tried,
-    for to have it refused costs as much as to load another.
+    for to have it refused costs as much as to load another. ``preempted`` tells that programs on raw tracepoints can be
+    preempted, which makes them miss events: those that cannot come first.
     """
 
     def __init__(
-        self, events: list[Event], maps: dict[str, Map], configure: Callable[[ObjectSpec], None], task_btf: bool = True
+        self,
+        events: list[Event],
+        maps: dict[str, Map],
+        configure: Callable[[ObjectSpec], None],
+        task_btf: bool = True,
+        preempted: bool = False,
     ) -> None:
         if any(event.object == GENERIC for event in events):
             from bfer.generic.multi import combined
@@ -129,6 +143,9 @@ class Hooks:
             weights[event.object] = max(weights.get(event.object, 0), len(event.args))
         order = sorted(events, key=lambda event: (-weights[event.object], event.object, -len(event.args)))
         self.hooks = [Hook(event, place) for event in order for place in event.places()]
+        if preempted:
+            for hook in self.hooks:
+                hook.prefer(STEADY)
         self._maps = maps
         self._configure = configure
         self._collections: list[Collection] = []

@@ -23,10 +23,10 @@ security_inode_unlink 5 723 fentry,kprobe: const char* pathname, unsigned long i
 [lsm_hooks fs fs_file_ops]
 security_inode_rename 6 758 fentry,kprobe: const char* old_path, const char* new_path
 [proc]
-sched_process_fork 2 706 tp_btf,raw_tp: int parent_tid, int parent_ns_tid, int parent_pid, int parent_ns_pid, int child_tid, int child_ns_tid, int child_pid, int child_ns_pid, unsigned long start_time
+sched_process_fork 2 706 tp_btf,raw_tp,steady: int parent_tid, int parent_ns_tid, int parent_pid, int parent_ns_pid, int child_tid, int child_ns_tid, int child_pid, int child_ns_pid, unsigned long start_time
 task_rename 4 757 tp_btf,raw_tp: const char* old_name, const char* new_name, int syscall:syscall@detect-syscall
 [default proc proc_life]
-sched_process_exit 3 708 tp_btf,raw_tp: long exit_code, bool process_group_exit
+sched_process_exit 3 708 tp_btf,raw_tp,steady: long exit_code, bool process_group_exit
 [default lsm_hooks proc proc_life]
 security_bprm_check 7 721 fentry,kprobe: const char* pathname, dev_t dev, unsigned long inode
 [default lsm_hooks fs]

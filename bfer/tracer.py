@@ -11,9 +11,9 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
-from programs import load_object
+from programs import OBJECT, STEADY, load_object
 from pybpf.errors import LoadError, VerifierError
-from pybpf.inkernel import TASK_BTF, has_helper, relocates
+from pybpf.inkernel import TASK_BTF, has_helper, preempts_raw_tracepoints, relocates
 from pybpf.links import attach
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
 FAMILIES = ("", "__raw_tp")
+# Before them where a program of these can be preempted, and then misses what others do meanwhile.
+STEADY_FAMILY = "__steady"
 _TREE_SIZE = 8192
 _GROUPS = 4096
 _FIRST_NAMESPACE = 0xEFFFFFFC  # of pids, include/linux/proc_ns.h
@@ -71,6 +73,7 @@ class Tracer:
 
                 self._settings["hierarchy"] = hierarchy_number(controller)
         self._task_btf = has_helper(TASK_BTF)
+        self._preempted = preempts_raw_tracepoints()
         self._buffer_size = buffer_size
         self._btf_path = btf_path
         try:
@@ -124,7 +127,7 @@ class Tracer:
             for name, numbers in calls.items():
                 spec.set(name, numbers)
 
-        self.hooks = Hooks(self.plan.hooks, self.maps, prepare, self._task_btf)
+        self.hooks = Hooks(self.plan.hooks, self.maps, prepare, self._task_btf, self._preempted)
         types = self._types_once(btf)
         try:
             self.hooks.load(load_object, types)
@@ -166,14 +169,22 @@ class Tracer:
     def _load_family(self, buffer_size: int, btf: Btf | None) -> Collection:
         """The first family of programs that this kernel takes."""
         failure: Error | None = None
-        for family in FAMILIES if self._task_btf else FAMILIES[1:]:
+        families = FAMILIES if self._task_btf else FAMILIES[1:]
+        if self._preempted and _has_records():
+            families = (STEADY_FAMILY, *families)
+        for family in families:
             names = [name + family for name in self._programs]
-            spec = read_object(load_object(), names, lines=False)
+            file = STEADY if family == STEADY_FAMILY else OBJECT
+            spec = read_object(load_object(file), names, lines=False)
             configure(spec, self.plan, buffer_size, self._settings)
             try:
                 # No folding: what a kernel lacks, the next family does without.
                 collection = Collection(
-                    spec, names, btf=btf, fold=False, again=lambda names=names: read_object(load_object(), names)
+                    spec,
+                    names,
+                    btf=btf,
+                    fold=False,
+                    again=lambda file=file, names=names: read_object(load_object(file), names),
                 )
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
@@ -277,6 +288,16 @@ class Tracer:
             self.hooks.close()
         if self._collection is not None:
             self._collection.close()
+
+
+def _has_records() -> bool:
+    """Whether programs can run on the records of system calls: that needs tracefs."""
+    from pybpf import tracefs
+
+    try:
+        return tracefs.event_id("raw_syscalls", "sys_exit") > 0
+    except Error:
+        return False
 
 
 def pid_namespace() -> int:

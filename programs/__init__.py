@@ -7,6 +7,9 @@ import os
 OBJECT = "bfer.bpf.o"
 """System calls and process trees: file name of the compiled object, beside this file or inside the archive."""
 
+STEADY = "steady.bpf.o"
+"""The same for kernels that preempt programs on raw tracepoints."""
+
 HOOKS = "hooks.bpf.o"
 """The same of security hooks; this and the others, of events that are no system calls, are read only when asked for."""
 
@@ -15,6 +18,7 @@ GENERIC = "generic.bpf.o"
 
 OBJECTS = {
     OBJECT: ("programs.syscalls", "programs.execs", "programs.processes"),
+    STEADY: ("programs.steady",),
     HOOKS: ("programs.hooks",),
     "pidns.bpf.o": ("programs.pidns",),
     "tasks.bpf.o": ("programs.tasks", "programs.failures"),

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from programs.records import *
-from pybpf.ktypes import css_set, pt_regs___arm64, pt_regs___riscv, pt_regs___s390, task_struct, task_struct___x86
+from pybpf.ktypes import (
+    css_set,
+    pt_regs,
+    pt_regs___arm64,
+    pt_regs___riscv,
+    pt_regs___s390,
+    task_struct,
+    task_struct___x86,
+)
 from pybpf.lang import *
 
 LICENSE = "Dual MIT/GPL"
@@ -179,6 +187,14 @@ def syscall_arg(regs, n, compat):
     if n == 4:
         return regs.r8
     return regs.r9
+
+
+@inline
+def user_registers(task):
+    """The registers of the process as it entered the kernel, as an address."""
+    if has(task_pt_regs):
+        return u64(task_pt_regs(get_current_task_btf()))
+    return u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)
 
 
 @inline

@@ -278,14 +278,6 @@ def put_local_address(record, arg, sk):
     close_field(record, field, arg, FORM_BYTES, sizeof(LocalAddress))
 
 
-@inline
-def user_registers(task):
-    """The registers of the process as it entered the kernel, as an address."""
-    if has(task_pt_regs):
-        return u64(task_pt_regs(get_current_task_btf()))
-    return u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)
-
-
 @subprog
 def running_argument(n: u64) -> u64:
     """An argument of the running system call: often a file descriptor."""

@@ -71,27 +71,27 @@ def add_vector(record, arg, address, word):
             close_field(record, field, arg, FORM_ITEM, u64(n) - 1)
 
 
-@hook(*SYS_ENTER)
-def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
+@inline
+def keep_exec(regs):
     """execve(pathname, argv, envp), execveat(dirfd, pathname, argv, envp, flags)"""
     record = fields_scratch.lookup(0)
     if not record:
-        return 0
+        return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
     if not shape:
-        return 0
+        return
     begin(record, regs, shape, event)
     record.status = PATH_OK
     record.end = 0
     first = shape.path
     if first > 1:
-        return 0
+        return
     address = record.args[first]
     record.args[first] = 0
     field = cast(Ptr[Field], addr(record.data[0]))
     if not add_string(record, field, shape, first, address):
-        return 0
+        return
     if config.resolve and field.form == FORM_STRING:
         add_folder(record, shape, first, cast(Ptr[PathText], addr(field[1])))
     for which in range(1, 3):
@@ -106,16 +106,21 @@ def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
         count = lost.lookup(event)
         if count:
             count[0] += 1
+
+
+@hook(*SYS_ENTER)
+def exec_enter(ctx, regs: Ptr[pt_regs], number: i64):
+    keep_exec(regs)
     return 0
 
 
-@hook(*SYS_EXIT)
-def exec_exit(ctx, regs: Ptr[pt_regs], result: i64):
+@inline
+def tell_exec(regs, result):
     """Selected by what the process is now: by its new name."""
     task = current_task()
     record = starting.lookup(u64(task))
     if not record:
-        return 0
+        return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
     if shape and is_selected(task):
@@ -124,4 +129,9 @@ def exec_exit(ctx, regs: Ptr[pt_regs], result: i64):
                 add_executable(record)  # the new one, unless the call failed
             finish(record, task, event, result, offsetof(FieldRecord, "data") + min(record.end, FIELDS_SIZE))
     starting.delete(u64(task))
+
+
+@hook(*SYS_EXIT)
+def exec_exit(ctx, regs: Ptr[pt_regs], result: i64):
+    tell_exec(regs, result)
     return 0

@@ -55,6 +55,13 @@ def sched_process_fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
     return 0
 
 
+@hook("raw_tp/sched_wakeup_new", name="sched_process_fork__steady")
+def sched_process_fork_steady(ctx, child: Ptr[task_struct]):
+    """Right after it, under the lock of a run queue."""
+    emit(SCHED_PROCESS_FORK, fill_fork, (current_task(), child), varying=(4, 2))
+    return 0
+
+
 @inline
 def fill_exit(record, shape, task):
     record.args[0] = task.exit_code
@@ -65,6 +72,18 @@ def fill_exit(record, shape, task):
 @hook("tp_btf/sched_process_exit", "raw_tp/sched_process_exit")
 def sched_process_exit(ctx, task: Ptr[task_struct]):
     emit(SCHED_PROCESS_EXIT, fill_exit, task)
+    return 0
+
+
+class Anything(Struct):
+    """The record of a tracepoint, of which nothing is needed."""
+
+    common: u64
+
+
+@hook("tracepoint/sched/sched_process_exit", name="sched_process_exit__steady")
+def sched_process_exit_steady(ctx: Ptr[Anything]):
+    emit(SCHED_PROCESS_EXIT, fill_exit, current_task())
     return 0
 
 

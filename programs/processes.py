@@ -30,13 +30,13 @@ def inherit(members, parent: u32, child: u32, mark: u64):
         members.delete(child)  # an earlier process of this number
 
 
-@hook("tp_btf/sched_process_fork", "raw_tp/sched_process_fork")
-def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
+@inline
+def enter_child(parent, child):
     """A new process belongs where its parent belongs, before it runs its first instruction."""
     mother: u32 = parent.tgid
     pid: u32 = child.tgid
     if pid == mother:  # a thread
-        return 0
+        return
     mark: u64 = child.start_time << MEMBER_SHIFT
     if config.tree_on:
         inherit(tree, mother, pid, mark)
@@ -45,17 +45,21 @@ def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
     if config.follow:
         is_selected(current_task())  # enters the parent where it is
         inherit(followed, mother, pid, mark)
+
+
+@hook("tp_btf/sched_process_fork", "raw_tp/sched_process_fork")
+def fork(ctx, parent: Ptr[task_struct], child: Ptr[task_struct]):
+    enter_child(parent, child)
     return 0
 
 
-@hook("tp_btf/sched_process_exec", "raw_tp/sched_process_exec")
-def exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
+@inline
+def judge_program(task, opened):
     """Once for each program that starts: is its file one of those that the filter names?"""
     record = exec_paths.lookup(0)
     walk = exec_walks.lookup(0)
     if not record or not walk:
-        return 0
-    opened = program.file
+        return
     text = cast(Ptr[PathText], addr(record.path))
     size = write_path(walk, text, u64(opened.f_path.dentry), u64(opened.f_path.mnt))
     hits = path_hits(cast(Ptr[u32], addr(record.status)), size + 1)
@@ -70,6 +74,11 @@ def exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
         mark = task.group_leader.start_time << MEMBER_SHIFT | verdict
         if binaries.update(pid, mark, BPF_ANY) < 0:
             untracked[0] += 1
+
+
+@hook("tp_btf/sched_process_exec", "raw_tp/sched_process_exec")
+def exec(ctx, task: Ptr[task_struct], old_pid: i32, program: Ptr[linux_binprm]):
+    judge_program(task, program.file)
     return 0
 
 
@@ -82,13 +91,13 @@ def forget(members, pid: u32, started: u64):
             members.delete(pid)
 
 
-@hook("tp_btf/sched_process_free", "raw_tp/sched_process_free")
-def free(ctx, task: Ptr[task_struct]):
+@inline
+def leave(task):
     """Forget a process with its first thread, which the kernel keeps until all others are gone."""
     pid: u32 = task.tgid
     thread: u32 = task.pid
     if pid != thread:
-        return 0
+        return
     started: u64 = task.start_time
     if config.tree_on:
         forget(tree, pid, started)
@@ -96,21 +105,31 @@ def free(ctx, task: Ptr[task_struct]):
         forget(binaries, pid, started)
     if config.follow:
         forget(followed, pid, started)
+
+
+@hook("tp_btf/sched_process_free", "raw_tp/sched_process_free")
+def free(ctx, task: Ptr[task_struct]):
+    leave(task)
     return 0
 
 
-@hook("tp_btf/cgroup_mkdir", "raw_tp/cgroup_mkdir")
-def new_cgroup(ctx, group: Ptr[struct_cgroup], path: u64):
+@inline
+def tell_of_group(group, path):
     """Tell of a new control group, before anyone can be in it: its id as the first number, and its path."""
     record = cgroup_records.lookup(0)
     if not record or group.root.hierarchy_id != config.hierarchy:  # each has ids of its own; 0 is version 2
-        return 0
+        return
     length = read_kernel_str(record.path, path)
     if length <= 0:
-        return 0
+        return
     record.args[0] = group.kn.id
     record.event = NEW_CGROUP
     record.status = PATH_OK
     record.time = ktime_get_boot_ns()
     submit(record, offsetof(PathRecord, "path") + min(u64(length) - 1, PATH_SIZE - 1), NEW_CGROUP)
+
+
+@hook("tp_btf/cgroup_mkdir", "raw_tp/cgroup_mkdir")
+def new_cgroup(ctx, group: Ptr[struct_cgroup], path: u64):
+    tell_of_group(group, path)
     return 0

@@ -60,6 +60,19 @@ def has_helper(number: int) -> bool:
     return result != -EINVAL
 
 
+def preempts_raw_tracepoints() -> bool:
+    """Whether a task can be preempted inside of a program on a raw tracepoint.
+
+    So where SRCU guards tracepoints, which once needed that their probes were not preempted. A kernel older than
+    ``tracepoint_ext`` had this SRCU for the few that fire while a processor idles.
+    """
+    from btf.format import KIND_STRUCT, KIND_VAR
+
+    if "PREEMPT" not in os.uname().version:
+        return False
+    return find_ids((("tracepoint_ext", KIND_STRUCT), ("tracepoint_srcu_srcu_data", KIND_VAR))) is not None
+
+
 def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:
     """Ids of types of the kernel, each by name and kind; None if one is unknown or this cannot be asked here."""
     if not wanted:

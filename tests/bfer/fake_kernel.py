@@ -36,8 +36,10 @@ class FakeSpec(ObjectSpec):
                 "events",
                 "calls",
                 "calls__raw_tp",
+                "calls__steady",
                 "enter_calls",
                 "enter_calls__raw_tp",
+                "enter_calls__steady",
                 "scratch",
                 "lost",
                 "doorbell",
@@ -90,6 +92,7 @@ class FakeKernel:
         self.batches: list[list[bytes]] = []
         self.at_end = lambda: None
         self.maps = {name: FakeMap(name) for name in self.spec.maps}
+        self.preempted = False
 
     def install(self, monkeypatch: object) -> None:
         patch = monkeypatch.setattr
@@ -97,13 +100,15 @@ class FakeKernel:
         patch(tracer_module, "read_object", lambda data, names, lines=True: self.spec)
         patch(tracer_module, "Collection", self.collection)
         patch(tracer_module, "attach", self.attach)
+        patch(tracer_module, "preempts_raw_tracepoints", lambda: self.preempted)
+        patch(tracer_module, "_has_records", lambda: True)
         patch(tracer_module, "RingBuffer", lambda _: FakeRing(self))
 
     def collection(
         self, spec: object, names: list[str], btf: object = None, fold: bool = True, again: object = None
     ) -> FakeCollection:
         self.loads.append(names)
-        family = "raw" if names[0].endswith("__raw_tp") else "tp_btf"
+        family = {"__raw_tp": "raw", "__steady": "steady"}.get(names[0][-8:], "tp_btf")
         if family in self.refused:
             raise self.refused[family]
         return FakeCollection(self, names)

@@ -227,6 +227,15 @@ def test_second_family(kernel: FakeKernel, capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_can_be_preempted_is_the_second_choice(kernel: FakeKernel) -> None:
+    kernel.preempted = True
+    assert bfer("event=unlink", "follow", "-q") == 0
+    assert kernel.loads == [["sys_exit__steady", "path__steady", "fork__steady", "free__steady"]]
+    kernel.refused["steady"] = LoadError("no tracepoints", 22)
+    assert bfer("event=unlink", "-q") == 0
+    assert kernel.loads[1:] == [["sys_exit__steady", "path__steady"], ["sys_exit", "path"]]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message", "loads"),
     [

@@ -56,6 +56,21 @@ def check_raw_tp_family():
     load_family("__raw_tp")
 
 
+@check
+def check_steady_family():
+    """bfer's programs on the records of tracepoints, for kernels that preempt the others, load everywhere."""
+    from programs import STEADY, load_object
+    from pybpf.loader import Collection
+    from pybpf.object.reader import read_object
+
+    kernel_btf().close()
+    spec = read_object(load_object(STEADY))
+    names = sorted(name for name in spec.programs if name.endswith("__steady"))
+    assert len(names) > 10, names
+    with Collection(spec, names) as collection:
+        equal(sorted(collection.programs), names)
+
+
 def load_family(suffix):
     from pybpf.errors import NotSupported, VerifierError
     from pybpf.loader import Collection

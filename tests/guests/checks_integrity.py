@@ -58,9 +58,10 @@ def check_table_that_is_hooked_meanwhile():
     """What a module hooked is seen when the next one is loaded; its owner may be gone into hiding by then."""
     need()
     place = symbol("sys_call_table") + 8 * KEYCTL
-    # What is there to see must stay until the records are read that say when to look.
-    hooked = [LOADED, act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko"]
-    script = " && ".join(["sleep 3", *hooked, "sleep 3", act("show"), act("restore")])
+    # What is there to see must not be there yet when the first module has just been loaded, and must stay until the
+    # records are read that say when to look: the kernel's symbols are read before, which takes a slow guest seconds.
+    hooked = [LOADED, "sleep 6", act(hex(place)), act("hide"), "insmod /mnt/modules/other.ko"]
+    script = " && ".join(["sleep 3", *hooked, "sleep 12", act("show"), act("restore")])
     try:
         found = seen("hooked_syscall,hidden_kernel_module", script)
     finally:

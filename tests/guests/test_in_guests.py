@@ -25,7 +25,8 @@ pytestmark = pytest.mark.guest
 
 PEAK_RSS = 12_000  # kB, on the small firmware
 # 5.10 lacks what bfer's tp_btf programs need, so that the raw_tp family is taken there.
-FAMILIES = {name: "tp_btf" if "5.10" not in name else "__raw_tp" for name in USUAL}
+# 7.2 preempts them.
+FAMILIES = {name: "tp_btf" if "5.10" not in name else "__raw_tp" for name in USUAL} | {"7.2": "__steady"}
 SUITE_GUESTS = ("6.1", "7.2")
 MARKER = "pytest.mark.in_guests"
 SUBJECTS = checks.subjects()
