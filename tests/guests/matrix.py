@@ -172,10 +172,7 @@ BY_HAND = (
 ``python -m tests.guests --matrix KERNEL --check SUBJECT`` runs them; natively they are tests like the others.
 """
 
-BY_HAND_IN = {"5.10-musl": ("events", "events_memory", "generic", "stacks")}
-"""More of them in one guest, which is too slow to have shown them yet."""
-
 
 def left_out(name: str) -> tuple[str, ...]:
     """The subjects that continuous integration leaves out in a guest."""
-    return BY_HAND + BY_HAND_IN.get(name, ())
+    return BY_HAND
