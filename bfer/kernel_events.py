@@ -18,7 +18,7 @@ from __future__ import annotations
 TABLE = """
 (hooks)
 [default lsm_hooks fs fs_file_ops]
-security_file_open 0 722 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, const char* syscall_pathname, int syscall:syscall@detect-syscall
+security_file_open 0 722 fentry,kprobe: const char* pathname, int flags:opened, dev_t dev, unsigned long inode, unsigned long ctime, const char* syscall_pathname, int syscall:syscall@detect-syscall
 security_inode_unlink 5 723 fentry,kprobe: const char* pathname, unsigned long inode, dev_t device, u64 ctime
 [lsm_hooks fs fs_file_ops]
 security_inode_rename 6 758 fentry,kprobe: const char* old_path, const char* new_path
@@ -39,7 +39,7 @@ security_socket_accept 12 727 fentry,kprobe: int sockfd:fd, struct sockaddr* loc
 security_socket_bind 13 728 fentry,kprobe: int sockfd:fd, struct sockaddr* local_addr:sockaddr
 security_socket_setsockopt 14 729 fentry,kprobe: int sockfd:fd, int level:sol, int optname:sockopt, struct sockaddr* local_addr:sockaddr
 [lsm_hooks fs fs_file_ops proc proc_mem memory]
-security_mmap_file 17 737 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime, int prot:prot, int mmap_flags:mmap, int syscall:syscall@detect-syscall
+security_mmap_file 17 737 fentry,kprobe: const char* pathname, int flags:opened, dev_t dev, unsigned long inode, unsigned long ctime, int prot:prot, int mmap_flags:mmap, int syscall:syscall@detect-syscall
 [default system system_module]
 module_load 15 815 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
 module_free 16 816 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
@@ -79,7 +79,7 @@ mem_prot_alert 29 714 fexit,enter+return;change,change__kprobe: u32 alert:mem_pr
 [lsm_hooks fs fs_file_ops proc proc_mem memory]
 security_file_mprotect 44 738 fentry,kprobe: const char* pathname, int prot:prot, unsigned long ctime, int prev_prot:prot, void* addr, size_t len
 [proc proc_mem memory]
-do_mmap 50 850 enter+return: void* addr, const char* pathname, u32 flags:open, dev_t dev, unsigned long inode, unsigned long ctime, unsigned long pgoff, unsigned long len, unsigned long prot:prot, unsigned long mmap_flags:mmap
+do_mmap 50 850 enter+return: void* addr, const char* pathname, u32 flags:opened, dev_t dev, unsigned long inode, unsigned long ctime, unsigned long pgoff, unsigned long len, unsigned long prot:prot, unsigned long mmap_flags:mmap
 (readwrite)
 []
 vfs_write 23 712 fexit,enter+return: const char* pathname, dev_t dev, unsigned long inode, size_t count, off_t pos
@@ -147,7 +147,7 @@ random_read 140 1140 fexit+enter,kretprobe+enter__kprobe,old_kretprobe+old_enter
 alg_socket 141 1141 fentry,kprobe;accept,accept__kprobe;sendmsg,sendmsg__kprobe;recvmsg,recvmsg__kprobe: const char* operation, const char* type, const char* name, size_t size
 (objects)
 [fs fs_file_ops proc proc_mem]
-shared_object_loaded 150 751 fentry,kprobe: const char* pathname, int flags:open, dev_t dev, unsigned long inode, unsigned long ctime
+shared_object_loaded 150 751 fentry,kprobe: const char* pathname, int flags:opened, dev_t dev, unsigned long inode, unsigned long ctime
 (integrity)
 [system]
 init_namespaces 119 2000 derive.namespaces: u32 cgroup, u32 ipc, u32 mnt, u32 net, u32 pid, u32 pid_for_children, u32 time, u32 time_for_children, u32 user, u32 uts

@@ -9,7 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import BY, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
+from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
 from programs import OBJECT, STEADY, load_object
 from pybpf.errors import LoadError, VerifierError
@@ -21,7 +21,7 @@ from pybpf.ringbuf import RingBuffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bfer.containers import Groups
     from bfer.hooks import Hook, Hooks
@@ -316,6 +316,14 @@ def version_1_controller(top: str = "/sys/fs/cgroup") -> str:
     return next((name for name in GROUPS_BY if os.path.exists(f"{top}/{name}/cgroup.procs")), "")
 
 
+def wanted_calls(numbers: Iterable[int]) -> bytes:
+    """A bit for each number of a table of system calls that is asked for, of whichever table."""
+    words = [0] * (COMPAT // 64)
+    for number in numbers:
+        words[number % COMPAT // 64] |= 1 << number % 64
+    return b"".join(map(_u64, words))
+
+
 def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str, int]) -> None:
     """Put the plan's settings into the object, and make its maps no larger than they must be.
 
@@ -327,6 +335,7 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str
     spec.set("watermark", buffer_size // 2)
     for name, value in plan.config.items():
         spec.set(name, value)
+    spec.set("wanted_calls", wanted_calls(plan.calls))
     lengths = plan.suffix_lengths()
     if lengths:
         spec.set("suffix_lengths", b"".join(_u32(length) for length in lengths))

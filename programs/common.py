@@ -75,6 +75,7 @@ class Config(ConfigBase):
     ranges_on: u32 = 0  # some event's arguments have bounds, in `ranges`
     bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
+    wanted_calls: u64[8] = (0xFFFFFFFFFFFFFFFF,) * 8  # bit n: call n of either table is asked for
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
     resolve: u32 = 0  # add the folder to each relative path of a system call
     executable: u32 = 0  # add the path of the running file to each record, all of which have fields then
@@ -122,8 +123,8 @@ def is_compat(task):
 
 
 @inline
-def syscall_number(regs):
-    """The call's number, COMPAT more for one of the 32-bit table."""
+def table_number(regs):
+    """The call's number in its table, the native one or that of 32-bit processes."""
     number: u64 = 0
     arm64 = cast(Ptr[pt_regs___arm64], regs)
     riscv = cast(Ptr[pt_regs___riscv], regs)
@@ -136,9 +137,32 @@ def syscall_number(regs):
         number = s390.int_code & 0xFFFF
     else:
         number = regs.orig_ax
+    return number
+
+
+@inline
+def syscall_number(regs):
+    """The call's number, COMPAT more for one of the 32-bit table."""
+    number = table_number(regs)
     if is_compat(current_task()):
         number += COMPAT
     return number
+
+
+@inline
+def may_be_wanted(number):
+    """Has anybody asked for a call of this number in either table? Most calls end here."""
+    return config.wanted_calls[number >> 6 & 7] >> (number & 63) & 1
+
+
+@inline
+def hand_over(ctx, programs, regs):
+    """To the program of this call, if there is one."""
+    number = table_number(regs)
+    if may_be_wanted(number):
+        if is_compat(current_task()):
+            number += COMPAT
+        tail_call(ctx, programs, number)
 
 
 @inline

@@ -30,7 +30,7 @@ enter_calls = ProgArray(CALLS)
 @hook(*SYS_ENTER)
 def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Attached where a call of this file is wanted."""
-    tail_call(ctx, enter_calls, syscall_number(regs))
+    hand_over(ctx, enter_calls, regs)
     return 0
 
 

@@ -54,7 +54,7 @@ def registers():
 
 @hook(SYS_EXIT, name="sys_exit__steady")
 def sys_exit(ctx: Ptr[Exit]):
-    tail_call(ctx, steady_calls, syscall_number(registers()))
+    hand_over(ctx, steady_calls, registers())
     return 0
 
 
@@ -78,7 +78,7 @@ def fields(ctx: Ptr[Exit]):
 
 @hook(SYS_ENTER, name="sys_enter__steady")
 def sys_enter(ctx: Ptr[Entry]):
-    tail_call(ctx, steady_enter_calls, syscall_number(registers()))
+    hand_over(ctx, steady_enter_calls, registers())
     return 0
 
 

@@ -2,7 +2,7 @@
 
 One program runs at the end of every system call and hands over, by number, to
 one of the others, which differ in what they read of the caller's memory; a call
-that nobody asked for ends at an empty slot. The registers still hold the
+that nobody asked for ends at a bit of a frozen table. The registers still hold the
 arguments then, and the strings they point at are resident, since the kernel
 has just read them. What the arguments of each call are is data (``shapes``).
 """
@@ -23,7 +23,7 @@ SIZED_MAX = 256
 @hook(*SYS_EXIT)
 def sys_exit(ctx, regs: Ptr[pt_regs], result: i64):
     """Attached; all other programs of this file are its tail calls."""
-    tail_call(ctx, calls, syscall_number(regs))
+    hand_over(ctx, calls, regs)
     return 0
 
 

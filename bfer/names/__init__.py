@@ -17,8 +17,8 @@ FLAGS, CHOICE, OCTAL, HEX, CUSTOM = range(5)
 # The module that knows a kind, and the only one to be asked.
 _MODULES = {
     "bfer.names.files": (
-        "open open_arm open_only open_only_arm mode inode_mode unlinkat resolve whence rwf fallocate at "
-        "at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
+        "open open_arm open_only open_only_arm opened opened_arm mode inode_mode unlinkat resolve whence rwf "
+        "fallocate at at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
         "fanotify_mark fanotify_mask epoll_ctl epoll_create io_uring_enter io_uring_register sync_file_range "
         "mount umount fadvise splice open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap "
         "flock fcntl ioctl fd_flags lease seals poll epoll filesystem listmount"
@@ -44,7 +44,7 @@ _MODULES = {
     ),
 }
 # Kinds that arm and arm64 have tables of their own for, named so with the suffix ``_arm``.
-_ARM_KINDS = ("open", "open_only")
+_ARM_KINDS = ("open", "open_only", "opened")
 _ARM = ("aarch64", "arm64", "armv8l")
 _NODES_MAX = 256
 

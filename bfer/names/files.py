@@ -29,7 +29,6 @@ def _open_table(direct: int, largefile: int, directory: int, nofollow: int) -> t
         ("__O_TMPFILE", 0o20000000),
         ("O_DIRECTORY", directory),
         ("FASYNC", 0o20000),
-        ("__FMODE_EXEC", 0o40),  # include/linux/fs.h: the kernel's own, of files that it opens to execute them
     )
 
 
@@ -45,6 +44,9 @@ def _open_kind(table: tuple[tuple[str, int], ...]) -> Kind:
 _GENERIC = _open_table(direct=0o40000, largefile=0o100000, directory=0o200000, nofollow=0o400000)
 # arch/arm/include/uapi/asm/fcntl.h and the same of arm64
 _ARM = _open_table(direct=0o200000, largefile=0o400000, directory=0o40000, nofollow=0o100000)
+
+# include/linux/fs.h: the kernel's own, of files that it opens to execute them
+_EXECUTED = ("__FMODE_EXEC", 0o40)
 
 _TYPES = {
     0o140000: "S_IFSOCK",
@@ -69,6 +71,8 @@ def _inode_mode(value: int) -> str:
 KINDS = {
     "open": _open_kind(_GENERIC),
     "open_arm": _open_kind(_ARM),
+    "opened": _open_kind((*_GENERIC, _EXECUTED)),
+    "opened_arm": _open_kind((*_ARM, _EXECUTED)),
     "open_only": Kind(FLAGS, _GENERIC),
     "open_only_arm": Kind(FLAGS, _ARM),
     "mode": Kind(OCTAL),

@@ -129,6 +129,7 @@ def test_settings_have_their_names() -> None:
         "started",
         "watermark",
         "suffix_lengths",
+        "wanted_calls",
     } | opening_calls("x86_64").keys()
     assert plan.config.keys() | others == names
 

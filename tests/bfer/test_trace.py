@@ -193,6 +193,8 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert values["self_pid"] == os.getpid()
     assert values["watermark"] == 32768
     assert values["suffix_lengths"] == key(4)
+    asked = int.from_bytes(values["wanted_calls"], "little")
+    assert {number for number in range(COMPAT) if asked >> number & 1} == {257, 295, 87, 10}
     assert values["prefixes_on"] == values["uid_on"] == values["comm_on"] == 1
     assert 0 < values["started"] <= time.monotonic_ns()
     sizes = {name: spec.max_entries for name, spec in kernel.spec.maps.items()}
