@@ -9,6 +9,8 @@ import re
 from tests.guests.checks import check, write
 
 _BUFFER = 64 << 10
+# What the verifier says of a function that has another form, or that the compiler has given another name.
+_LACKING = r"func '\w+' doesn't have \d+-th argument|[Tt]he address of function \w+ cannot be found"
 
 
 @check(timeout=240.0)
@@ -46,7 +48,7 @@ def is_fault(event, way, why):
     from pybpf.object.file import ObjectFile
     from tests.guests.checks_core import lacks_task_btf
 
-    if "verifier" not in why or re.search(r"func '\w+' doesn't have \d+-th argument", why):
+    if "verifier" not in why or re.search(_LACKING, why):
         return False
     functions = ObjectFile(object_of(event.object)).functions
     typed = any(functions[name].section.startswith(("fentry/", "fexit/", "tp_btf/")) for name in way.split(" + "))
