@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tests.guests.report import Report
 
 # What a reason says of the program at hand; what is left is the same for many programs.
-_PROGRAM = re.compile(r"^program '[^']*' \([^)]*\): |\bof program '[^']*' \([^)]*\)")
+_PROGRAM = re.compile(
+    r"^program '[^']*' \([^)]*\): |\bof program '[^']*' \([^)]*\)|(?<=rejected) program '[^']*'| \(\d+ lines? omitted\)"
+)
 _BLANKS = re.compile(r"\s+")
 
 

@@ -157,7 +157,14 @@ def cache() -> Path:
     return path
 
 
-BY_HAND = {"7.2": ("processes",)}
+BY_HAND = {
+    # Storms of forks lose some events.
+    "7.2": ("processes",),
+    # A kernel that is not preemptible keeps one return of a function in mind for each processor (kretprobe's
+    # maxactive): while a task sleeps in vfs_write, others' returns from it are not seen.
+    "5.10-musl": ("events_files",),
+    "arm64-5.10": ("events_files",),
+}
 """Subjects that continuous integration leaves out in a guest: they do not pass there every time.
 
 ``python -m tests.guests --matrix KERNEL --check SUBJECT`` runs them; natively they are tests like the others.

@@ -167,8 +167,9 @@ def troubles(report: Report) -> list[str]:
 # --- the table ------------------------------------------------------------------------
 
 
-# Their checks look at programs of the guest's root, so only guests with the same root say something of each other.
-_OF_THE_ROOT = ("interpreters",)
+# Their checks look at what the guest is made of, not its kernel: only guests with the same root say something of each
+# other.
+_OF_THE_ROOT = ("interpreters", "soak")
 
 
 def losses(reports: dict[str, Report]) -> dict[tuple[str, str], str]:
