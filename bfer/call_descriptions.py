@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bfer.descriptions import line_of
+
 TABLE = """
 _llseek: set the position in a file, by two halves of 32 bits
 _newselect: wait until one of a set of files can be read or written
@@ -435,13 +437,8 @@ _FORMS = {"_time64": "times of 64 bits", "64": "numbers of 64 bits", "32": "ids 
 
 def call_description(name: str) -> str:
     """The line on a system call, or that on its first form and what is different; "" where there is none."""
-    line = _line(name)
+    line = line_of(TABLE, name)
     for ending, what in _FORMS.items():
-        if not line and name.endswith(ending) and (first := _line(name[: -len(ending)])):
+        if not line and name.endswith(ending) and (first := line_of(TABLE, name[: -len(ending)])):
             line = f"{first}; {what}"
     return line
-
-
-def _line(name: str) -> str:
-    at = TABLE.find(f"\n{name}: ")
-    return TABLE[at + len(name) + 3 : TABLE.index("\n", at + 1)] if at >= 0 else ""

@@ -102,9 +102,15 @@ RETURNING = {
 
 def description(name: str) -> str:
     """The line on an event, also on a system call; "" where there is none."""
-    at = TABLE.find(f"\n{name}: ")
-    if at < 0:
+    line = line_of(TABLE, name)
+    if not line:
         from bfer.call_descriptions import call_description
 
-        return call_description(name)
-    return TABLE[at + len(name) + 3 : TABLE.index("\n", at + 1)]
+        line = call_description(name)
+    return line
+
+
+def line_of(table: str, name: str) -> str:
+    """What a table of lines ``NAME: TEXT`` says of a name; "" if nothing."""
+    at = table.find(f"\n{name}: ")
+    return table[at + len(name) + 3 : table.index("\n", at + 1)] if at >= 0 else ""

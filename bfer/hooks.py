@@ -10,7 +10,7 @@ from struct import pack
 
 from bfer.catalogue import Catalogue
 from btf.errors import Error
-from programs import GENERIC
+from programs import GENERIC, STEADY_FAMILY
 from pybpf.errors import LinkError, NotSupported
 from pybpf.inkernel import TASK_BTF
 from pybpf.linker import functions_of
@@ -90,10 +90,6 @@ class Trial:
         return self.outcome if self.program in self.outcome else f"{self.program}: {self.outcome}"
 
 
-STEADY = "__steady"
-"""Suffix of the programs that run with preemption off wherever they hang."""
-
-
 class Hook:
     """One place where an event is seen: the programs that hang there, their links, and what was tried."""
 
@@ -145,7 +141,7 @@ class Hooks:
         self.hooks = [Hook(event, place) for event in order for place in event.places()]
         if preempted:
             for hook in self.hooks:
-                hook.prefer(STEADY)
+                hook.prefer(STEADY_FAMILY)
         self._maps = maps
         self._configure = configure
         self._collections: list[Collection] = []

@@ -11,7 +11,7 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
-from programs import OBJECT, STEADY, load_object
+from programs import OBJECT, STEADY, STEADY_FAMILY, load_object
 from pybpf.errors import LoadError, VerifierError
 from pybpf.inkernel import TASK_BTF, has_helper, preempts_raw_tracepoints, relocates
 from pybpf.links import attach
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
 FAMILIES = ("", "__raw_tp")
-# Before them where a program of these can be preempted, and then misses what others do meanwhile.
-STEADY_FAMILY = "__steady"
 _TREE_SIZE = 8192
 _GROUPS = 4096
 _FIRST_NAMESPACE = 0xEFFFFFFC  # of pids, include/linux/proc_ns.h
@@ -171,6 +169,7 @@ class Tracer:
         failure: Error | None = None
         families = FAMILIES if self._task_btf else FAMILIES[1:]
         if self._preempted and _has_records():
+            # Where a program of the others can be preempted, it misses what others do meanwhile.
             families = (STEADY_FAMILY, *families)
         for family in families:
             names = [name + family for name in self._programs]

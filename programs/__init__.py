@@ -10,6 +10,9 @@ OBJECT = "bfer.bpf.o"
 STEADY = "steady.bpf.o"
 """The same for kernels that preempt programs on raw tracepoints."""
 
+STEADY_FAMILY = "__steady"
+"""Suffix of the programs that run with preemption off wherever they hang."""
+
 HOOKS = "hooks.bpf.o"
 """The same of security hooks; this and the others, of events that are no system calls, are read only when asked for."""
 

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 
-from tests.guests.checks import check, write
+from tests.guests.checks import check, in_guest, write
 
 _BUFFER = 64 << 10
 # What the verifier says of a function that has another form, or that the compiler has given another name.
@@ -33,7 +33,13 @@ def check_every_way_of_every_event():
                 continue
             had, refused = tried(event, plan, given)
             write("\t".join(["@event", event.name, *had, *(f"{way}: {why}" for way, why in refused.items())]) + "\n")
-            faults += [f"{way}: {why}" for way, why in refused.items() if is_fault(event, way, why)]
+            # A guest's kernel has every kind of hook that its version has, so that only the place can be missing.
+            alone = in_guest() and not had
+            faults += [
+                f"{way}: {why}"
+                for way, why in refused.items()
+                if is_fault(event, way, why) or (alone and not re.search(r"has no (raw )?(function|tracepoint)", why))
+            ]
     finally:
         btf.close()
     assert not faults, "; ".join(faults)
