@@ -244,6 +244,15 @@ class Hooks:
         """Where nothing could be attached."""
         return [hook for hook in self.hooks if not hook.links]
 
+    def missed(self) -> dict[str, int]:
+        """By event: how often the kernel left out one of its programs (counted since 5.12, for kprobes since 6.7)."""
+        misses: dict[str, int] = {}
+        for hook in self.hooks:
+            count = sum(program.info().recursion_misses for program in hook.programs)
+            if count:
+                misses[hook.event.name] = misses.get(hook.event.name, 0) + count
+        return misses
+
     def detach(self) -> None:
         for hook in self.hooks:
             hook.detach()

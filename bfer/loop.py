@@ -8,9 +8,9 @@ woken at the next one and sleep until then.
 from __future__ import annotations
 
 import select
-from sys import byteorder
 from time import monotonic
 
+from bfer.doorbell import AT_NEXT, AT_WATERMARK, SILENT
 from bfer.errors import OutputClosed, OutputError
 from bfer.records import RECORD_SIZE, ROW, ROW_FORMAT, split
 from bfer.signals import SAME, SIGCHLD, SIGINT, in_foreground
@@ -63,10 +63,6 @@ _LOSS_INTERVAL = 1.0
 # A signal that the terminal sent to the command as well ends tracing when it comes twice within this time.
 _TWICE = 2.0
 
-# Values of the doorbell (programs/common.py).
-_SILENT, _AT_NEXT, _AT_WATERMARK = 0, 1, 2
-_KEY = bytes(4)
-
 
 class Loop:
     """One run.
@@ -91,7 +87,7 @@ class Loop:
     ) -> None:
         self.tracer = tracer
         self.ring = tracer.ring
-        self.doorbell = tracer.maps["doorbell"]
+        self.doorbell = tracer.doorbell
         self.sinks = sinks
         self.clock = clock
         self.signals = signals
@@ -111,7 +107,7 @@ class Loop:
         self._active = False
         self._nap = _NAP_MIN
         self._stop = False
-        self._bell = _SILENT
+        self._bell = SILENT
         self._last_stop: float | None = None
         self._epoll = select.epoll()
         self._epoll.register(self.ring.fd, select.EPOLLIN | select.EPOLLET)
@@ -164,7 +160,7 @@ class Loop:
         waiting = ring.available()
         if not waiting:
             self._nap = _NAP_MIN
-            self._ring_at(_AT_NEXT)
+            self._ring_at(AT_NEXT)
             return 0 if ring.available() else self._idle_time()  # it may have come before the doorbell was set
         self._take()
         if waiting > ring.size >> 2:
@@ -175,7 +171,7 @@ class Loop:
             self._nap = min(self._nap * 2, _NAP_MAX)
         elif waiting > ring.size >> 3:
             self._nap = max(self._nap / 2, _NAP_MIN)
-        self._ring_at(_AT_WATERMARK)
+        self._ring_at(AT_WATERMARK)
         return self._nap
 
     def _take(self) -> None:
@@ -189,7 +185,7 @@ class Loop:
 
     def _ring_at(self, when: int) -> None:
         if self._bell != when:
-            self.doorbell.update(_KEY, when.to_bytes(4, byteorder))
+            self.doorbell.ring_at(when)
             self._bell = when
 
     def _idle_time(self) -> float:
@@ -208,7 +204,7 @@ class Loop:
         """Sleep for so many seconds, or until there is something to do; take note of signals, time and losses."""
         for fd, _ in self._epoll.poll(timeout):
             if fd == self.ring.fd:
-                self._bell = _SILENT  # the program takes the request back when it rings
+                self._bell = SILENT  # the program takes the request back when it rings
             elif fd == self.signals.fd:
                 for signum in self.signals.take():
                     self._signal(signum)

@@ -12,21 +12,28 @@ if TYPE_CHECKING:
 
 
 class Losses:
-    """Reads the programs' counters. ``missed`` gives the runs that the kernel left out of the attached program.
+    """Reads the programs' counters, while tracing only where ``alarmed`` says that they have changed.
 
-    ``say`` takes what there is to tell, if anybody wants to hear it.
+    ``missed`` gives the runs that the kernel left out of the attached programs, by what they are runs of. ``say`` takes
+    what there is to tell, if anybody wants to hear it.
     """
 
-    __slots__ = ("_lost", "_missed", "_names", "_say", "_told", "_untracked", "by_name", "total", "untracked")
+    __slots__ = (
+        *("_alarmed", "_counts", "_lost", "_missed", "_names", "_say", "_told", "_untracked"),
+        *("by_name", "total", "untracked"),
+    )
 
     def __init__(
         self,
         lost: Map,
         untracked: Map | None,
-        missed: Callable[[], int] | None,
+        missed: Callable[[bool], dict[str, int]] | None,
         names: dict[int, str],
         say: Callable[[str], None] | None = None,
+        alarmed: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._alarmed = alarmed
+        self._counts: dict[str, int] = {}
         self._say = say
         self._lost = lost
         self._untracked = untracked
@@ -37,20 +44,23 @@ class Losses:
         self.total = 0
         self.untracked = 0
 
-    def read(self) -> None:
-        counts: dict[str, int] = {}
-        for number, name in self._names.items():
-            counts[name] = counts.get(name, 0) + _sum(self._lost, number)
+    def read(self, final: bool = True) -> None:
+        if self._alarmed() or final:
+            self._counts = {}
+            for number, name in self._names.items():
+                self._counts[name] = self._counts.get(name, 0) + _sum(self._lost, number)
+            if self._untracked is not None:
+                self.untracked = _sum(self._untracked, 0)
+        counts = dict(self._counts)
         if self._missed is not None:
-            counts["not known"] = self._missed()
+            for name, count in self._missed(final).items():
+                counts[name] = counts.get(name, 0) + count
         self.by_name = {name: count for name, count in counts.items() if count}
         self.total = sum(counts.values())
-        if self._untracked is not None:
-            self.untracked = _sum(self._untracked, 0)
 
     def tell(self, final: bool = False) -> None:
         """Read, and say what is new; at the end say what there was in all."""
-        self.read()
+        self.read(final)
         if (self.total, self.untracked) == ((0, 0) if final else self._told):
             return
         self._told = (self.total, self.untracked)

@@ -116,7 +116,7 @@ class Session:
             # and every page that we write meanwhile becomes two.
             self.command = Command(self._argv, in_child)
         untracked = tracer.maps.get("untracked") if plan.follows_processes else None
-        losses = Losses(tracer.maps["lost"], untracked, tracer.missed, plan.names, tell)
+        losses = Losses(tracer.maps["lost"], untracked, tracer.missed, plan.names, tell, tracer.doorbell.alarmed)
         self._loop = Loop(
             *(tracer, receivers, self._clock(), waker, losses),
             *(self._residual(), self.command, duration, self._sorter(), self.derivation),

@@ -8,6 +8,7 @@ from struct import pack
 from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
+from bfer.doorbell import Doorbell
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
@@ -49,6 +50,7 @@ class Tracer:
         self.plan = plan
         self.family = ""
         self.links: list[Link] = []
+        self._missed: dict[str, int] = {}
         self.refused: list[tuple[str, str, str]] = []  # programs, hooks, why: what was tried in vain
         self._enters, self._exits = _slots(plan)
         names = ["sys_exit"] if self._exits else []
@@ -81,6 +83,7 @@ class Tracer:
             self._with_target(self._load)
             self._fill()
             self.ring = RingBuffer(self.maps["events"])
+            self.doorbell = Doorbell(self.maps["doorbell"])
         except BaseException:
             self._close_programs()
             raise
@@ -258,14 +261,22 @@ class Tracer:
             if name in ("sys_exit", "sys_enter"):
                 self.links.append(attach(programs[name + self.family]))
 
-    def missed(self) -> int:
-        """System calls that the kernel did not show us because the program was running on that CPU already."""
-        misses = 0
+    def missed(self, everything: bool = True) -> dict[str, int]:
+        """What the kernel did not show us because a program, or a call of bpf(), was at work on that CPU already.
+
+        By event; which system calls they were is not known. Without ``everything`` those alone are looked at anew.
+        """
+        misses = {"not known": 0}
+        programs = self._collection.programs if self._collection is not None else {}
         for name in ("sys_exit", "sys_enter"):
             if name in self._programs:
-                assert self._collection is not None
-                misses += self._collection.programs[name + self.family].info().recursion_misses
-        return misses
+                misses["not known"] += programs[name + self.family].info().recursion_misses
+        if everything:
+            keepers = sum(programs[name + self.family].info().recursion_misses for name in _keepers(self.plan))
+            self._missed = {"processes to follow": keepers}
+            if self.hooks is not None:
+                self._missed.update(self.hooks.missed())
+        return {**misses, **self._missed}
 
     def detach(self) -> None:
         """No program runs any more, but what is in the buffer can still be read."""
@@ -278,6 +289,7 @@ class Tracer:
     def close(self) -> None:
         self.detach()
         self.ring.close()
+        self.doorbell.close()
         self._close_programs()
 
     def _close_programs(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from programs.records import *
+from pybpf import abi
 from pybpf.ktypes import (
     css_set,
     pt_regs,
@@ -92,7 +93,7 @@ events = RingBuf(256 * 1024)
 calls = ProgArray(CALLS)
 scratch = PerCpuArray(PathRecord, 1)
 lost = PerCpuArray(u64, CALLS)
-doorbell = Array(u32, 1)
+doorbell = Array(u32, 2, flags=abi.F_MMAPABLE)  # what the reader asks for; not 0: see `lost` and `untracked`
 node_names = LruHash(NodeKey, NodeName, 256)
 last_node = Array(u64, 1)  # the key used last
 
@@ -111,6 +112,21 @@ verdicts = Hash(ValueKey, u32, 1024)
 ranges = Hash(ValueKey, Range, 64)  # bounds of arguments; the key's value is 0
 path_prefixes = LpmTrie(PathKey, u64, 256)
 path_suffixes = Hash(SuffixKey, u64, 256)
+
+
+@inline
+def count_loss(event):
+    """An event that user space will not see."""
+    count = lost.lookup(event)
+    if count:
+        count[0] += 1  # per CPU, and this program cannot interrupt itself
+    doorbell[1] = 1
+
+
+@inline
+def count_untracked():
+    untracked[0] += 1
+    doorbell[1] = 1
 
 
 @inline
@@ -307,7 +323,7 @@ def is_wanted(pid: u32) -> u32:
         if known:
             mark = task.group_leader.start_time << MEMBER_SHIFT | 1
             if followed.update(pid, mark, BPF_ANY) < 0:
-                untracked[0] += 1
+                count_untracked()
     return u32(1)
 
 
@@ -546,6 +562,4 @@ def submit(record, size, event):
                 bell[0] = 0
                 flags = BPF_RB_FORCE_WAKEUP
     if events.output(record, size, flags) < 0:
-        count = lost.lookup(event)
-        if count:
-            count[0] += 1  # per CPU, and this program cannot interrupt itself
+        count_loss(event)

@@ -92,9 +92,7 @@ def emit(event, fill, source, result=0, varying=(0, 0)):
     if not shape or not record or not is_selected(task):
         return
     if record.busy:
-        count = lost.lookup(event)
-        if count:
-            count[0] += 1
+        count_loss(event)
         return
     begin_event(record)
     if fill(record, shape, source):

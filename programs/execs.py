@@ -103,9 +103,7 @@ def keep_exec(regs):
     if config.stacks:
         add_stack(record)
     if starting.update(u64(current_task()), record, BPF_ANY) < 0:
-        count = lost.lookup(event)
-        if count:
-            count[0] += 1
+        count_loss(event)
 
 
 @hook(*SYS_ENTER)

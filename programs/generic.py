@@ -189,9 +189,7 @@ def generic_event(ctx, task, event, fill, source):
     if not shape or not record or not is_selected(task):
         return
     if record.busy:
-        count = lost.lookup(event)
-        if count:
-            count[0] += 1
+        count_loss(event)
         return
     begin_event(record)
     record.result = 0

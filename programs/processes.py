@@ -25,7 +25,7 @@ def inherit(members, parent: u32, child: u32, mark: u64):
     member = members.lookup(parent)
     if member:
         if members.update(child, mark | member[0] & MEMBER_VERDICT, BPF_ANY) < 0:
-            untracked[0] += 1
+            count_untracked()
     else:
         members.delete(child)  # an earlier process of this number
 
@@ -73,7 +73,7 @@ def judge_program(task, opened):
     else:
         mark = task.group_leader.start_time << MEMBER_SHIFT | verdict
         if binaries.update(pid, mark, BPF_ANY) < 0:
-            untracked[0] += 1
+            count_untracked()
 
 
 @hook("tp_btf/sched_process_exec", "raw_tp/sched_process_exec")

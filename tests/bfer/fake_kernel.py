@@ -102,6 +102,7 @@ class FakeKernel:
         patch(tracer_module, "attach", self.attach)
         patch(tracer_module, "preempts_raw_tracepoints", lambda: self.preempted)
         patch(tracer_module, "_has_records", lambda: True)
+        patch(tracer_module, "Doorbell", lambda _: FakeDoorbell())
         patch(tracer_module, "RingBuffer", lambda _: FakeRing(self))
 
     def collection(
@@ -135,6 +136,17 @@ class FakeLink:
 
     def close(self) -> None:
         self.kernel.log.append(f"detach {self.name}")
+
+
+class FakeDoorbell:
+    def ring_at(self, when: int) -> None:
+        pass
+
+    def alarmed(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
 
 
 class FakeRing:

@@ -158,8 +158,6 @@ def cache() -> Path:
 
 
 BY_HAND = {
-    # Storms of forks lose some events.
-    "7.2": ("processes",),
     # A kernel that is not preemptible keeps one return of a function in mind for each processor (kretprobe's
     # maxactive): while a task sleeps in vfs_write, others' returns from it are not seen.
     "5.10-musl": ("events_files",),
