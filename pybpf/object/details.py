@@ -58,7 +58,7 @@ class DetailSource:
             try:
                 self._found = self._take_apart(self._btf)
             except BtfError as error:
-                raise ObjectError(f"BTF of the object: {error}", error.details) from error
+                raise bad_btf(error) from error
             # What it was made from is much more.
             self._btf, self._raw, self._places = None, b"", {}
         return self._found.get(name) or Details()
@@ -115,6 +115,11 @@ def _split_lines(packed: bytes, places: list[Place]) -> list[tuple[Place, bytes]
             raise _between(place)
         out.append((place, packed[first * _LINE.size : end * _LINE.size]))
     return out
+
+
+def bad_btf(error: BtfError) -> ObjectError:
+    """What is wrong with the BTF of an object, as an error of the object."""
+    return ObjectError(f"BTF of the object: {error}", error.details)
 
 
 def _between(place: Place) -> ObjectError:

@@ -17,7 +17,7 @@ from pybpf.errors import ObjectError
 from pybpf.object import elf
 from pybpf.object.btfmaps import read_maps
 from pybpf.object.datasec import fix_datasecs
-from pybpf.object.details import DetailSource, Place
+from pybpf.object.details import DetailSource, Place, bad_btf
 from pybpf.object.file import ObjectFile
 from pybpf.object.spec import (
     KCONFIG,
@@ -66,14 +66,14 @@ def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None, l
     Without ``lines`` what is known of source lines, by which a rejection could be explained, is left out.
     Instructions at ``relocs`` still hold the compiler's placeholders. In ``btf``
     the DATASEC types have their sizes and offsets filled in, as the kernel wants
-    them. Raises ObjectError, and only that, for malformed or unsupported input; for a malformed .BTF.ext
-    when a program is first asked for what is in it.
+    them. Raises ObjectError, and only that, for malformed or unsupported input; for malformed map definitions
+    when the maps are first asked for, for a malformed .BTF.ext when a program is asked for what is in it.
     """
     try:
         file = data if isinstance(data, ObjectFile) else ObjectFile(bytes(data))
         return _Reader(file, None if wanted is None else frozenset(wanted), lines).read()
     except BtfError as error:
-        raise ObjectError(f"BTF of the object: {error}", error.details) from error
+        raise bad_btf(error) from error
 
 
 class _Reader:
@@ -92,22 +92,24 @@ class _Reader:
         self.map_names = file.map_names
         self.raw_btf: bytes = b""
         self.raw_ext: bytes = b""
-        self.btf: Btf | None = None
+        self.maps: dict[str, MapSpec] = {}  # of the data sections and .kconfig
 
     def read(self) -> ObjectSpec:
         self._sort_sections()
         self._read_variables()
         self._place_functions()
+        btf = None
         if self.raw_btf:
-            self._read_btf()
+            btf = self._open_btf()
+            if any(symbol[0] and symbol[3] == elf.SHN_UNDEF for symbol in self.elf.symbols):
+                self._read_externs(btf)
         elif self.map_names or self.raw_ext:
             raise ObjectError("object has no .BTF section: compile with -g")
         relocated = self._read_relocations()
         self._read_local_calls(relocated)
-        if self.btf is not None:
-            self._read_maps(self.btf)
-        if self.raw_ext:
-            self._read_ext()
+        self.spec.source = lambda: self._describe(btf)
+        if btf is not None and self.raw_ext:
+            self._read_ext(btf)
         return self.spec
 
     # --- sections and symbols ---
@@ -150,7 +152,7 @@ class _Reader:
         if section.name.startswith(".rodata"):
             spec.flags = _F_RDONLY_PROG
             spec.frozen = True
-        self.spec.maps[section.name] = spec
+        self.maps[section.name] = spec
 
     def _read_variables(self) -> None:
         data = self.data
@@ -194,55 +196,69 @@ class _Reader:
 
     # --- BTF ---
 
-    def _read_btf(self) -> None:
+    def _open_btf(self) -> Btf:
         magic = _BTF_MAGIC_LITTLE if self.elf.byteorder == "little" else _BTF_MAGIC_LITTLE[::-1]
         if self.raw_btf[:2] != magic:
             raise ObjectError(f"section .BTF is not {self.elf.byteorder}-endian BTF, as the object is")
-        btf = self.btf = Btf(self.raw_btf)
+        btf = Btf(self.raw_btf)
         btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
-        described = btf.datasecs()
-        for section in self.data.values():
-            self.spec.maps[section.name].value_type_id = described.get(section.name, 0)
-        self.spec.btf = fix_datasecs(self.elf, self.raw_btf, btf)
-        if KCONFIG in described or KSYMS in described:
-            self._read_externs(btf)
-
-    def _read_maps(self, btf: Btf) -> None:
-        """The definitions in .maps; those that are used where not all programs are wanted."""
-        if not self.maps_index or not self.map_names:
-            return
-        used = None
-        if self.wanted is not None:
-            used = {r.target for p in self.spec.programs.values() for r in p.relocs if r.kind == RELOC_MAP}
-        for spec in read_maps(btf, set(self.map_names.values()), used):
-            if spec.name in self.spec.maps:
-                raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
-            self.spec.maps[spec.name] = spec
+        return btf
 
     def _read_externs(self, btf: Btf) -> None:
-        from pybpf.object.externs import describe_externs, kconfig_size, read_externs
+        from pybpf.object.externs import kconfig_size, read_externs
 
         spec = self.spec
         spec.externs = read_externs(self.elf, btf)
-        spec.btf = describe_externs(spec.btf, btf, spec.externs)
         size = kconfig_size(spec.externs)
         if not size:
             return
-        if KCONFIG in spec.maps:
+        if KCONFIG in self.maps:
             raise ObjectError(f"object has both a section {KCONFIG!r} and externs of that name")
-        settings = spec.maps[KCONFIG] = MapSpec(KCONFIG, _MAP_TYPE_ARRAY, 4, size, 1, _F_RDONLY_PROG)
+        settings = self.maps[KCONFIG] = MapSpec(KCONFIG, _MAP_TYPE_ARRAY, 4, size, 1, _F_RDONLY_PROG)
         settings.contents = bytearray(size)
         settings.frozen = True
-        settings.value_type_id = btf.datasecs().get(KCONFIG, 0)
         for extern in spec.externs.values():
             if extern.section == KCONFIG:
                 spec.variables[extern.name] = Variable(extern.name, KCONFIG, extern.offset, extern.size)
 
-    def _read_ext(self) -> None:
+    def _describe(self, btf: Btf | None) -> tuple[bytes, dict[str, MapSpec]]:
+        """The BTF as the kernel wants it, and the maps with what it says of them."""
+        if btf is None:
+            return b"", self.maps
+        try:
+            return self._complete(btf), {**self.maps, **self._defined_maps(btf)}
+        except BtfError as error:
+            raise bad_btf(error) from error
+
+    def _complete(self, btf: Btf) -> bytes:
+        described = btf.datasecs()
+        for name, spec in self.maps.items():
+            spec.value_type_id = described.get(name, 0)
+        raw = fix_datasecs(self.elf, self.raw_btf, btf)
+        if KCONFIG in described or KSYMS in described:
+            from pybpf.object.externs import describe_externs
+
+            raw = describe_externs(raw, btf, self.spec.externs)
+        return raw
+
+    def _defined_maps(self, btf: Btf) -> dict[str, MapSpec]:
+        """The definitions in .maps; those that are used where not all programs are wanted."""
+        if not self.maps_index or not self.map_names:
+            return {}
+        used = None
+        if self.wanted is not None:
+            used = {r.target for p in self.spec.programs.values() for r in p.relocs if r.kind == RELOC_MAP}
+        found: dict[str, MapSpec] = {}
+        for spec in read_maps(btf, set(self.map_names.values()), used):
+            if spec.name in self.maps or spec.name in found:
+                raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
+            found[spec.name] = spec
+        return found
+
+    def _read_ext(self, btf: Btf) -> None:
         """Says where the functions get from what is in .BTF.ext."""
-        assert self.btf is not None
         places = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
-        source = DetailSource(self.raw_ext, self.elf.byteorder, self.btf, places, self.lines)
+        source = DetailSource(self.raw_ext, self.elf.byteorder, btf, places, self.lines)
         for function in self.spec.programs.values():
             function.source = source
 

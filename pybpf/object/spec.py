@@ -208,19 +208,49 @@ class ObjectSpec:
 
     ``byteorder`` is ``"little"`` or ``"big"``. ``btf`` is the raw .BTF section
     (empty when there is none). Data sections appear in ``maps`` under their
-    section name (``.rodata``, ``.kconfig``).
+    section name (``.rodata``, ``.kconfig``). ``btf`` and ``maps`` are asked of
+    ``source``, if there is one, when either is first wanted; it may raise
+    ObjectError.
     """
 
-    __slots__ = ("btf", "byteorder", "externs", "license", "maps", "programs", "variables")
+    __slots__ = ("_btf", "_maps", "byteorder", "externs", "license", "programs", "source", "variables")
 
     def __init__(self, byteorder: str = "little") -> None:
         self.byteorder = byteorder
-        self.btf = b""
         self.license = ""
         self.programs: dict[str, ProgramSpec] = {}
-        self.maps: dict[str, MapSpec] = {}
         self.variables: dict[str, Variable] = {}
         self.externs: dict[str, Extern] = {}
+        self.source: Callable[[], tuple[bytes, dict[str, MapSpec]]] | None = None
+        self._btf = b""
+        self._maps: dict[str, MapSpec] = {}
+
+    def _ask(self) -> None:
+        if self.source is not None:
+            self._btf, self._maps = self.source()
+            self.source = None
+
+    @property
+    def btf(self) -> bytes:
+        """The types, as BTF that the kernel takes."""
+        self._ask()
+        return self._btf
+
+    @btf.setter
+    def btf(self, raw: bytes) -> None:
+        self._ask()
+        self._btf = raw
+
+    @property
+    def maps(self) -> dict[str, MapSpec]:
+        """The maps by name; the dict is the object's own, and may be changed."""
+        self._ask()
+        return self._maps
+
+    @maps.setter
+    def maps(self, maps: dict[str, MapSpec]) -> None:
+        self._ask()
+        self._maps = maps
 
     def set(self, name: str, value: int | bytes) -> None:
         """Give the global variable ``name`` a value before load.

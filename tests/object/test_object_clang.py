@@ -303,7 +303,7 @@ REFUSED = [
 def test_what_is_not_supported_is_refused_by_name(source: str, message: str, tmp_path: object) -> None:
     path = compile_c(str(tmp_path), source)
     with pytest.raises(ObjectError, match=message):
-        read(path)
+        _ = read(path).maps
 
 
 def test_maps_without_debug_information_are_refused(tmp_path: object) -> None:

@@ -113,6 +113,7 @@ def examine(data: bytes) -> bool:
     """Read, and link every program; whether the object is still good."""
     try:
         spec = read_object(data)
+        assert isinstance(spec.maps, dict)
         for name, program in spec.programs.items():
             assert isinstance(program.line_info + program.func_info + program.core_relos, list)
             if program.section != ".text":
