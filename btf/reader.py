@@ -133,7 +133,7 @@ class Btf:
         self._cache: dict[int, int] = {}  # where records start
         self._pointer_size = 0
         self._datasecs: dict[str, int] | None = None
-        self._names = NameIndex(self)
+        self._index: NameIndex | None = None
 
     def _check_strings(self) -> None:
         data, start, end = self._data, self._str_off, self._str_end
@@ -174,13 +174,11 @@ class Btf:
         if not self._data:
             return
         self._cache.clear()
-        self._names = NameIndex(self)
+        self._index = None
         self._info.release()
         self._words.release()
         if self._owner is not None:
             self._owner.close()
-        # The index refers back to this object: without this, data that could not be
-        # mapped would stay until the garbage collector runs.
         self._data = self._raw = b""
 
     def __enter__(self) -> Btf:
@@ -507,6 +505,14 @@ class Btf:
 
     def _string(self, offset: int) -> str:
         return self.string(offset, MAX_NAME)
+
+    @property
+    def _names(self) -> NameIndex:
+        # It refers back to this object: made for those who look for names only, it leaves no cycle to others.
+        index = self._index
+        if index is None:
+            index = self._index = NameIndex(self)
+        return index
 
     def string_contains(self, name: str) -> bool:
         """Whether ``name`` is one of the strings: if not, nothing here bears it."""

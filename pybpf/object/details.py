@@ -11,28 +11,45 @@ from struct import Struct
 
 from btf.errors import BtfError
 from btf.ext import parse_ext
+from btf.reader import Btf
 from pybpf.errors import ObjectError
-from pybpf.object.spec import Details, ProgramSpec
+from pybpf.object.spec import Details
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from btf.reader import Btf
-
 _LINE = Struct("=4I")
 
 
 class Place:
-    """A function and its place, in bytes of its section; ``spec`` has no code unless it is ``wanted``."""
+    """A function and its place, in bytes of its section, and whether it is ``wanted``."""
 
-    __slots__ = ("end", "spec", "start", "wanted")
+    __slots__ = ("end", "name", "start", "wanted")
 
-    def __init__(self, start: int, end: int, spec: ProgramSpec, wanted: bool) -> None:
+    def __init__(self, start: int, end: int, name: str, wanted: bool) -> None:
         self.start = start
         self.end = end
-        self.spec = spec
+        self.name = name
         self.wanted = wanted
+
+
+class Types:
+    """The BTF of an object, ``raw``, opened when it is first wanted; that raises BtfError if it is malformed."""
+
+    __slots__ = ("_btf", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._btf: Btf | None = None
+
+    def __call__(self) -> Btf:
+        """The types."""
+        btf = self._btf
+        if btf is None:
+            btf = self._btf = Btf(self.raw)
+            btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
+        return btf
 
 
 class DetailSource:
@@ -42,25 +59,27 @@ class DetailSource:
     that are wanted. Raises ObjectError, each time that it is asked, if the section is malformed.
     """
 
-    __slots__ = ("_btf", "_byteorder", "_found", "_lines", "_places", "_raw")
+    __slots__ = ("_byteorder", "_found", "_lines", "_places", "_raw", "_types")
 
-    def __init__(self, raw: bytes, byteorder: str, btf: Btf, places: Mapping[str, list[Place]], lines: bool) -> None:
+    def __init__(
+        self, raw: bytes, byteorder: str, types: Types, places: Mapping[str, list[Place]], lines: bool
+    ) -> None:
         self._raw = raw
         self._byteorder = byteorder
-        self._btf: Btf | None = btf
+        self._types: Types | None = types
         self._places = places
         self._lines = lines
         self._found: dict[str, Details] = {}
 
     def __call__(self, name: str) -> Details:
         """The details of function ``name``."""
-        if self._btf is not None:
+        if self._types is not None:
             try:
-                self._found = self._take_apart(self._btf)
+                self._found = self._take_apart(self._types())
             except BtfError as error:
                 raise bad_btf(error) from error
             # What it was made from is much more.
-            self._btf, self._raw, self._places = None, b"", {}
+            self._types, self._raw, self._places = None, b"", {}
         return self._found.get(name) or Details()
 
     def _take_apart(self, btf: Btf) -> dict[str, Details]:
@@ -70,18 +89,18 @@ class DetailSource:
             return bool(wanted.get(btf.string(offset)))
 
         ext = parse_ext(self._raw, self._byteorder, keep, self._lines)
-        found = {place.spec.name: Details() for places in wanted.values() for place in places}
+        found = {place.name: Details() for places in wanted.values() for place in places}
         for offset, records in ext.func_info.items():
             for place, part in _split(records, wanted[btf.string(offset)]):
                 start = place.start
-                found[place.spec.name].func_info = [(r[0] - start >> 3, r[1]) for r in part]
+                found[place.name].func_info = [(r[0] - start >> 3, r[1]) for r in part]
         for offset, packed in ext.line_info.items():
             for place, lines in _split_lines(packed, wanted[btf.string(offset)]):
-                found[place.spec.name].lines = lines, place.start
+                found[place.name].lines = lines, place.start
         accesses: dict[int, str] = {}
         for offset, records in ext.core_relos.items():
             for place, part in _split(records, wanted[btf.string(offset)]):
-                relos = found[place.spec.name].core_relos
+                relos = found[place.name].core_relos
                 for insn, type_id, access, kind in part:
                     if access not in accesses:
                         accesses[access] = btf.string(access)
@@ -123,4 +142,4 @@ def bad_btf(error: BtfError) -> ObjectError:
 
 
 def _between(place: Place) -> ObjectError:
-    return ObjectError(f"function {place.spec.name!r}: .BTF.ext record between two instructions")
+    return ObjectError(f"function {place.name!r}: .BTF.ext record between two instructions")

@@ -36,7 +36,8 @@ EHDR = "16sHHIQQQIHHHHHH"
 SHDR = "IIQQQQIIQQ"
 SYM = "IBBHQQ"
 REL = "QQ"
-_REL_HALVES = "QII"  # the second field of a REL holds a symbol and, in its lower half, a type
+# The second field of a REL holds a symbol and, in its lower half, a type.
+_RELS_LITTLE, _RELS_BIG = Struct("<QII"), Struct(">QII")
 # By the byte of e_ident that tells the byte order: struct's mark, the order's name, and the layouts.
 _LAYOUTS = {
     data: (mark, name, Struct(mark + EHDR), Struct(mark + SHDR), Struct(mark + SYM))
@@ -171,13 +172,14 @@ class Elf:
         """Records ``(offset, symbol index, type)`` of a SHT_REL section, in file order."""
         if section.size % REL_SIZE:
             raise ObjectError(f"ELF relocation section {section.name!r} is malformed")
-        count = len(self.symbols)
-        out = list(Struct(self.prefix + _REL_HALVES).iter_unpack(self.bytes(section)))
-        if self.byteorder == "little":
+        little = self.byteorder == "little"
+        out = list((_RELS_LITTLE if little else _RELS_BIG).iter_unpack(self.bytes(section)))
+        if little:
             out = [(offset, symbol, kind) for offset, kind, symbol in out]
-        for _, symbol, _ in out:
-            if symbol >= count:
-                raise ObjectError(f"ELF relocation in {section.name!r} names symbol {symbol} of {count}")
+        highest = max([symbol for _, symbol, _ in out], default=0)
+        count = len(self.symbols)
+        if highest >= count:
+            raise ObjectError(f"ELF relocation in {section.name!r} names symbol {highest} of {count}")
         return out
 
 

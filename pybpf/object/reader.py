@@ -12,13 +12,11 @@ from bisect import bisect_left
 from struct import Struct
 
 from btf.errors import BtfError
-from btf.reader import Btf
 from pybpf.errors import ObjectError
 from pybpf.object import elf
-from pybpf.object.btfmaps import read_maps
-from pybpf.object.datasec import fix_datasecs
-from pybpf.object.details import DetailSource, Place, bad_btf
+from pybpf.object.details import DetailSource, Place, Types, bad_btf
 from pybpf.object.file import ObjectFile
+from pybpf.object.mapsource import MapSource
 from pybpf.object.spec import (
     KCONFIG,
     KSYMS,
@@ -38,6 +36,8 @@ from pybpf.object.spec import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from btf.reader import Btf
 
 _LD_IMM64, _CALL = 0x18, 0x85
 _OPCODE = {elf.R_BPF_64_64: _LD_IMM64, elf.R_BPF_64_32: _CALL}  # what each relocation type is for
@@ -98,18 +98,18 @@ class _Reader:
         self._sort_sections()
         self._read_variables()
         self._place_functions()
-        btf = None
+        types = None
         if self.raw_btf:
-            btf = self._open_btf()
+            types = self._types()
             if any(symbol[0] and symbol[3] == elf.SHN_UNDEF for symbol in self.elf.symbols):
-                self._read_externs(btf)
+                self._read_externs(types())
         elif self.map_names or self.raw_ext:
             raise ObjectError("object has no .BTF section: compile with -g")
         relocated = self._read_relocations()
         self._read_local_calls(relocated)
-        self.spec.source = lambda: self._describe(btf)
-        if btf is not None and self.raw_ext:
-            self._read_ext(btf)
+        self.spec.source = self._map_source(types)
+        if types is not None and self.raw_ext:
+            self._read_ext(types)
         return self.spec
 
     # --- sections and symbols ---
@@ -173,10 +173,9 @@ class _Reader:
             section = sections[found.section]
             start, end, at = found.start, found.end, section.offset
             wanted = self.wanted is None or name in self.wanted or section.name == ".text"
-            spec = ProgramSpec(name, section.name, self.elf.data[at + start : at + end] if wanted else b"")
             if wanted:
-                self.spec.programs[name] = spec
-            self.functions.setdefault(section.index, []).append(Place(start, end, spec, wanted))
+                self.spec.programs[name] = ProgramSpec(name, section.name, self.elf.data[at + start : at + end])
+            self.functions.setdefault(section.index, []).append(Place(start, end, name, wanted))
         for index, functions in self.functions.items():
             self.starts[index] = [function.start for function in functions]
 
@@ -196,13 +195,11 @@ class _Reader:
 
     # --- BTF ---
 
-    def _open_btf(self) -> Btf:
+    def _types(self) -> Types:
         magic = _BTF_MAGIC_LITTLE if self.elf.byteorder == "little" else _BTF_MAGIC_LITTLE[::-1]
         if self.raw_btf[:2] != magic:
             raise ObjectError(f"section .BTF is not {self.elf.byteorder}-endian BTF, as the object is")
-        btf = Btf(self.raw_btf)
-        btf.pointer_size = 8  # as in eBPF, whatever the C types of the traced machine are
-        return btf
+        return Types(self.raw_btf)
 
     def _read_externs(self, btf: Btf) -> None:
         from pybpf.object.externs import kconfig_size, read_externs
@@ -221,51 +218,25 @@ class _Reader:
             if extern.section == KCONFIG:
                 spec.variables[extern.name] = Variable(extern.name, KCONFIG, extern.offset, extern.size)
 
-    def _describe(self, btf: Btf | None) -> tuple[bytes, dict[str, MapSpec]]:
-        """The BTF as the kernel wants it, and the maps with what it says of them."""
-        if btf is None:
-            return b"", self.maps
-        try:
-            return self._complete(btf), {**self.maps, **self._defined_maps(btf)}
-        except BtfError as error:
-            raise bad_btf(error) from error
-
-    def _complete(self, btf: Btf) -> bytes:
-        described = btf.datasecs()
-        for name, spec in self.maps.items():
-            spec.value_type_id = described.get(name, 0)
-        raw = fix_datasecs(self.elf, self.raw_btf, btf)
-        if KCONFIG in described or KSYMS in described:
-            from pybpf.object.externs import describe_externs
-
-            raw = describe_externs(raw, btf, self.spec.externs)
-        return raw
-
-    def _defined_maps(self, btf: Btf) -> dict[str, MapSpec]:
-        """The definitions in .maps; those that are used where not all programs are wanted."""
-        if not self.maps_index or not self.map_names:
-            return {}
+    def _map_source(self, types: Types | None) -> MapSource:
+        """Says where the object gets its maps from: those that are used where not all programs are wanted."""
         used = None
         if self.wanted is not None:
             used = {r.target for p in self.spec.programs.values() for r in p.relocs if r.kind == RELOC_MAP}
-        found: dict[str, MapSpec] = {}
-        for spec in read_maps(btf, set(self.map_names.values()), used):
-            if spec.name in self.maps or spec.name in found:
-                raise ObjectError(f"object has two maps named {spec.name!r}: rename one")
-            found[spec.name] = spec
-        return found
+        names = self.map_names if self.maps_index else {}
+        return MapSource(self.elf, types, self.maps, names, used, self.spec.externs)
 
-    def _read_ext(self, btf: Btf) -> None:
+    def _read_ext(self, types: Types) -> None:
         """Says where the functions get from what is in .BTF.ext."""
         places = {section.name: self.functions.get(index, []) for index, section in self.code.items()}
-        source = DetailSource(self.raw_ext, self.elf.byteorder, btf, places, self.lines)
+        source = DetailSource(self.raw_ext, self.elf.byteorder, types, places, self.lines)
         for function in self.spec.programs.values():
             function.source = source
 
     # --- relocations ---
 
     def _read_relocations(self) -> dict[int, set[int]]:
-        """Fills ``relocs`` from the relocation sections; returns their offsets by section index."""
+        """Fills ``relocs`` from the relocation sections; returns the offsets of calls by section index."""
         done: dict[int, set[int]] = {}
         for index, header in enumerate(self.elf.headers):
             if header[1] not in _RELOCATING or not header[5]:
@@ -288,7 +259,7 @@ class _Reader:
                 raise ObjectError(f"section {section.name!r}: RELA relocations are not supported")
             records = sorted(self.elf.relocations(section))
             self._relocate(self.code[target], records)
-            done.setdefault(target, set()).update([record[0] for record in records])
+            done.setdefault(target, set()).update([at for at, _, type in records if type == elf.R_BPF_64_32])
         return done
 
     def _relocate(self, section: elf.Section, records: list[tuple[int, int, int]]) -> None:
@@ -296,30 +267,37 @@ class _Reader:
         data, base = self.elf.data, section.offset
         imm_at = Struct(self.elf.prefix + "i").unpack_from
         functions = iter(self.functions.get(section.index, ()))
-        function = next(functions, None)
         known: dict[tuple[int, int, int], tuple[str, str, int]] = {}
+        function, start, end, relocs = None, 0, 0, None
         for offset, symbol, type in records:
-            while function is not None and offset >= function.end:
-                function = next(functions, None)
-            if function is None or offset < function.start or offset % 8:
+            if offset >= end:
+                function = next((place for place in functions if offset < place.end), None)
+                if function is not None:
+                    start, end = function.start, function.end
+                    relocs = self.spec.programs[function.name].relocs if function.wanted else None
+            if function is None or offset < start or offset % 8:
                 raise ObjectError(f"section {section.name!r}: relocation at {offset} is outside any function")
-            if not function.wanted:
+            if relocs is None:
                 continue
-            at = offset - function.start
-            if _OPCODE.get(type) != data[base + offset] or (type == elf.R_BPF_64_64 and offset + 16 > function.end):
+            at = offset - start
+            if _OPCODE.get(type) != data[base + offset] or (type == elf.R_BPF_64_64 and offset + 16 > end):
                 what = "does not fit the instruction" if type in _OPCODE else "is not supported"
                 raise ObjectError(f"{_where(function, at)}: relocation type {type} {what}")
             (imm,) = imm_at(data, base + offset + 4)
-            key = (symbol, type, imm)
-            if key not in known:
-                known[key] = self._resolve(symbol, type, imm, function, at)
-            function.spec.relocs.append(Reloc(at >> 3, *known[key]))
+            key = symbol, type, imm
+            found = known.get(key)
+            if found is None:
+                found = known[key] = self._resolve(symbol, type, imm, function, at)
+            relocs.append(Reloc(at >> 3, *found))
 
     def _resolve(self, number: int, type: int, imm: int, function: Place, at: int) -> tuple[str, str, int]:
         """Kind, target and addend of a relocation; ``imm`` is the instruction's, since BPF objects use REL."""
         _, _, _, shndx, value, _ = self.elf.symbols[number]
         if shndx == self.maps_index and type == elf.R_BPF_64_64 and value + imm in self.map_names:
             return RELOC_MAP, self.map_names[value + imm], 0
+        section = self.data.get(shndx)
+        if section is not None and type == elf.R_BPF_64_64 and 0 <= value + imm < section.size:
+            return RELOC_DATA, section.name, value + imm
         where = _where(function, at)
         if shndx == elf.SHN_UNDEF:
             return self._extern(self.elf.symbol_name(number), type, imm, where)
@@ -330,11 +308,8 @@ class _Reader:
         offset = value + imm
         if shndx in self.code:
             return RELOC_FUNC, self._callee(shndx, offset, where), 0
-        if shndx in self.data:
-            section = self.data[shndx]
-            if not 0 <= offset < section.size:
-                raise ObjectError(f"{where}: address {offset} lies outside section {section.name!r}")
-            return RELOC_DATA, section.name, offset
+        if section is not None:
+            raise ObjectError(f"{where}: address {offset} lies outside section {section.name!r}")
         section_name = self.elf.section_name(shndx) if shndx < len(self.elf.headers) else str(shndx)
         name = self.elf.symbol_name(number)
         raise ObjectError(f"{where}: symbol {name!r} in section {section_name!r} is neither map, data nor function")
@@ -344,7 +319,7 @@ class _Reader:
         place = bisect_left(self.starts.get(index, []), offset)
         if place == len(functions) or functions[place].start != offset:
             raise ObjectError(f"{where}: call target {offset} of section {index} is not the start of a function")
-        return functions[place].spec.name
+        return functions[place].name
 
     def _extern(self, name: str, type: int, imm: int, where: str) -> tuple[str, str, int]:
         extern = self.spec.externs.get(name)
@@ -372,7 +347,10 @@ class _Reader:
         for index, functions in self.functions.items():
             known = relocated.get(index, set())
             for function in functions:
-                code = function.spec.insns  # empty for one that is not wanted
+                if not function.wanted:
+                    continue
+                spec = self.spec.programs[function.name]
+                code = spec.insns
                 opcodes = code[::8]
                 slot = opcodes.find(_CALL)
                 while slot >= 0:
@@ -381,12 +359,12 @@ class _Reader:
                     if code[at + 1] >> src_shift & 15 == _PSEUDO_CALL and start not in known:
                         target = start + (imm_at(code, at + 4)[0] + 1) * 8
                         callee = self._callee(index, target, _where(function, at))
-                        function.spec.relocs.append(Reloc(slot, RELOC_CALL, callee))
+                        spec.relocs.append(Reloc(slot, RELOC_CALL, callee))
                     slot = opcodes.find(_CALL, slot + 1)
 
 
 def _where(function: Place, at: int) -> str:
-    return f"function {function.spec.name!r}, instruction {at // 8}"
+    return f"function {function.name!r}, instruction {at // 8}"
 
 
 def _is_data(name: str) -> bool:
