@@ -15,10 +15,10 @@ from bfer.errors import UsageError
 from pybpf.errors import ObjectError
 
 PACKAGES = ("btf", "pybpf", "programs", "bfer")
-# Of no use on a device: the reference interpreter, and tools that print.
+# Of no use on a device: the reference interpreter, tools that print, what writes the pages of the documentation.
 _LEFT_OUT = (
     *("pybpf/vm", "pybpf/asmtool.py", "pybpf/uapi.py", "btf/clayout.py", "btf/cnames.py", "btf/cprint.py"),
-    *("btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py"),
+    *("btf/dedup.py", "btf/diff.py", "btf/dump.py", "btf/layout.py", "btf/search.py", "bfer/docs.py"),
 )
 
 # What compiles programs: a device loads those that are there.
@@ -40,14 +40,45 @@ if sys.implementation.cache_tag != {tag!r}:
 
 # Marshalled list of (name, source) on stdin -> marshalled list of .pyc contents.
 # What marshal writes depends on what else the process has interned: hence a
-# process of its own that imports nothing outside the interpreter's core.
+# process of its own that imports nothing outside the interpreter's core. What only
+# type checkers read is left out: it would be a tenth of the code, and be kept in memory.
 _COMPILE = """\
-import marshal, sys, _imp
+import marshal, sys, _ast, _imp
 from _frozen_importlib_external import MAGIC_NUMBER
 UNCHECKED_HASH = (1).to_bytes(4, "little")
+
+def strip(node):
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            kept = [part for part in value if not for_checkers(part, node)]
+            if len(kept) < len(value):
+                value[:] = kept or [_ast.Pass(lineno=1, col_offset=0)]
+            for part in value:
+                if isinstance(part, _ast.AST):
+                    strip(part)
+        elif isinstance(value, _ast.AST):
+            strip(value)
+    if isinstance(node, (_ast.FunctionDef, _ast.AsyncFunctionDef)):
+        node.returns = None
+    elif isinstance(node, _ast.arg):
+        node.annotation = None
+    elif isinstance(node, _ast.Module):
+        node.body = [plain(part) if isinstance(part, _ast.AnnAssign) else part for part in node.body]
+
+def for_checkers(node, parent):
+    if isinstance(node, _ast.AnnAssign):
+        return isinstance(parent, _ast.Module) and node.value is None
+    return isinstance(node, _ast.If) and isinstance(node.test, _ast.Name) and node.test.id == "TYPE_CHECKING"
+
+def plain(node):
+    return _ast.Assign([node.target], node.value, lineno=node.lineno, col_offset=node.col_offset)
+
 out = []
 for name, source in marshal.loads(sys.stdin.buffer.read()):
-    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
+    tree = compile(source, name, "exec", flags=_ast.PyCF_ONLY_AST, dont_inherit=True)
+    strip(tree)
+    code = compile(tree, name, "exec", dont_inherit=True, optimize=2)
     digest = _imp.source_hash(int.from_bytes(MAGIC_NUMBER[:2], "little"), source)
     out.append(MAGIC_NUMBER + UNCHECKED_HASH + digest + marshal.dumps(code))
 sys.stdout.buffer.write(marshal.dumps(out))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import subprocess
 import sys
 import zipfile
+from types import CodeType
 
 import pytest
 
@@ -95,6 +97,23 @@ def test_sourceless_archive_holds_byte_code_only(tmp_path: object) -> None:
         assert [name for name in file.namelist() if name.endswith(".py")] == ["__main__.py"]
         # Unchecked hash (PEP 552): no time stamp, and the source is never looked for.
         assert file.read("bfer/__main__.pyc")[4:8] == b"\1\0\0\0"
+        # What only type checkers read is left out.
+        for name in file.namelist():
+            if name.endswith(".pyc"):
+                code = marshal.loads(file.read(name)[16:])
+                assert "collections.abc" not in code.co_names, name
+                assert not [text for text in _strings(code) if text.startswith("Callable[")], name
+
+
+def _strings(code: CodeType) -> list[str]:
+    """Constants of a module and of its functions, those in tuples, where annotations are, included."""
+    found: list[str] = []
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            found += _strings(value)
+        else:
+            found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)]
+    return found
 
 
 def test_sourceless_archive_names_the_version_it_needs(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
