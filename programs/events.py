@@ -189,10 +189,7 @@ def put_kernel_string(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, add
     if shape.path == arg:
         if not path_passes(shape, addr(field.size), length):
             return 0
-    if n <= 0:
-        add_pointer(record, field, arg, address)
-    else:
-        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+    close_string(record, field, arg, n, address)
     return 1
 
 
@@ -210,22 +207,17 @@ def put_user_string(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, addre
         return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
     text = cast(Ptr[PathText], addr(field[1]))
-    length: u64 = 1
+    n: i64 = 1
     text.data[0] = 0
     if address:
         n = read_user_str(text.data, address)
-        length = 0
-        if n > 0:
-            length = n
+    length: u64 = 0
+    if n > 0:
+        length = n
     if shape.path == arg:
         if not path_passes(shape, addr(field.size), length):
             return 0
-    if length == 0:
-        add_pointer(record, field, arg, address)
-    elif length == PATH_SIZE:
-        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
-    else:
-        close_field(record, field, arg, FORM_STRING, length - 1)
+    close_string(record, field, arg, n, address)
     return 1
 
 

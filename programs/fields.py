@@ -98,6 +98,17 @@ def add_pointer(record, field, arg, address):
 
 
 @inline
+def close_string(record, field, arg, n, pointer):
+    """The end of a string of ``n`` bytes with its NUL; what could not be read shows as ``pointer``."""
+    if n <= 0:
+        add_pointer(record, field, arg, pointer)
+    elif n == PATH_SIZE:
+        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
+    else:
+        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+
+
+@inline
 def add_string(record, field, shape, arg, address):
     """One string; False when the event's filter does not want it."""
     text = cast(Ptr[PathText], addr(field[1]))
@@ -108,12 +119,7 @@ def add_string(record, field, shape, arg, address):
     if shape.path == arg:
         if not path_is_selected(shape, addr(field.size), length):
             return False
-    if n <= 0:
-        add_pointer(record, field, arg, address)
-    elif n == PATH_SIZE:
-        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
-    else:
-        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+    close_string(record, field, arg, n, address)
     return True
 
 

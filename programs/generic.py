@@ -60,12 +60,7 @@ def put_text(record, shape, arg, address, size, pointer):
     if shape.path == arg:
         if not path_is_selected(shape, addr(field.size), length):
             return False
-    if n <= 0:
-        add_pointer(record, field, arg, pointer)
-    elif n == PATH_SIZE:
-        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
-    else:
-        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+    close_string(record, field, arg, n, pointer)
     return True
 
 

@@ -18,10 +18,15 @@ FLAGS, CHOICE, OCTAL, HEX, CUSTOM = range(5)
 _MODULES = {
     "bfer.names.files": (
         "open open_arm open_only open_only_arm opened opened_arm mode inode_mode unlinkat resolve whence rwf "
-        "fallocate at at_eaccess rename memfd close_range access statx xattr inotify inotify_init fanotify_init "
-        "fanotify_mark fanotify_mask epoll_ctl epoll_create io_uring_enter io_uring_register sync_file_range "
-        "mount umount fadvise splice open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap "
-        "flock fcntl ioctl fd_flags lease seals poll epoll filesystem listmount"
+        "fallocate at at_eaccess rename memfd close_range access statx xattr sync_file_range fadvise splice "
+        "flock fcntl ioctl fd_flags lease seals"
+    ),
+    "bfer.names.mounts": (
+        "filesystem mount umount open_tree move_mount fsopen fsconfig fsmount mount_attr fspick swap listmount"
+    ),
+    "bfer.names.waits": (
+        "poll epoll epoll_ctl epoll_create inotify inotify_init fanotify_init fanotify_mark fanotify_mask "
+        "io_uring_enter io_uring_register"
     ),
     "bfer.names.memory": (
         "mmap mempolicy prot msync mremap madvise mlockall mlock2 membarrier membarrier_flags pkey_access "

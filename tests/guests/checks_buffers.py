@@ -13,7 +13,7 @@ from pybpf.perfbuf import PerfBuffer
 from pybpf.ringbuf import RingBuffer
 from pybpf.userring import UserRingBuffer
 from tests.guests.checks import check, equal, programs, skip
-from tests.guests.checks_maps import lacking, refused
+from tests.guests.mapkit import lacking, refused
 
 SAMPLE = struct.Struct("=Q21s")
 

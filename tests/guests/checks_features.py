@@ -10,7 +10,7 @@ import sys
 from pybpf.features import probes, tables
 from pybpf.privilege import kernel_version
 from tests.guests.checks import check, equal, figure, in_guest
-from tests.guests.checks_maps import lacks_cx16
+from tests.guests.mapkit import lacks_cx16
 
 # Claims that a machine does not keep, with the first version of Linux that does: trampolines of
 # arm64 came in steps.

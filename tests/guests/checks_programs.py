@@ -13,8 +13,8 @@ from pybpf.maps.objects import ProgArray, misread
 from pybpf.privilege import charges_memlock, kernel_version
 from pybpf.program import Program
 from tests.guests.checks import check, equal, figure, in_guest, programs, skip
-from tests.guests.checks_maps import refused
 from tests.guests.linkkit import or_skip
+from tests.guests.mapkit import refused
 
 PACKET = bytes(range(64))
 
