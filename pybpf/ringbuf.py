@@ -40,14 +40,14 @@ _UNPACKERS = 64
 _STEPS = (64, 16, 4, 1)
 _LOOK_MIN, _LOOK_MAX = 8, 256
 # A large buffer is mapped in parts of so many bytes, one at a time: every mapped page counts as resident memory.
-_PART = 256 * 1024
+_PART = 64 * 1024
 # When so many parts (4 MiB of records) have come within a second, a buffer of up to _WHOLE_MAX is mapped whole from
 # then on: mapping a part, and first reading its pages, takes longer than taking its records out. The memory is the
 # kernel's in any case; that it counts as this process's, too, is all that it costs.
-_MOVES = 16
+_MOVES = 64
 _WHOLE_MAX = 16 << 20
 # Bytes that are mapped behind a part's end, or the buffer's: longer than nearly every record.
-_WINDOW = 64 * 1024
+_WINDOW = 16 * 1024
 
 
 def strongly_ordered(machine: str) -> bool:
@@ -445,7 +445,7 @@ class Reader:
 class RingBuffer(Reader):
     """Reader of a ring buffer map; the map stays the caller's.
 
-    Of a large buffer a quarter of a MiB is mapped at a time, until records come so fast that moving on is a burden: all
+    Of a large buffer 64 KiB are mapped at a time, until records come so fast that moving on is a burden: all
     of it counts as resident memory of this process. ``read(limit)`` gives a list of records, ``drain`` takes all,
     ``available`` counts bytes. ``fd`` is the map's, for epoll: readable when the producer
     wakes its reader. Raises MapError when ``map`` is of another type.
