@@ -16,9 +16,6 @@ from pybpf.lang import *
 PF_KTHREAD = 0x200000  # include/linux/sched.h
 NO_SYSCALL = 0xFFFFFFFF
 
-# One program may interrupt another, or take its processor where it can be preempted; the second finds the other record.
-hook_scratch = PerCpuArray(FieldRecord, 2)
-
 
 class Running(Struct):
     """A call of a function of the kernel."""
@@ -66,6 +63,8 @@ def free_record():
     record = hook_scratch.lookup(0)
     if record and record.busy:
         record = hook_scratch.lookup(1)
+        if record:
+            record.place = 1
     return record
 
 

@@ -42,15 +42,15 @@ def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
 
 
 @inline
-def add_vector(record, arg, address, word):
-    """The strings of a vector, one field each."""
+def add_vector(record, arg, address):
+    """The strings of a vector, one field each; its pointers have ``record.word`` bytes."""
     for i in range(VECTOR_MAX + 1):
         end = record.end
         if end > FIELDS_FULL:
             return
         field = cast(Ptr[Field], addr(record.data[end >> 3]))
         item: u64 = 0
-        if word == 4:
+        if record.word == 4:
             ok, item = try_read(user(Short, address + i * 4).value)
         else:
             ok, item = try_read(user(Long, address + i * 8).value)
@@ -69,6 +69,18 @@ def add_vector(record, arg, address, word):
             close_field(record, field, arg, FORM_ITEM_CUT, PATH_SIZE - 1)
         else:
             close_field(record, field, arg, FORM_ITEM, u64(n) - 1)
+
+
+@subprog(global_=True)
+def keep_vector(arg: u64, address: u64) -> u64:
+    """Add a vector to the record of `fields_scratch`.
+
+    The verifier keeps states of each pass. A global function it looks at once, not at each call.
+    """
+    record = fields_scratch.lookup(0)
+    if record:
+        add_vector(record, arg, address)
+    return 0
 
 
 @inline
@@ -94,12 +106,13 @@ def keep_exec(regs):
         return
     if config.resolve and field.form == FORM_STRING:
         add_folder(record, shape, first, cast(Ptr[PathText], addr(field[1])))
+    record.word = 4 if event >= COMPAT else 8
     for which in range(1, 3):
         arg = first + which
         if shape.kinds[arg]:
             address = record.args[arg]
             record.args[arg] = 0
-            add_vector(record, arg, address, 4 if event >= COMPAT else 8)
+            keep_vector(u64(arg), address)
     if config.stacks:
         add_stack(record)
     if starting.update(u64(current_task()), record, BPF_ANY) < 0:

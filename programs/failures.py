@@ -48,16 +48,19 @@ def fill_failed(record, shape, program):
     if not put_file(record, shape, 10, source):
         return False
     put_number(record, 11, u64(task.real_parent.flags & PF_KTHREAD != 0))
-    word = 4 if call >= COMPAT else 8
-    put_vector(record, 12, arguments, word)
+    record.word = 4 if call >= COMPAT else 8
+    put_vector(u32(record.place), 12, arguments)
     if shape.kinds[EXTRA] & EXTRA_ENV:
-        put_vector(record, 13, environment, word)
+        put_vector(u32(record.place), 13, environment)
     return True
 
 
-@subprog
-def put_vector(record: Ptr[FieldRecord], arg: u64, address: u64, word: u64) -> u64:
-    add_vector(record, arg, address, word)
+@subprog(global_=True)
+def put_vector(place: u32, arg: u64, address: u64) -> u64:
+    """The same as execs.keep_vector, for a record of `hook_scratch`."""
+    record = hook_scratch.lookup(place)
+    if record:
+        add_vector(record, arg, address)
     return 0
 
 

@@ -11,6 +11,9 @@ from pybpf.lang import *
 
 walks = PerCpuArray(Walk, 1)
 
+# One program may interrupt another, or take its processor where it can be preempted; the second finds the other record.
+hook_scratch = PerCpuArray(FieldRecord, 2)
+
 
 @subprog
 def path_passes(shape: Ptr[Shape], key: Ptr[u32], length: u64) -> u64:
@@ -18,16 +21,30 @@ def path_passes(shape: Ptr[Shape], key: Ptr[u32], length: u64) -> u64:
     return u64(path_is_selected(shape, key, length))
 
 
+@subprog(global_=True)
+def write_path_at(place: u32, dentry_address: u64, mount_address: u64) -> u64:
+    """Write the path of a dentry (see climb) as the next text of a record of `hook_scratch`; returns its length.
+
+    The verifier follows dozens of names here, and keeps a state of some KB for each branch on the way. A
+    global function it looks at once, not at each call, and without the states of the caller; in return
+    it is told of numbers only (pointers since 5.12), so that the record is looked up again.
+    """
+    record = hook_scratch.lookup(place)
+    walk = walks.lookup(0)
+    if not record or not walk or record.end > FIELDS_FULL:
+        return 0
+    field = cast(Ptr[Field], addr(record.data[record.end >> 3]))
+    return u64(climb(walk, cast(Ptr[PathText], addr(field[1])), dentry_address, mount_address))
+
+
 @subprog
 def put_path(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, dentry_address: u64, mount_address: u64) -> u64:
-    """Add the path of a dentry (see write_path) as a string; False when the event's filter does not want it."""
+    """Add the path of a dentry (see climb) as a string; False when the event's filter does not want it."""
     end = record.end
-    walk = walks.lookup(0)
-    if not walk or end > FIELDS_FULL:
+    if end > FIELDS_FULL:
         return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
-    text = cast(Ptr[PathText], addr(field[1]))
-    size = write_path(walk, text, dentry_address, mount_address)
+    size = write_path_at(u32(record.place), dentry_address, mount_address)
     if shape.path == arg:
         if not path_passes(shape, addr(field.size), size + 1):
             return 0

@@ -199,6 +199,8 @@ class FieldRecord(Struct):
     # Kept in memory, not in a register: the verifier then knows nothing of it, and every pass of a loop looks the same.
     end: u64
     busy: u64  # something is being written here
+    place: u64  # this record's key in `hook_scratch`
+    word: u64  # bytes of a pointer of the process's; kept here as `end` is
 
 
 class PathKey(Struct):

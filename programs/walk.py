@@ -63,6 +63,12 @@ def step_up(walk):
 
 @subprog
 def write_path(walk: Ptr[Walk], text: Ptr[PathText], dentry_address: u64, mount_address: u64) -> u64:
+    """What climb() does, for callers that have no record in `hook_scratch`."""
+    return u64(climb(walk, text, dentry_address, mount_address))
+
+
+@inline
+def climb(walk, text, dentry_address, mount_address):
     """Write the path of a dentry, and a NUL behind it; returns its length.
 
     ``mount_address`` is that of its struct vfsmount, 0 for a path within its own file system.
