@@ -9,6 +9,7 @@ from errno import EINVAL
 from struct import pack
 
 from bfer.catalogue import Catalogue
+from bfer.machine import tidy
 from btf.errors import Error
 from programs import GENERIC, STEADY_FAMILY
 from pybpf.errors import LinkError, NotSupported
@@ -155,6 +156,7 @@ class Hooks:
         try:
             for hook in self.hooks:  # which may become more
                 if hook.event.object != name:
+                    tidy()
                     name, data = hook.event.object, load(hook.event.object)
                 self._load_next(hook, data, btf)
                 if not hook.programs:

@@ -15,6 +15,14 @@ def is_large(path: str = "/proc/meminfo") -> bool:
     return _memory(path) >= _LARGE
 
 
+def tidy() -> None:
+    """Free what only refers to itself, before more memory is asked for; where it is little, this is worth the time."""
+    if is_small():
+        import gc
+
+        gc.collect()
+
+
 def _memory(path: str) -> int:
     """In bytes, 0 where that is not told."""
     try:

@@ -10,7 +10,7 @@ import os
 from bfer import expr
 from bfer.catalogue import Catalogue
 from bfer.errors import UsageError
-from bfer.machine import is_large, is_small
+from bfer.machine import is_large, is_small, tidy
 from bfer.names import Names
 from bfer.pushdown import push_down
 from btf.errors import Error
@@ -89,6 +89,7 @@ class Session:
             if len(missing) == len(self.events):
                 why = next(iter(missing.values()))
                 raise Error(f"none of the events can be traced here: {why}", why)
+        tidy()
 
     def begin(
         self,

@@ -9,6 +9,7 @@ from sys import byteorder
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 from bfer.doorbell import Doorbell
+from bfer.machine import is_small
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FAMILIES = ("", "__raw_tp")
 _TREE_SIZE = 8192
 _GROUPS = 4096
+# Where memory is little: programs that are being started at the same time (12 KB each), and interpreters of programs.
+_SMALL_SIZES = {"starting": 8, "interpreters": 128}
 _FIRST_NAMESPACE = 0xEFFFFFFC  # of pids, include/linux/proc_ns.h
 _COMM_SIZE = 16
 _NODE_SIZE = 64
@@ -366,6 +369,8 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str
         "lost": max(plan.shapes, default=0) + 1,
         "verdicts": len(plan.verdicts),
     }
+    if is_small():
+        sizes.update(_SMALL_SIZES)
     for name, size in sizes.items():
         if name in spec.maps:
             spec.maps[name].max_entries = max(size, 1)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from bfer.hashes import Hashes
     from bfer.names import Names
 
-_CACHE_MAX = 512 if is_small() else 4096  # a kilobyte or two each
-_WHO_MAX = 256 if is_small() else 1024
+_CACHE_MAX = 256 if is_small() else 4096  # a kilobyte or two each
+_WHO_MAX = 128 if is_small() else 1024
 # Stands in a head for the stack, which is made anew for each record: no text has it.
 # Where the text of a line has something that is made for each record.
 _STACK_PLACE = "\0"
