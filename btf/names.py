@@ -40,7 +40,6 @@ _LARGE = 1 << 16  # words of types from which on strings are taken to be unique
 _PIECE = 1 << 14  # bytes of strings copied at a time
 _CHUNK = 1 << 16  # bytes of types a scan looks at at a time
 _BLOCK = 256
-SMALL = 3 * _BLOCK  # words of types that make no whole block
 _MAX_FLAVOUR = 1024  # a longer string is not the name of a type
 _UNROLLED = range(_BLOCK // 4)
 _SCAN_MAX = 2  # so many names are found faster by a scan than by a full walk
@@ -94,11 +93,6 @@ class NameIndex:
 
     def all_of(self, kind: int) -> list[int]:
         """Ids of all types of a kind, ascending."""
-        btf = self._btf
-        words = btf._words
-        if len(words) < SMALL:
-            btf._walk(1)
-            return [id for id, at in btf._cache.items() if words[at + 1] >> KIND_SHIFT & KIND_MASK == kind]
         places: list[int] = []
         self._walk((kind,), lambda hits, _: places.extend(hits))
         return [id for _, id in self._confirm(places)]

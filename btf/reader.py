@@ -37,7 +37,6 @@ from btf.format import (
     native_words,
     printable,
 )
-from btf.names import SMALL, NameIndex
 from btf.source import Sparing, Words, spare_file
 
 TYPE_CHECKING = False
@@ -47,11 +46,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Union
 
+    from btf.names import NameIndex
+
     Data = Union[bytes, bytearray, memoryview, mmap]
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 
 _BLOCK = 256  # types a mark stands for
+_SMALL = 3 * _BLOCK  # words of types that make no whole block
+_FEW = 1 << 14  # words of types, as of an object, that are not worth a faster walk
 _UNROLLED = range(_BLOCK // 8)
 _SPAN = 1 << 14  # words looked at at a time where they are not in memory
 _MAX_HOPS = 64  # typedefs, modifiers and arrays that may follow each other
@@ -207,7 +210,7 @@ class Btf:
         """Set the marks of the first ``blocks`` blocks and the one after them, or of all."""
         if self._count >= 0:
             return
-        if len(self._words) < SMALL:
+        if len(self._words) < _SMALL:
             self._walk_tail()
             return
         marks, words = self._marks, self._lengths
@@ -422,9 +425,22 @@ class Btf:
         """Ids of the DATASECs of this blob by the section that they describe, the first of each name."""
         if self._datasecs is None:
             self._datasecs = {}
-            for id in self._names.all_of(KIND_DATASEC):
+            for id in self._all_of(KIND_DATASEC):
                 self._datasecs.setdefault(self.name(id), id)
         return self._datasecs
+
+    def _all_of(self, kind: int) -> list[int]:
+        """Ids of all types of a kind, ascending."""
+        if len(self._words) >= _FEW:
+            return self._names.all_of(kind)
+        info, lengths, at = self._info, self._lengths, 0
+        found = []
+        for id in range(self.first_id, self.type_count):
+            word = info[at]
+            if word >> KIND_SHIFT & KIND_MASK == kind:
+                found.append(id)
+            at += lengths[word]
+        return found
 
     def int_encoding(self, id: int) -> int:
         """INT_SIGNED, INT_CHAR and INT_BOOL bits of an integer."""
@@ -511,6 +527,8 @@ class Btf:
         # It refers back to this object: made for those who look for names only, it leaves no cycle to others.
         index = self._index
         if index is None:
+            from btf.names import NameIndex
+
             index = self._index = NameIndex(self)
         return index
 
