@@ -275,7 +275,7 @@ class _Cross(_Builder):
         return (*self.host, "--build=x86_64-linux-gnu", f"--with-build-python={python[0]}", *answers)
 
     def libc(self) -> Path:
-        return self.package("musl", "usr/lib/aarch64-linux-musl/libc.so")
+        return self.package("musl", "lib/aarch64-linux-musl/libc.so")
 
     def busybox(self) -> Path:
         return self.package("busybox-static", "bin/busybox")
