@@ -171,14 +171,28 @@ def may_be_wanted(number):
     return config.wanted_calls[number >> 6 & 7] >> (number & 63) & 1
 
 
+class Room(Struct):
+    """As much of the stack as any program has that is handed over to."""
+
+    bytes: char[256]
+
+
 @inline
 def hand_over(ctx, programs, regs):
-    """To the program of this call, if there is one."""
+    """To the program of this call, if there is one.
+
+    Where programs are interpreted (net.core.bpf_jit_enable is 0), the next one runs on this one's stack. A kernel gave
+    programs with tail calls all that there can be, 512 bytes, until 6.9; since then it counts what the first one
+    uses (the end of do_misc_fixups() in kernel/bpf/verifier.c), and the next one writes over the kernel's own stack. So
+    the room is used here, where nobody comes by: behind a tail call that found no program.
+    """
     number = table_number(regs)
     if may_be_wanted(number):
         if is_compat(current_task()):
             number += COMPAT
         tail_call(ctx, programs, number)
+        room = Room()
+        get_current_comm(room.bytes)
 
 
 @inline

@@ -50,7 +50,7 @@ def check_newest_kinds_load():
     from btf.builder import Builder
     from pybpf import loadbtf
 
-    b = Builder()
+    b = Builder(sys.byteorder)
     int_ = b.int("int", 4, signed=True)
     b.enum64("wide", 8, [("WIDE", 1 << 40)])
     b.enum("sign", 4, [("MINUS", -1)], signed=True)

@@ -25,7 +25,7 @@ def check_what_a_driver_registers():
     equal((granted > 0, number["returnValue"]), (True, granted))
     (device,) = [event for event in found["device_add"] if argument(event, "name") == "deeds_root"]
     equal(values(device, "parent_name")[0] in (0, ""), True)
-    (probe,) = [event for event in found["kprobe_attach"] if argument(event, "symbol_name") == "proc_create"]
+    (probe,) = [event for event in found["kprobe_attach"] if argument(event, "symbol_name") == "proc_mkdir"]
     addresses = [*values(probe, "pre_handler_addr", "post_handler_addr")]
     addresses += [
         argument(made, "proc_ops_addr"),
@@ -35,9 +35,9 @@ def check_what_a_driver_registers():
     # All of these are places in the area of modules, and none the same.
     assert max(addresses) - min(addresses) < 1 << 30, addresses
     equal(len(set(addresses)), 5)
-    looked_up = [event for event in found["kallsyms_lookup_name"] if argument(event, "symbol_name") == "proc_create"]
+    looked_up = [event for event in found["kallsyms_lookup_name"] if argument(event, "symbol_name") == "proc_mkdir"]
     with open("/proc/kallsyms") as kallsyms:
-        address = next(int(line.split()[0], 16) for line in kallsyms if line.split()[2] == "proc_create")
+        address = next(int(line.split()[0], 16) for line in kallsyms if line.split()[2] == "proc_mkdir")
     equal(argument(looked_up[0], "symbol_address"), address)
 
 

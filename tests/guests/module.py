@@ -57,13 +57,7 @@ _PLACES = {
 
 
 def images(kernel: Kernel, folder: Path) -> list[tuple[str, bytes]]:
-    """Name and contents of the modules for a kernel; none where they cannot be made.
-
-    None for 5.10 either: there the kernel itself stumbles over its list of probes once the module, which probes a
-    function that bfer watches, has gone (a null pointer in register_kprobe), and no check after that can be trusted.
-    """
-    if kernel.release.startswith("5.10."):
-        return []
+    """Name and contents of the modules for a kernel; none where they cannot be made."""
     recipe = hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:8]
     path = build(kernel, folder / f"{kernel.release}-{recipe}.ko")
     if path is None:

@@ -19,7 +19,7 @@ def act(word):
 
 def need():
     if not os.path.exists(MODULE):
-        skip("no module for this kernel: only x86-64 guests from 6.1 on have one, where there is a compiler")
+        skip("no module for this kernel: only x86-64 guests have one, where there is a compiler")
 
 
 def deeds(event, *words):

@@ -272,6 +272,8 @@ class _Cross(_Builder):
         if len(python) != 1:
             raise Unavailable("cross-compiling Python needs an installed Python 3.11")
         answers = ("ac_cv_file__dev_ptmx=yes", "ac_cv_file__dev_ptc=no", "ac_cv_buggy_getaddrinfo=no")
+        # zig's musl (1.2.5) has them, Debian's (1.2.3) has not.
+        answers += ("ac_cv_func_preadv2=no", "ac_cv_func_pwritev2=no")
         return (*self.host, "--build=x86_64-linux-gnu", f"--with-build-python={python[0]}", *answers)
 
     def libc(self) -> Path:
