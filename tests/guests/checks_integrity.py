@@ -93,7 +93,8 @@ def check_hooked_list_of_sockets():
 def check_hooked_directory_of_processes():
     """The functions of /proc itself, replaced: told once, when somebody lists it."""
     need()
-    listed = [LOADED, act("proc"), "ls /proc", "ls /proc", act("q")]
+    # One ls looks at every entry, and complains of the one that is not there.
+    listed = [LOADED, act("proc"), "{ ls /proc; ls /proc; } 2>/dev/null; true", act("q")]
     found = seen("hooked_proc_fops", " && ".join([*listed, "sleep 3", "rmmod deeds"]))
     (event,) = found["hooked_proc_fops"]
     wanted = [{"SymbolName": "iterate_shared", "ModuleOwner": "deeds"}]
