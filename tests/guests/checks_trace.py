@@ -228,30 +228,3 @@ def check_nothing_left_after_a_kill():
     tracer.communicate()
     equal(tracer.returncode, -signal.SIGKILL)
     wait_until_gone(made)
-
-
-@check(timeout=60.0)
-def check_programs_that_are_interpreted():
-    """The same events where the kernel compiles no programs: it is told to, and told back."""
-    switch = "/proc/sys/net/core/bpf_jit_enable"
-    if not in_guest():
-        skip("other programs of this machine are left compiled")
-    if not os.path.exists(switch):
-        skip(f"no {switch}: this kernel has no compiler for programs")
-    with open(switch) as file:
-        before = file.read()
-    try:
-        with open(switch, "w") as file:
-            file.write("0")
-    except OSError as error:
-        skip(f"programs are always compiled: {switch}: {error.strerror}")
-    try:
-        with Folder() as at:
-            rows = opened(command=["sh", "-c", f"cat {at}/file.txt {at}/none.txt 2>/dev/null; :"])
-    finally:
-        with open(switch, "w") as file:
-            file.write(before)
-    seen = [
-        (os.path.basename(path), result > 0) for comm, path, result in rows if comm == "cat" and path.startswith(at)
-    ]
-    equal(seen, [("file.txt", True), ("none.txt", False)])
