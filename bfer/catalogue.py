@@ -241,9 +241,9 @@ class Event:
         """Put into ``spec`` what the program must know of this event alone."""
 
     def attach(self, program: Program) -> Link:
-        from pybpf.links import attach
+        from bfer.returning import attach_all
 
-        return attach(program)
+        return attach_all(program)
 
     @property
     def members(self) -> list[Event]:

@@ -61,8 +61,8 @@ def _attached(event: Event, program: Program) -> list[Link]:
         kind, _, function = program.section.partition("/")
         if kind not in ("kprobe", "kretprobe"):
             raise
+        from bfer.returning import attach_all
         from pybpf import kallsyms
-        from pybpf.links import attach_kprobe
 
         addresses = [symbol.address for symbol in kallsyms.find([function]).get(function, [])]
         if len(addresses) < 2:
@@ -70,7 +70,7 @@ def _attached(event: Event, program: Program) -> list[Link]:
         links: list[Link] = []
         try:
             for address in addresses:
-                links.append(attach_kprobe(program, address, returns=kind == "kretprobe"))
+                links.append(attach_all(program, function=address))
         except BaseException:
             for link in links:
                 link.close()

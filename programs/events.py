@@ -121,8 +121,12 @@ def send(record: Ptr[FieldRecord], event: u64, result: i64) -> u64:
 
 
 @inline
-def remember(event, first, second=0, third=0, fourth=0, fifth=0, sixth=0):
-    """At a function's start: keep its arguments until it returns."""
+def remember(event, first, second=0, third=0, fourth=0, fifth=0, sixth=0, again=False):
+    """At a function's start: keep its arguments until it returns.
+
+    A thread that is in such a call already was not seen to return from that, which is lost; unless one may begin
+    ``again`` within another.
+    """
     if is_selected(current_task()):
         given = Arguments()
         given.args[0] = first
@@ -131,7 +135,12 @@ def remember(event, first, second=0, third=0, fourth=0, fifth=0, sixth=0):
         given.args[3] = fourth
         given.args[4] = fifth
         given.args[5] = sixth
-        running.update(Running(task=u64(current_task()), event=event), given, BPF_ANY)
+        key = Running(task=u64(current_task()), event=event)
+        if again:
+            running.update(key, given, BPF_ANY)
+        elif running.update(key, given, BPF_NOEXIST) < 0:
+            count_loss(event)
+            running.update(key, given, BPF_ANY)
 
 
 @inline

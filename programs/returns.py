@@ -35,7 +35,10 @@ def note_call(event, first, second=0, third=0, fourth=0, text=0):
     call.args[3] = fourth
     if text:
         read_kernel_str(call.text, text)
-    entered.update(CallKey(event=event, tid=tid()), call, BPF_ANY)
+    key = CallKey(event=event, tid=tid())
+    if entered.update(key, call, BPF_NOEXIST) < 0:  # the last one was not seen to return
+        count_loss(event)
+        entered.update(key, call, BPF_ANY)
 
 
 @inline

@@ -66,7 +66,7 @@ def fill_modified(record, shape, given):
 @inline
 def about_to_change(opened):
     if not modified.lookup(u64(opened)):
-        remember(FILE_MODIFICATION, u64(opened), change_time(opened.f_inode))
+        remember(FILE_MODIFICATION, u64(opened), change_time(opened.f_inode), again=True)
 
 
 @inline

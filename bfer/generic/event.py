@@ -92,6 +92,6 @@ class GenericEvent(Event):
         spec.set("generic_pieces", b"".join(found))
 
     def attach(self, program: Program) -> Link:
-        from pybpf.links import attach
+        from bfer.returning import attach_all
 
-        return attach(program, **self.options)
+        return attach_all(program, **self.options)

@@ -12,7 +12,7 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
 from pybpf.links import probe_events
-from pybpf.links.base import UNSUPPORTED, Link, described, first, group, ordered
+from pybpf.links.base import UNSUPPORTED, Attempt, Link, described, first, group, ordered
 from pybpf.links.events import Device, attach_event
 from pybpf.links.names import split_offset
 from pybpf.sections import parse_section
@@ -65,12 +65,18 @@ def attach_kprobe(
     *,
     returns: bool = False,
     cookie: int = 0,
+    maxactive: int = 0,
+    janitor: bool = True,
     order: Sequence[str] = orders.KPROBE,
 ) -> Link:
     """Run a kprobe program at the kernel function ``function`` (or address), ``offset`` bytes into it.
 
-    ``returns`` runs it when the function returns (kretprobe) instead. ``cookie``
-    needs 5.15. ``order`` is the mechanisms to try. Raises LinkError.
+    ``returns`` runs it when the function returns (kretprobe) instead. Of calls that run at once the kernel sees so many
+    return as it has made room for: that is one for each processor on a kernel that is not preemptible (before 5.17),
+    while a function like vfs_read sleeps in any number of threads. ``maxactive`` (4096 at most) asks for other room,
+    which takes a named event in tracefs; where that cannot be had, the ways of ``order`` come next, as without.
+    Such an event outlives a process that is killed, unless a ``janitor`` (a process of 2 MB) looks after it.
+    ``cookie`` needs 5.15. ``order`` is the mechanisms to try. Raises LinkError.
     """
     place = f"{function:#x}" if isinstance(function, int) else function
     what = described(program, f"{'kretprobe' if returns else 'kprobe'} {place}{f'+{offset:#x}' if offset else ''}")
@@ -80,7 +86,17 @@ def attach_kprobe(
         "pmu": partial(_pmu, program, function, offset, returns, cookie, what),
         "tracefs": partial(_tracefs, program, function, offset, returns, cookie, what),
     }
-    return first(what, ordered(ways, order, what), partial(_explain, what, function, offset))
+    wanted = list(ordered(ways, order, what))
+    tried: list[Attempt] = []
+    if returns and maxactive:
+        try:
+            return _tracefs(program, function, offset, returns, cookie, what, maxactive, janitor)
+        except LinkError as error:
+            # Forbidden or not there: it says nothing of the other ways.
+            tried.append(Attempt(f"tracefs, maxactive {maxactive}", error))
+    link = first(what, wanted, partial(_explain, what, function, offset))
+    link.attempts = (*tried, *link.attempts)
+    return link
 
 
 def _pmu(program: Program, function: str | int, offset: int, returns: bool, cookie: int, what: str) -> Link:
@@ -101,9 +117,18 @@ def _pmu(program: Program, function: str | int, offset: int, returns: bool, cook
     return attach_event(program, event, what, cookie, "pmu")
 
 
-def _tracefs(program: Program, function: str | int, offset: int, returns: bool, cookie: int, what: str) -> Link:
+def _tracefs(
+    program: Program,
+    function: str | int,
+    offset: int,
+    returns: bool,
+    cookie: int,
+    what: str,
+    maxactive: int = 0,
+    janitor: bool = True,
+) -> Link:
     place = f"{function}+{offset}" if isinstance(function, str) else f"{function + offset:#x}"
-    return probe_events.attach(program, "kprobe_events", place, returns, -1, what, cookie)
+    return probe_events.attach(program, "kprobe_events", place, returns, -1, what, cookie, maxactive, janitor)
 
 
 def attach_kprobe_multi(

@@ -121,27 +121,45 @@ def _sweep_after(pid: int, started: str) -> None:
         sleep(_PAUSE)
 
 
-def attach(program: Program, file: str, place: str, returns: bool, pid: int, what: str, cookie: int = 0) -> EventLink:
-    """Make an event at ``place``, as the file wants it written, and put ``program`` on it. Raises LinkError."""
+def attach(
+    program: Program,
+    file: str,
+    place: str,
+    returns: bool,
+    pid: int,
+    what: str,
+    cookie: int = 0,
+    maxactive: int = 0,
+    janitor: bool = True,
+) -> EventLink:
+    """Make an event at ``place``, as the file wants it written, and put ``program`` on it. Raises LinkError.
+
+    ``maxactive`` is how many calls the kernel remembers until they return, 0 for what it thinks right. Without
+    a ``janitor`` the next process that makes an event removes what is left if this one is killed.
+    """
     global _number
     if file not in _swept:
         sweep(file)
         _swept.add(file)
     _number += 1
     group, name = _group(), f"e{_number}"
+    kind = f"r{maxactive or ''}" if returns else "p"
     event = f"{group}/{name}"
-    _probes.add()
+    if janitor:
+        _probes.add()
 
     def after() -> None:
         try:
             remove(file, event)
         finally:
-            _probes.drop()
+            if janitor:
+                _probes.drop()
 
     try:
-        _write(file, f"{'r' if returns else 'p'}:{event} {place}\n", what)
+        _write(file, f"{kind}:{event} {place}\n", what)
     except BaseException:
-        _probes.drop()
+        if janitor:
+            _probes.drop()
         raise
     try:
         number = tracefs.event_id(group, name)

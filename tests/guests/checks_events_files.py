@@ -222,3 +222,42 @@ if not os.fork():
 os.wait()
 libc.acct(None)
 """
+
+
+SLEEPERS = """
+import _thread, time
+reading, writing = os.pipe()
+threads = []
+def sleep():
+    os.read(reading, 1)
+    threads.append(_thread.get_native_id())
+for _ in range(12):
+    _thread.start_new_thread(sleep, ())
+time.sleep(1)
+fd = os.open(folder + "/x", os.O_CREAT | os.O_RDWR, 0o600)
+for size in range(1, 6):
+    os.write(fd, bytes(size))
+os.lseek(fd, 0, 0)
+os.read(fd, 15)
+os.write(writing, bytes(12))
+while len(threads) < 12:
+    time.sleep(0.1)
+told(x=os.fstat(fd).st_ino, pipe=os.fstat(reading).st_ino, threads=threads)
+"""
+
+
+@check(timeout=60.0)
+def check_returns_while_others_sleep():
+    """Calls are seen to return, those that begin and end while many sleep in the same function as well as these."""
+    with deeds(("vfs_read", "vfs_write"), SLEEPERS) as (found, _, facts):
+
+        def results(name, inode):
+            return [
+                (event["hostThreadId"], event["returnValue"])
+                for event in found[name]
+                if argument(event, "inode") == facts[inode]
+            ]
+
+        equal([result for _, result in results("vfs_write", "x")], [1, 2, 3, 4, 5])
+        equal([result for _, result in results("vfs_read", "x")], [15])
+        equal(sorted(results("vfs_read", "pipe")), sorted((thread, 1) for thread in facts["threads"]))

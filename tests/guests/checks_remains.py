@@ -27,6 +27,7 @@ TRACING = (
     ("kprobe/vfs_read", {}),
     ("kprobe/vfs_read", {"order": ("tracefs",)}),
     ("kretprobe/vfs_read", {}),
+    ("kretprobe/vfs_read", {"maxactive": 64}),
     ("kprobe.multi/vfs_rea[d]", {"order": ("kprobe.multi",)}),
     ("perf_event", {"event": "cpu-clock", "frequency": 10}),
 )
@@ -67,7 +68,7 @@ class Holder:
         self.ids.append(("program", program.info().id))
         if link.bpf_link:
             self.ids.append(("link", link.info().id))
-        order = "".join(options.get("order", ()))
+        order = "tracefs" if "maxactive" in options else "".join(options.get("order", ()))
         self.ways.append(f"{section.partition('/')[0]}{' by ' if order else ''}{order}")
 
 
