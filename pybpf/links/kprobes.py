@@ -75,7 +75,7 @@ def attach_kprobe(
     return as it has made room for: that is one for each processor on a kernel that is not preemptible (before 5.17),
     while a function like vfs_read sleeps in any number of threads. ``maxactive`` (4096 at most) asks for other room,
     which takes a named event in tracefs; where that cannot be had, the ways of ``order`` come next, as without.
-    Such an event outlives a process that is killed, unless a ``janitor`` (a process of 2 MB) looks after it.
+    Such an event outlives a process that is killed, unless a ``janitor`` (forked from this process) looks after it.
     ``cookie`` needs 5.15. ``order`` is the mechanisms to try. Raises LinkError.
     """
     place = f"{function:#x}" if isinstance(function, int) else function
