@@ -37,9 +37,9 @@ workload=$!
 read -r pid <pid; now; start=$now
 while [ $((now - start)) -lt $seconds ] && [ ! -e status ]; do
     while read -r name kb unit; do
-        case $name in VmRSS:) rss=$kb;; VmHWM:) peak=$kb;; esac
+        case $name in RssAnon:) own=$kb;; VmHWM:) peak=$kb;; esac
     done </proc/$pid/status
-    echo "@sample $((now - start)) $rss $peak"
+    echo "@sample $((now - start)) $own $peak"
     sleep 1; now
 done
 echo >stop; wait $workload; kill $pid; wait $reader
@@ -51,7 +51,11 @@ while read -r line; do echo "@told $line"; done <errors
 
 
 class Soak:
-    """What the script printed: ``samples`` (second, RSS and its peak in kB), ``told`` (what bfer said), and counts."""
+    """What the script printed: ``samples``, ``told`` (what bfer said), and counts.
+
+    A sample is the second, bfer's own memory and the peak of its RSS, in kB. RSS has pages of files as well, which
+    the kernel takes away where memory is short and which come back when they are read: growth does not show in it.
+    """
 
     def __init__(self, output):
         rows = [line.split(" ", 1) for line in output.replace("\r", "").splitlines() if line.startswith("@")]
@@ -67,13 +71,13 @@ class Soak:
         # What a run may take more after the warm-up: pages that the allocator touches for the first time, and where
         # memory is not short, caches of thousands of lines that fill up for minutes.
         slack = 8192 if not peak else 192 if seconds >= 120 else 1024
-        warm = max(rss for at, rss, _ in self.samples if at <= warm_up)
-        later = max(rss for at, rss, _ in self.samples if at > warm_up)
+        warm = max(own for at, own, _ in self.samples if at <= warm_up)
+        later = max(own for at, own, _ in self.samples if at > warm_up)
         lost = [line for line in self.told if line.startswith("bfer: lost ")]
         figure("rounds", self.rounds)
         figure("events", self.events)
-        figure("RSS warm, kB", warm)
-        figure("RSS later, kB", later)
+        figure("own memory warm, kB", warm)
+        figure("own memory later, kB", later)
         figure("peak RSS, kB", self.samples[-1][2])
         figure("losses told", (lost or ["none"])[-1])
         # The notes tell what this kernel cannot trace; a record without room would be a loss.

@@ -157,12 +157,7 @@ def cache() -> Path:
     return path
 
 
-BY_HAND = {
-    # Returns were missed while tasks slept in the same function. The cause is mended, which was seen in the guest 5.10
-    # and is to be seen in these before they are taken out.
-    "5.10-musl": ("events_files",),
-    "arm64-5.10": ("events_files",),
-}
+BY_HAND: dict[str, tuple[str, ...]] = {}
 """Subjects that continuous integration leaves out in a guest: they do not pass there every time.
 
 ``python -m tests.guests --matrix KERNEL --check SUBJECT`` runs them; natively they are tests like the others.
