@@ -27,6 +27,7 @@ __all__ = ["Fd", "address", "open_fds", "set_syscall_hook"]
 
 # The verifier gives up with EAGAIN when a signal is pending; libbpf tries as often.
 _LOAD_ATTEMPTS = 5
+_JIT_ENABLED = "/proc/sys/net/core/bpf_jit_enable"
 
 _open: dict[int, str] = {}
 
@@ -580,3 +581,12 @@ def possible_cpus() -> int:
             ) from None
         _possible_cpus = len(parse_cpus(text))
     return _possible_cpus
+
+
+def is_interpreting() -> bool:
+    """Whether the kernel interprets the programs that are loaded now; False where nothing tells."""
+    try:
+        with open(_JIT_ENABLED) as file:
+            return file.read().strip() == "0"
+    except OSError:
+        return False

@@ -7,7 +7,7 @@ from errno import EINVAL, ENOENT, EPERM
 from struct import pack
 
 from btf.errors import BtfError, BtfNotFound
-from pybpf import abi, linker
+from pybpf import abi, kernel, linker
 from pybpf.errors import Error, LoadError, NotSupported, ObjectError, SyscallError
 from pybpf.maps import Map
 from pybpf.object.spec import KCONFIG, RELOC_DATA
@@ -89,6 +89,7 @@ class Collection:
         self._targets = dict(targets or {})
         self._again = again
         self._log_level = log_level
+        self._interpreting: bool | None = None  # known when it matters
         self._own_target = target is None
         self._target = target or Target(spec.btf, btf)
         self._code: dict[str, bytes] = {}
@@ -296,6 +297,12 @@ class Collection:
     def _load_program(
         self, name: str, linked: linker.Linked, section: Section, attach_btf_id: int, core_relos: bytes
     ) -> Program:
+        if self._interpreting is None:
+            self._interpreting = kernel.is_interpreting()
+        if self._interpreting:
+            from pybpf.interpreted import refuse_what_crashes
+
+            refuse_what_crashes(linked.name, linked.insns)
         request = Request(linked.name, section, linked.insns, self._spec.license)
         request.attach_btf_id = attach_btf_id
         target = self._targets.get(name)

@@ -32,7 +32,7 @@ LAYERS = (
             "pybpf.verifier",
         ),
         *("pybpf.sections", "pybpf.wholesections", "pybpf.linker", "pybpf.fold", "pybpf.externs", "pybpf.inkernel"),
-        *("pybpf.corecache", "pybpf.target", "pybpf.loadbtf"),
+        *("pybpf.corecache", "pybpf.target", "pybpf.loadbtf", "pybpf.interpreted"),
     ),
     ("pybpf.lang", "pybpf.loader", "pybpf.program", "pybpf.proginfo", "pybpf.ktypes", "pybpf.vm"),
     ("pybpf.links",),
