@@ -22,19 +22,19 @@ def path_passes(shape: Ptr[Shape], key: Ptr[u32], length: u64) -> u64:
 
 
 @subprog(global_=True)
-def write_path_at(place: u32, dentry_address: u64, mount_address: u64) -> u64:
-    """Write the path of a dentry (see climb) as the next text of a record of `hook_scratch`; returns its length.
+def write_path_at(place: u32) -> u64:
+    """Write the path of a record's ``dentry`` (see climb) as its next text; returns its length.
 
     The verifier follows dozens of names here, and keeps a state of some KB for each branch on the way. A
     global function it looks at once, not at each call, and without the states of the caller; in return
-    it is told of numbers only (pointers since 5.12), so that the record is looked up again.
+    it is told of numbers only (pointers since 5.12), so that the record of `hook_scratch` is looked up again.
     """
     record = hook_scratch.lookup(place)
     walk = walks.lookup(0)
     if not record or not walk or record.end > FIELDS_FULL:
         return 0
     field = cast(Ptr[Field], addr(record.data[record.end >> 3]))
-    return u64(climb(walk, cast(Ptr[PathText], addr(field[1])), dentry_address, mount_address))
+    return u64(climb(walk, cast(Ptr[PathText], addr(field[1])), record.dentry, record.mount))
 
 
 @subprog
@@ -44,7 +44,10 @@ def put_path(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, dentry_addre
     if end > FIELDS_FULL:
         return 1
     field = cast(Ptr[Field], addr(record.data[end >> 3]))
-    size = write_path_at(u32(record.place), dentry_address, mount_address)
+    record.dentry = dentry_address
+    record.mount = mount_address
+    # Of what a global function returns the verifier knows nothing.
+    size = min(write_path_at(u32(record.place)), PATH_SIZE - 1)
     if shape.path == arg:
         if not path_passes(shape, addr(field.size), size + 1):
             return 0

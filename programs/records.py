@@ -201,6 +201,9 @@ class FieldRecord(Struct):
     busy: u64  # something is being written here
     place: u64  # this record's key in `hook_scratch`
     word: u64  # bytes of a pointer of the process's; kept here as `end` is
+    # What the next path is of: a global function takes numbers, and these may be pointers to the verifier.
+    dentry: u64
+    mount: u64
 
 
 class PathKey(Struct):
