@@ -63,12 +63,7 @@ def add_vector(record, arg, address):
             close_field(record, field, arg, FORM_MORE, 0)
             return
         n = read_user_str(cast(Ptr[PathText], addr(field[1])).data, item)
-        if n <= 0:
-            add_pointer(record, field, arg, item)
-        elif n == PATH_SIZE:
-            close_field(record, field, arg, FORM_ITEM_CUT, PATH_SIZE - 1)
-        else:
-            close_field(record, field, arg, FORM_ITEM, u64(n) - 1)
+        close_string(record, field, arg, n, item, whole=FORM_ITEM, cut=FORM_ITEM_CUT)
 
 
 @subprog(global_=True)

@@ -98,14 +98,14 @@ def add_pointer(record, field, arg, address):
 
 
 @inline
-def close_string(record, field, arg, n, pointer):
+def close_string(record, field, arg, n, pointer, whole=FORM_STRING, cut=FORM_CUT):
     """The end of a string of ``n`` bytes with its NUL; what could not be read shows as ``pointer``."""
     if n <= 0:
         add_pointer(record, field, arg, pointer)
     elif n == PATH_SIZE:
-        close_field(record, field, arg, FORM_CUT, PATH_SIZE - 1)
+        close_field(record, field, arg, cut, PATH_SIZE - 1)
     else:
-        close_field(record, field, arg, FORM_STRING, u64(n) - 1)
+        close_field(record, field, arg, whole, u64(n) - 1)
 
 
 @inline
