@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 _SMALL, _LARGE = 128 << 20, 2 << 30
+_MEMINFO = "/proc/meminfo"
+_total: int | None = None  # this machine's memory: each hook asks, and it does not grow
 
 
-def is_small(path: str = "/proc/meminfo") -> bool:
+def is_small(path: str = _MEMINFO) -> bool:
     """Has it 128 MB of memory at most? A machine that does not tell counts as one."""
     return _memory(path) <= _SMALL
 
 
-def is_large(path: str = "/proc/meminfo") -> bool:
+def is_large(path: str = _MEMINFO) -> bool:
     """Has it 2 GB of memory or more?"""
     return _memory(path) >= _LARGE
 
@@ -25,6 +27,15 @@ def tidy() -> None:
 
 def _memory(path: str) -> int:
     """In bytes, 0 where that is not told."""
+    global _total
+    if path != _MEMINFO:
+        return _read(path)
+    if _total is None:
+        _total = _read(path)
+    return _total
+
+
+def _read(path: str) -> int:
     try:
         with open(path, "rb") as file:
             return int(file.readline().split()[1]) << 10

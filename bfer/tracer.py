@@ -372,11 +372,12 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str
     if is_small():
         sizes.update(_SMALL_SIZES)
     else:
-        for name in ("running", "entered"):
-            if name in spec.maps:
-                from bfer.returning import most_calls
+        keeping = [name for name in ("running", "entered") if name in spec.maps]
+        if keeping:
+            from bfer.returning import most_calls
 
-                sizes[name] = max(spec.maps[name].max_entries, most_calls())
+            most = most_calls()
+            sizes.update((name, max(spec.maps[name].max_entries, most)) for name in keeping)
     for name, size in sizes.items():
         if name in spec.maps:
             spec.maps[name].max_entries = max(size, 1)
