@@ -72,7 +72,7 @@ def attach_kprobe(
     """Run a kprobe program at the kernel function ``function`` (or address), ``offset`` bytes into it.
 
     ``returns`` runs it when the function returns (kretprobe) instead. Of calls that run at once the kernel sees so many
-    return as it has made room for: that is one for each processor on a kernel that is not preemptible (before 5.17),
+    return as it has made room for: that is one for each processor on a kernel that is not preemptible (before 6.2),
     while a function like vfs_read sleeps in any number of threads. ``maxactive`` (4096 at most) asks for other room,
     which takes a named event in tracefs; where that cannot be had, the ways of ``order`` come next, as without.
     Such an event outlives a process that is killed, unless a ``janitor`` (forked from this process) looks after it.
