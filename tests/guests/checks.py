@@ -158,6 +158,8 @@ def run(check):
     limit = check.timeout * slower()
     try:
         told = _read(reading, started + limit)
+        if told is None and in_guest():
+            _tell_where_all_stand()
     finally:
         os.close(reading)
         # The whole session: what the check started must not outlive it. The check's process
@@ -226,6 +228,23 @@ def _read(fd, end):
         data += piece
         if b"\t" in data or data == PASS.encode():  # a child of the check may hold the pipe open
             return data.decode("utf-8", "replace")
+
+
+def _tell_where_all_stand():
+    """What each process waits for, and kernel threads that cannot be interrupted: why a check did not end."""
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read(80).replace(b"\0", b" ").decode("utf-8", "replace")
+            with open(f"/proc/{pid}/stat") as file:
+                name, _, rest = file.read().rpartition(")")
+            state, parent = rest.split()[:2]
+            if words or state == "D":
+                with open(f"/proc/{pid}/stack") as file:
+                    places = [line.split()[-1].partition("+")[0] for line in file]
+                write(f"{name}) {state}, child of {parent}: {words or '-'}: {' '.join(places)}\n")
+        except OSError:  # it has ended by now
+            pass
 
 
 def _kill_group(pid):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from bfer.docs import KERNELS
-from tests.guests import eventtable, report
+from tests.guests import eventtable, kept, report
 from tests.guests.project import TREE
 
 CHECKS = "<!-- what follows is written by python -m tests.guests --matrix --write -->\n"
+BY_HAND = "<!-- what follows is written by python -m tests.guests --matrix KERNEL --write -->\n"
 
 
 def write(reports: dict[str, report.Report], some: bool = False) -> None:
-    """The table of checks if all were run, that of events if the subject ``catalogue`` was."""
-    if not some:
-        _put("kernels.md", CHECKS, report.tables(reports))
-    events = eventtable.section(reports)
+    """What continuous integration boots: the table of checks if all were run, that of events if ``catalogue`` was.
+
+    What is booted by hand has a table of its own, of all that is known of it.
+    """
+    usual = {name: one for name, one in reports.items() if not kept.by_hand(name)}
+    if usual and not some:
+        _put("kernels.md", CHECKS, report.tables(usual))
+    if len(usual) < len(reports):
+        _put("kernels.md", BY_HAND, report.tables(kept.kept()))
+    events = eventtable.section(usual)
     if events:
         _put("events.md", KERNELS, events)
 
 
 def _put(name: str, mark: str, text: str) -> None:
+    """Replace what stands between the mark and the next heading."""
     page = TREE / "docs" / name
-    page.write_text(page.read_text().partition(mark)[0] + mark + "\n" + text)
+    before, _, after = page.read_text().partition(mark)
+    _, heading, rest = after.partition("\n## ")
+    page.write_text(before + mark + "\n" + text + heading + rest)

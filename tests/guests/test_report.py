@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bfer.docs import KERNELS
-from tests.guests import eventtable, pages
-from tests.guests.checks import PASS, SKIP, Result
+from tests.guests import eventtable, kept, pages
+from tests.guests.checks import FAIL, PASS, SKIP, Result
 from tests.guests.report import Report, losses
 
 
@@ -77,3 +77,37 @@ def test_pages_keep_what_stands_before_the_tables(tmp_path: Path, monkeypatch: p
     assert kernels.read_text().startswith("# Kernels\n" + pages.CHECKS + "\n|")
     assert "old" not in kernels.read_text()
     assert events.read_text().count(KERNELS) == 1
+
+
+def test_guests_that_are_booted_by_hand_have_a_table_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made of all of their runs: some checks that are run again replace what is known of these."""
+    monkeypatch.setattr(pages, "TREE", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs/kernels.md"
+    page.write_text(f"# Kernels\n{pages.CHECKS}old\n\n## By hand\n\n{pages.BY_HAND}")
+
+    def run(name: str, some: bool, **outcomes: str) -> None:
+        report = Report(name)
+        report.release = "6.12.0"
+        report.results = {
+            f"maps.{what}": Result(f"maps.{what}", outcome, "", 0.0) for what, outcome in outcomes.items()
+        }
+        kept.keep(report, some)
+        pages.write({name: report}, some)
+
+    run("armhf-5.10", False, arrays=PASS)
+    run("riscv64-6.12", False, arrays=FAIL, hashes=PASS)
+    run("riscv64-6.12", True, arrays=PASS)
+    text = page.read_text()
+    assert text.startswith(f"# Kernels\n{pages.CHECKS}old\n\n## By hand\n\n{pages.BY_HAND}\n|")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| maps")]
+    assert rows == [["maps.arrays", "yes", "yes"], ["maps.hashes", "yes", "not run"]]
+    run("riscv64-6.12", False, hashes=PASS)  # a run of all says what there is
+    assert "| maps.arrays | not run      | yes        |" in page.read_text()
+    by_hand = page.read_text().partition("## By hand")[2]
+    pages.write({"6.1": Report("6.1")})
+    assert "old" not in page.read_text()
+    assert page.read_text().partition("## By hand")[2] == by_hand
