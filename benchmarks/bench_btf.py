@@ -150,7 +150,7 @@ CASES = {
     "relocations and attach points": OPEN
     + RELOCATE
     + "[kernel.find_id(n, 8) for n in ('btf_trace_sys_exit', 'btf_trace_sched_process_fork')]",
-    "able to call bpf()": "from pybpf import inkernel, kernel\nkernel.prog_get_next_id(0)",
+    "able to call bpf()": "from pybpf import commands, inkernel\ncommands.prog_get_next_id(0)",
     "query set: walk": OPEN + ANSWER,
     "query set: kernel relocates": BY_KERNEL,
     "query set: cache": BY_CACHE,

@@ -73,9 +73,15 @@ def one_line(text: str) -> str:
 
 def _act(options: Options) -> int:
     if options.action == "trace":
-        from bfer.trace import trace
+        import gc
 
-        return trace(options)
+        gc.disable()  # until all is attached: a start leaves hardly any garbage, and looking for it takes 3 ms of 50
+        try:
+            from bfer.trace import trace
+
+            return trace(options)
+        finally:
+            gc.enable()
     if options.action == "list":
         from bfer import listing
 

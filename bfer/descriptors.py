@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from bfer import values
-from bfer.memory import Named
+from bfer.kinds import Named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

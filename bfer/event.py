@@ -6,8 +6,8 @@ from os import fsdecode
 from typing import TYPE_CHECKING, Any
 
 from bfer import memory, values
-from bfer.memory import MORE, Cut, More
-from bfer.memory import Pointer as _Pointer
+from bfer.kinds import MORE, Cut, More
+from bfer.kinds import Pointer as _Pointer
 from bfer.records import Block
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import unpack_from
 from sys import byteorder
 
+from bfer.kinds import MORE, Blob, Cut, Pointer, Relative
 from bfer.records import (
     ARGS,
     FIELD,
@@ -41,35 +42,6 @@ if TYPE_CHECKING:
 
 
 _STRINGS_MAX = 4104  # what the programs keep of a row of strings (programs.records.PATH_SIZE)
-
-
-class Cut(bytes):
-    """A string of which the end is missing."""
-
-
-class Blob(bytes):
-    """Bytes that are no text."""
-
-
-class Named(bytes):
-    """A number and what it stands for."""
-
-
-class Relative(bytes):
-    """A path, and as ``whole`` the same from the root."""
-
-    whole = b""
-
-
-class Pointer(int):
-    """An address instead of what is there."""
-
-
-class More:
-    """Stands at the end of a list that goes on."""
-
-
-MORE = More()
 
 
 def fields(data: bytes) -> dict[int, list[tuple[int, bytes]]]:

@@ -7,7 +7,7 @@ of fields, and remembered.
 from __future__ import annotations
 
 from bfer import memory, values
-from bfer.memory import Cut, Pointer
+from bfer.kinds import Cut, Pointer
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, Containers, Pattern
 from bfer.records import (
     ARGS,

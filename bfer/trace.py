@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from bfer.errors import OutputClosed, OutputError
@@ -93,6 +94,8 @@ class _Run:
         if self.options.debug:
             say(f"debug: {session.tracer.family or 'tp_btf'} programs, settings {session.plan.config}")
         session.attach()
+        gc.freeze()  # what there is by now stays, so that nobody need look at it again
+        gc.enable()
         self.tell_missing(session.tracer)
         if self.options.explain:
             from bfer.explain import table

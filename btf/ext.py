@@ -7,7 +7,7 @@ those of the object's .BTF.
 
 from __future__ import annotations
 
-from struct import iter_unpack, pack, unpack_from
+from struct import iter_unpack, unpack_from
 
 from btf.errors import BtfError
 from btf.format import MAGIC, NATIVE, VERSION, native_words
@@ -16,17 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from btf.builder import Builder
-
     Records = dict[int, list[tuple[int, ...]]]
 
-_FUNC_WORDS = 2
-_LINE_WORDS = 4
-_CORE_WORDS = 4
+FUNC_WORDS = 2
+LINE_WORDS = 4
+CORE_WORDS = 4
 _HEADER_FUNC_LINE = 24
-_HEADER_CORE = 32
-_MAX_COLUMN = 0x3FF
-_MAX_LINE = 0x3FFFFF
+HEADER_CORE = 32
 
 
 class Ext:
@@ -65,13 +61,13 @@ def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = 
         raise BtfError(f".BTF.ext: header length {length} is wrong in {len(data)} bytes")
     ext = Ext()
     func_off, func_len, line_off, line_len = unpack_from(f"{mark}4I", data, 8)
-    ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, _FUNC_WORDS, keep)
+    ext.func_info = _parse_records(data, mark, "func_info", length + func_off, func_len, FUNC_WORDS, keep)
     if lines:
-        for section, size, part in _split(data, mark, "line_info", length + line_off, line_len, _LINE_WORDS, keep):
+        for section, size, part in _split(data, mark, "line_info", length + line_off, line_len, LINE_WORDS, keep):
             ext.line_info[section] = ext.line_info.get(section, b"") + _packed(part, byteorder, size)
-    if length >= _HEADER_CORE:
+    if length >= HEADER_CORE:
         core_off, core_len = unpack_from(f"{mark}2I", data, 24)
-        ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, _CORE_WORDS, keep)
+        ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, CORE_WORDS, keep)
     return ext
 
 
@@ -93,7 +89,7 @@ def _packed(part: bytes, byteorder: str, record_size: int) -> bytes:
     """Line records as they stay, without what is not known of them."""
     if byteorder != NATIVE:
         part = bytes(native_words(part, byteorder))
-    known = _LINE_WORDS * 4
+    known = LINE_WORDS * 4
     if record_size > known:
         part = b"".join([part[start : start + known] for start in range(0, len(part), record_size)])
     return part
@@ -123,58 +119,3 @@ def _split(
         if keep is None or keep(section):
             yield section, record_size, data[at:stop]
         at = stop
-
-
-class ExtBuilder:
-    """Collects records and writes .BTF.ext; strings go into ``builder``, the object's BTF."""
-
-    def __init__(self, builder: Builder) -> None:
-        self._builder = builder
-        self._func: Records = {}
-        self._line: Records = {}
-        self._core: Records = {}
-
-    def func(self, section: str, insn_off_bytes: int, type_id: int) -> None:
-        """The function (a FUNC) that starts at an offset of a section."""
-        self._add(self._func, section, insn_off_bytes, type_id)
-
-    def line(self, section: str, insn_off_bytes: int, file: str, text: str, line: int, col: int) -> None:
-        """The source of an instruction. Columns above 1023 do not fit and become 1023."""
-        if not 0 <= line <= _MAX_LINE or col < 0:
-            raise BtfError(f"line {line}, column {col} of {file} does not fit in BTF line information")
-        builder = self._builder
-        position = line << 10 | min(col, _MAX_COLUMN)
-        self._add(self._line, section, insn_off_bytes, builder.string(file), builder.string(text), position)
-
-    def core(self, section: str, insn_off_bytes: int, type_id: int, access: str, kind: int) -> None:
-        """A CO-RE relocation; ``access`` like ``0:1:2``, ``kind`` a constant of btf.core."""
-        self._add(self._core, section, insn_off_bytes, type_id, self._builder.string(access), kind)
-
-    def _add(self, records: Records, section: str, offset: int, *fields: int) -> None:
-        if offset % 8 or offset < 0:
-            raise BtfError(f"offset {offset} in section '{section}' is not that of an instruction")
-        records.setdefault(self._builder.string(section), []).append((offset, *fields))
-
-    def to_bytes(self) -> bytes:
-        """The section, records of each code section in ascending order of offset."""
-        mark = "<" if self._builder.byteorder == "little" else ">"
-        parts = [
-            self._pack(mark, records, words)
-            for records, words in ((self._func, _FUNC_WORDS), (self._line, _LINE_WORDS), (self._core, _CORE_WORDS))
-        ]
-        spans = []
-        at = 0
-        for part in parts:
-            spans += [at, len(part)]
-            at += len(part)
-        return pack(f"{mark}HBBI6I", MAGIC, VERSION, 0, _HEADER_CORE, *spans) + b"".join(parts)
-
-    @staticmethod
-    def _pack(mark: str, records: Records, words: int) -> bytes:
-        if not records:
-            return b""
-        out = [pack(f"{mark}I", words * 4)]
-        for section, rows in records.items():
-            out.append(pack(f"{mark}2I", section, len(rows)))
-            out += [pack(f"{mark}{words}I", *row) for row in sorted(rows, key=lambda row: row[0])]
-        return b"".join(out)

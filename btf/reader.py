@@ -37,7 +37,6 @@ from btf.format import (
     native_words,
     printable,
 )
-from btf.source import Sparing, Words, spare_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from typing import Union
 
     from btf.names import NameIndex
+    from btf.source import Sparing, Words
 
     Data = Union[bytes, bytearray, memoryview, mmap]
 
@@ -94,15 +94,20 @@ class Btf:
     def __init__(self, data: Data | Sparing, base: Btf | None = None) -> None:
         self.path = ""  # the file that it was read from, if any
         self._owner: mmap | Sparing | None = None
+        spare: Sparing | None = None
         if isinstance(data, (bytes, bytearray)):
             plain: bytes | bytearray | mmap = data
         elif isinstance(data, memoryview):
             plain = bytes(data)
-        elif isinstance(data, Sparing):
-            plain, self._owner = data.head, data
         else:
-            plain = self._owner = data
-        head = Header(plain, len(data) if isinstance(data, Sparing) else 0)
+            from btf.source import Sparing  # of files only
+
+            self._owner = data
+            if isinstance(data, Sparing):
+                plain, spare = data.head, data
+            else:
+                plain = data
+        head = Header(plain, len(spare) if spare is not None else 0)
         self.base = base
         self.byteorder = head.byteorder
         self.header = head
@@ -110,7 +115,7 @@ class Btf:
             raise BtfError(f"BTF is {head.byteorder}-endian, its base is {base.byteorder}-endian")
         if base is not None and not head.layout:
             head.layout = base.header.layout
-        self._data: bytes | bytearray | mmap | Sparing = data if isinstance(data, Sparing) else plain
+        self._data: bytes | bytearray | mmap | Sparing = plain if spare is None else spare
         self._str_off = head.str_off
         self._str_end = head.str_off + head.str_len
         self._check_strings()
@@ -124,8 +129,10 @@ class Btf:
                 self._raw = native_words(view[head.type_off : head.type_off + head.type_len], head.byteorder)
             self._raw_off = 0
         self._words: memoryview[int] | Words
-        if isinstance(data, Sparing) and len(plain) < head.type_off + head.type_len:
-            self._words = Words(data, head.type_off, head.type_len // 4)
+        if spare is not None and len(plain) < head.type_off + head.type_len:
+            from btf.source import Words
+
+            self._words = Words(spare, head.type_off, head.type_len // 4)
         else:
             with memoryview(plain if head.byteorder == NATIVE else self._raw) as view:  # type: ignore[arg-type]
                 self._words = view[self._raw_off : self._raw_off + head.type_len].cast("I")
@@ -162,6 +169,8 @@ class Btf:
     @classmethod
     def open(cls, path: str, base: Btf | None = None) -> Btf:
         """Read a file of raw BTF; ``base`` as for the constructor (modules: /sys/kernel/btf/NAME)."""
+        from btf.source import spare_file
+
         data = spare_file(path)
         try:
             btf = cls(data, base)
@@ -244,7 +253,7 @@ class Btf:
         A block of types that was not whole comes again, in a window that holds it.
         """
         words, marks = self._words, self._marks
-        if not isinstance(words, Words):
+        if isinstance(words, memoryview):
             yield words, 0
             return
         total, size, base = len(words), _SPAN, -1

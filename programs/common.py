@@ -284,11 +284,15 @@ def is_wanted(pid: u32) -> u32:
         if followed.lookup(pid):
             return u32(1)
     if config.pid_on:
-        number = number_here(task.group_leader, pid)
+        number = pid
+        if config.level:
+            number = number_inside(task.group_leader)
         if not number_passes(BY_PID, number, config.pid_default, config.pid_above, config.pid_below):
             return u32(0)
     if config.tid_on:
-        tid = number_here(task, task.pid)
+        tid: u32 = task.pid
+        if config.level:
+            tid = number_inside(task)
         if not number_passes(BY_TID, tid, config.tid_default, config.tid_above, config.tid_below):
             return u32(0)
     if config.pid_new == 1:
@@ -342,16 +346,14 @@ def is_wanted(pid: u32) -> u32:
 
 
 @inline
-def number_here(task, host):
-    """The number that users know the task by: that of the tracer's pid namespace, 0 outside of it."""
-    number = u32(host)
-    if config.level:
-        number = 0
-        thread_pid = task.thread_pid
-        if thread_pid.level >= config.level:
-            level = config.level
-            if thread_pid.numbers[level].ns.ns.inum == config.level_ns:
-                number = thread_pid.numbers[level].nr
+def number_inside(task):
+    """The task's number in the tracer's own pid namespace, 0 outside of it."""
+    number: u32 = 0
+    thread_pid = task.thread_pid
+    if thread_pid.level >= config.level:
+        level = config.level
+        if thread_pid.numbers[level].ns.ns.inum == config.level_ns:
+            number = thread_pid.numbers[level].nr
     return number
 
 
@@ -363,8 +365,9 @@ def current_group():
     return get_current_cgroup_id()
 
 
-@subprog
+@subprog(global_=True)
 def group_of_version_1() -> u64:
+    """Global, so that the verifier goes through it once and not for each way that leads here (see ``fill_context``)."""
     if config.cgroup_v1 == GROUPS_BY_MEMORY and kenum_exists("cgroup_subsys_id", "memory_cgrp_id"):
         return group_of(kenum("cgroup_subsys_id", "memory_cgrp_id"))
     if config.cgroup_v1 == GROUPS_BY_PIDS and kenum_exists("cgroup_subsys_id", "pids_cgrp_id"):

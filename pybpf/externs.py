@@ -12,7 +12,7 @@ from struct import pack, pack_into, unpack_from
 
 from btf.errors import BtfError, BtfNotFound
 from btf.format import KIND_FUNC, KIND_VAR, essential_name
-from pybpf import abi, kallsyms, kernel, syscalls
+from pybpf import abi, commands, kallsyms, kernel, syscalls
 from pybpf.errors import NotSupported, ObjectError, SyscallError
 from pybpf.linker import Symbol
 from pybpf.object.spec import KCONFIG
@@ -303,7 +303,7 @@ class Symbols:
         if known is None:
             for id in _btf_ids():
                 try:
-                    fd = kernel.btf_get_fd_by_id(id)
+                    fd = commands.btf_get_fd_by_id(id)
                 except SyscallError:
                     continue  # unloaded meanwhile
                 if _btf_name(fd) == module:
@@ -331,10 +331,10 @@ def _modules() -> list[str]:
 
 
 def _btf_ids() -> Iterator[int]:
-    id = kernel.btf_get_next_id(0)
+    id = commands.btf_get_next_id(0)
     while id is not None:
         yield id
-        id = kernel.btf_get_next_id(id)
+        id = commands.btf_get_next_id(id)
 
 
 def _btf_name(fd: kernel.Fd) -> str:

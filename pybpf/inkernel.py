@@ -77,8 +77,10 @@ def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:
     """Ids of types of the kernel, each by name and kind; None if one is unknown or this cannot be asked here."""
     if not wanted:
         return []
+    # Each once: the kernel looks through all of its types for it, which takes a quarter of a millisecond.
+    places = {pair: number for number, pair in enumerate(dict.fromkeys(wanted))}
     code = bytearray(_insn(0xBF, 6, 1))
-    for number, (name, kind) in enumerate(wanted):
+    for (name, kind), number in places.items():
         raw = name.encode() + b"\0"
         if len(raw) > _NAME_MAX:
             return None
@@ -93,13 +95,14 @@ def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:
     result = kernel.prog_load(abi.PROG_TYPE_SYSCALL, bytes(code) + _MOV + _EXIT, "GPL", flags=abi.F_SLEEPABLE)
     if result < 0:
         return None
-    context = bytearray(8 * len(wanted))
+    context = bytearray(8 * len(places))
     with kernel.Fd(result, "look-up of type names") as program:
         try:
             kernel.prog_test_run(program.fd, ctx=context)
         except SyscallError:
             return None
-    return _own_ids(unpack(f"={len(wanted)}q", context))
+    found = _own_ids(unpack(f"={len(places)}q", context))
+    return None if found is None else [found[places[pair]] for pair in wanted]
 
 
 def _own_ids(found: Sequence[int]) -> list[int] | None:

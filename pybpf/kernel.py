@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from _warnings import warn
-from errno import EACCES, EAGAIN, EINTR, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM, errorcode
+from errno import EAGAIN, EINTR, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM, errorcode
 from struct import error as StructError
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 
 from pybpf import abi, syscalls
 from pybpf.errors import LinkError, LoadError, MapError, NotSupported, SyscallError
@@ -166,7 +166,7 @@ def map_create(
     return Fd(result, what)
 
 
-def _element(command: int, fd: int, key: int, value: int, flags: int) -> int:
+def element(command: int, fd: int, key: int, value: int, flags: int) -> int:
     return syscalls.bpf(command, bytearray(pack("=iIQQQ", fd, 0, key, value, flags)))
 
 
@@ -174,7 +174,7 @@ def map_lookup(fd: int, key: bytes, value: bytearray, what: str = "map") -> bool
     """BPF_MAP_LOOKUP_ELEM into ``value``, which must have the map's (per-CPU: whole) size; False if absent."""
     raw = buffer(key)
     # Queues, stacks and bloom filters have no key and want a null pointer there.
-    result = _element(abi.MAP_LOOKUP_ELEM, fd, address(raw) if key else 0, address(value), 0)
+    result = element(abi.MAP_LOOKUP_ELEM, fd, address(raw) if key else 0, address(value), 0)
     if result < 0:
         if result == -ENOENT:
             return False
@@ -182,22 +182,11 @@ def map_lookup(fd: int, key: bytes, value: bytearray, what: str = "map") -> bool
     return True
 
 
-def map_lookup_and_delete(fd: int, key: bytes, value: bytearray, what: str = "map") -> bool:
-    """BPF_MAP_LOOKUP_AND_DELETE_ELEM (queues and stacks 4.20, hashes 5.14); False if absent."""
-    raw = buffer(key)
-    result = _element(abi.MAP_LOOKUP_AND_DELETE_ELEM, fd, address(raw) if key else 0, address(value), 0)
-    if result < 0:
-        if result == -ENOENT:
-            return False
-        raise failure(MapError, "BPF_MAP_LOOKUP_AND_DELETE_ELEM", what, -result)
-    return True
-
-
 def map_update(fd: int, key: bytes, value: bytes | bytearray, flags: int = 0, what: str = "map") -> None:
     """BPF_MAP_UPDATE_ELEM. ``flags``: abi.ANY, NOEXIST or EXIST. Raises MapError."""
     raw_key = buffer(key)
     raw_value = buffer(value)
-    result = _element(abi.MAP_UPDATE_ELEM, fd, address(raw_key) if key else 0, address(raw_value), flags)
+    result = element(abi.MAP_UPDATE_ELEM, fd, address(raw_key) if key else 0, address(raw_value), flags)
     if result < 0:
         hint = "the map is frozen or read-only for user space" if result == -EPERM else ""
         raise failure(MapError, "BPF_MAP_UPDATE_ELEM", what, -result, hint)
@@ -206,43 +195,12 @@ def map_update(fd: int, key: bytes, value: bytes | bytearray, flags: int = 0, wh
 def map_delete(fd: int, key: bytes, what: str = "map") -> bool:
     """BPF_MAP_DELETE_ELEM; False if there was no such key."""
     raw = buffer(key)
-    result = _element(abi.MAP_DELETE_ELEM, fd, address(raw), 0, 0)
+    result = element(abi.MAP_DELETE_ELEM, fd, address(raw), 0, 0)
     if result < 0:
         if result == -ENOENT:
             return False
         raise failure(MapError, "BPF_MAP_DELETE_ELEM", what, -result)
     return True
-
-
-def map_get_next_key(fd: int, key: bytes | None, key_size: int, what: str = "map") -> bytes | None:
-    """BPF_MAP_GET_NEXT_KEY: the key after ``key`` (None: the first); None at the end.
-
-    A ``key`` that is not in a hash map gives the first key again.
-    """
-    raw = buffer(key or b"")
-    following = bytearray(key_size)
-    result = _element(abi.MAP_GET_NEXT_KEY, fd, 0 if key is None else address(raw), address(following), 0)
-    if result < 0:
-        if result == -ENOENT:
-            return None
-        raise failure(MapError, "BPF_MAP_GET_NEXT_KEY", what, -result)
-    return bytes(following)
-
-
-def map_lookup_batch(
-    fd: int, position: bytearray | None, following: bytearray, keys: bytearray, values: bytearray, count: int
-) -> tuple[int, int]:
-    """BPF_MAP_LOOKUP_BATCH (5.6): ``(errno or 0, elements read)``.
-
-    Reads up to ``count`` elements into ``keys`` and ``values``, starting at the
-    opaque ``position`` (None: the beginning) and leaving the next one in
-    ``following``. ENOENT says that the map's end was reached; ENOSPC that one
-    hash bucket holds more than ``count``.
-    """
-    start = address(position) if position is not None else 0
-    attr = bytearray(pack("=QQQQIiQQ", start, address(following), address(keys), address(values), count, fd, 0, 0))
-    result = syscalls.bpf(abi.MAP_LOOKUP_BATCH, attr)
-    return -min(result, 0), unpack_from("=I", attr, 32)[0]
 
 
 def map_freeze(fd: int, what: str = "map") -> None:
@@ -329,12 +287,6 @@ def prog_load(
     return result
 
 
-def prog_load_once(type: int, insns: bytes) -> int:
-    """One BPF_PROG_LOAD with nothing around it, for probes: a file descriptor, or ``-errno``."""
-    code, license = buffer(insns), buffer(b"GPL\0")
-    return syscalls.bpf(abi.PROG_LOAD, bytearray(pack("=IIQQ", type, len(insns) // 8, address(code), address(license))))
-
-
 def btf_load(data: bytes, log: bytearray | None = None) -> Fd:
     """BPF_BTF_LOAD (4.18). Raises LoadError."""
     raw = buffer(data)
@@ -416,51 +368,6 @@ def link_create(prog_fd: int, target_fd: int, attach_type: int, what: str = "pro
     return Fd(bpf(abi.LINK_CREATE, attr, what, LinkError), f"link of {what}")
 
 
-def link_detach(fd: int, what: str = "link") -> None:
-    """BPF_LINK_DETACH (5.9). Raises LinkError; EOPNOTSUPP for links that only closing detaches."""
-    bpf(abi.LINK_DETACH, bytearray(pack("=i", fd)), what, LinkError)
-
-
-def perf_event_open(type: int, config: int, pid: int, cpu: int, what: str) -> Fd:
-    """perf_event_open(2) of a counting event, one sample an occurrence. Raises LinkError."""
-    attr = bytearray(abi.PERF_ATTR_SIZE_VER0)
-    # type, size, config, sample_period; wakeup_events at 48.
-    pack_into("=IIQQ", attr, 0, type, len(attr), config, 1)
-    pack_into("=I", attr, 48, 1)
-    result = syscalls.perf_event_open(attr, pid, cpu, -1, abi.PERF_FLAG_FD_CLOEXEC)
-    if result < 0:
-        # perf_event_paranoid refuses with EACCES what a capability allows.
-        raise failure(LinkError, "perf_event_open", what, EPERM if result == -EACCES else -result)
-    return Fd(result, f"perf event of {what}")
-
-
-def perf_event_set_bpf(fd: int, prog_fd: int, what: str) -> None:
-    """Attach a program to a perf event the old way (before 5.15). Raises LinkError."""
-    _perf_ioctl(fd, 8, 4, prog_fd, what)
-
-
-def perf_event_enable(fd: int, what: str) -> None:
-    """Let a perf event count. Raises LinkError."""
-    _perf_ioctl(fd, 0, 0, 0, what)
-
-
-def _perf_ioctl(fd: int, number: int, size: int, argument: int, what: str) -> None:
-    import fcntl
-
-    machine = os.uname().machine
-    if machine.startswith(("mips", "ppc", "sparc", "alpha")):
-        # Three direction bits: 1 none, 2 read, 4 write (arch/*/include/uapi/asm/ioctl.h).
-        direction = 4 << 29 if size else 1 << 29
-    else:
-        direction = 1 << 30 if size else 0
-    try:
-        fcntl.ioctl(fd, direction | size << 16 | ord("$") << 8 | number, argument)
-    except OSError as error:
-        raise failure(
-            LinkError, "PERF_EVENT_IOC_SET_BPF" if number else "PERF_EVENT_IOC_ENABLE", what, error.errno or 0
-        ) from None
-
-
 # --- objects that exist already ------------------------------------------------
 
 
@@ -469,67 +376,6 @@ def obj_get_info(fd: int, size: int, what: str = "object") -> bytearray:
     info = bytearray(size)
     bpf(abi.OBJ_GET_INFO_BY_FD, bytearray(pack("=iIQ", fd, size, address(info))), what)
     return info
-
-
-def obj_get_info_into(fd: int, info: bytearray, what: str = "object") -> None:
-    """BPF_OBJ_GET_INFO_BY_FD with addresses and lengths of arrays that the kernel fills in. Raises SyscallError."""
-    bpf(abi.OBJ_GET_INFO_BY_FD, bytearray(pack("=iIQ", fd, len(info), address(info))), what)
-
-
-def _next_id(command: int, start: int) -> int | None:
-    attr = bytearray(pack("=II", start, 0))
-    result = syscalls.bpf(command, attr)
-    if result == -ENOENT:
-        return None
-    if result < 0:
-        raise failure(SyscallError, abi.COMMAND_NAMES[command], f"id {start}", -result)
-    following: int = unpack_from("=I", attr, 4)[0]
-    return following
-
-
-def prog_get_next_id(start: int) -> int | None:
-    """Smallest program id above ``start``; None at the end. Needs CAP_SYS_ADMIN."""
-    return _next_id(abi.PROG_GET_NEXT_ID, start)
-
-
-def map_get_next_id(start: int) -> int | None:
-    """Smallest map id above ``start``; None at the end. Needs CAP_SYS_ADMIN."""
-    return _next_id(abi.MAP_GET_NEXT_ID, start)
-
-
-def btf_get_next_id(start: int) -> int | None:
-    """Smallest BTF id above ``start``; None at the end. Needs CAP_SYS_ADMIN."""
-    return _next_id(abi.BTF_GET_NEXT_ID, start)
-
-
-def link_get_next_id(start: int) -> int | None:
-    """Smallest link id above ``start``; None at the end (5.8). Needs CAP_SYS_ADMIN."""
-    return _next_id(abi.LINK_GET_NEXT_ID, start)
-
-
-def _fd_by_id(command: int, id: int, noun: str) -> Fd:
-    what = f"{noun} id {id}"
-    return Fd(bpf(command, bytearray(pack("=III", id, 0, 0)), what), what)
-
-
-def prog_get_fd_by_id(id: int) -> Fd:
-    """Open a loaded program. Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-    return _fd_by_id(abi.PROG_GET_FD_BY_ID, id, "program")
-
-
-def map_get_fd_by_id(id: int) -> Fd:
-    """Open a map. Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-    return _fd_by_id(abi.MAP_GET_FD_BY_ID, id, "map")
-
-
-def btf_get_fd_by_id(id: int) -> Fd:
-    """Open loaded BTF. Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-    return _fd_by_id(abi.BTF_GET_FD_BY_ID, id, "BTF")
-
-
-def link_get_fd_by_id(id: int) -> Fd:
-    """Open a link (5.8). Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-    return _fd_by_id(abi.LINK_GET_FD_BY_ID, id, "link")
 
 
 # --- memory and CPUs ----------------------------------------------------------

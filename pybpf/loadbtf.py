@@ -1,4 +1,4 @@
-"""Giving BTF to the kernel, in what the kernel knows of it."""
+"""Giving BTF to a kernel that does not know all of it, in what it knows."""
 
 from __future__ import annotations
 
@@ -14,23 +14,20 @@ if TYPE_CHECKING:
 _accepted: frozenset[str] | None = None
 
 
-def load(data: bytes) -> kernel.Fd:
-    """BPF_BTF_LOAD; if the kernel refuses, once more with what it does not know replaced (btf.sanitise).
+def load_simpler(data: bytes, refusal: SyscallError) -> kernel.Fd:
+    """BPF_BTF_LOAD of what the kernel refused as it is, with what it does not know replaced (btf.sanitise).
 
-    Raises LoadError: that of the first attempt when nothing had to be replaced.
+    Raises LoadError: the ``refusal`` when nothing had to be replaced.
     """
-    try:
-        return kernel.btf_load(data)
-    except SyscallError as refusal:
-        from btf.errors import BtfError
-        from btf.sanitise import sanitise
+    from btf.errors import BtfError
+    from btf.sanitise import sanitise
 
-        try:
-            simpler = sanitise(data, accepted())
-        except BtfError:
-            raise refusal from None
-        if simpler == data:
-            raise
+    try:
+        simpler = sanitise(data, accepted())
+    except BtfError:
+        raise refusal from None
+    if simpler == data:
+        raise refusal
     return kernel.btf_load(simpler)
 
 

@@ -64,11 +64,11 @@ def charges_memlock() -> bool:
 
     Told by a helper that came with the accounting that replaced it; by the version where no program can be loaded.
     """
-    from pybpf import abi, kernel
+    from pybpf import abi, commands
 
     # r0 = ktime_get_coarse_ns(); exit
     code = b"\x85\0\0\0" + (160).to_bytes(4, byteorder) + b"\x95" + bytes(7)
-    result = kernel.prog_load_once(abi.PROG_TYPE_SOCKET_FILTER, code)
+    result = commands.prog_load_once(abi.PROG_TYPE_SOCKET_FILTER, code)
     if result >= 0:
         os.close(result)
         return False

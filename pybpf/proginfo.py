@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EINVAL, ENOENT
 from struct import unpack_from
 
-from pybpf import abi, attrs, kernel
+from pybpf import abi, attrs, commands, kernel
 from pybpf.errors import LoadError, ObjectError
 from pybpf.sections import Section
 
@@ -76,7 +76,7 @@ class Details:
         # Records are as long as we say; the kernel is told, and does not write more.
         request = attrs.build(_LAYOUT, **values, func_info_rec_size=8, line_info_rec_size=16)
         request += bytes(attrs.size(_LAYOUT) - len(request))
-        kernel.obj_get_info_into(program.fd, request, what)
+        commands.obj_get_info_into(program.fd, request, what)
         # What the kernel hides it says to be of length or at address 0.
         for name, (pointer, number, size) in _ARRAYS.items():
             if name in buffers:
@@ -101,11 +101,11 @@ def program_btf(program: Program) -> Btf:
     id = program.info().btf_id
     if not id:
         raise ObjectError(f"program {program.name!r} was loaded without BTF")
-    with kernel.btf_get_fd_by_id(id) as fd:
+    with commands.btf_get_fd_by_id(id) as fd:
         size = attrs.number("bpf_btf_info", kernel.obj_get_info(fd.fd, 16, "BTF"), "btf_size")
         data = bytearray(size)
         request = attrs.build("bpf_btf_info", "btf_size", btf=data, btf_size=size)
-        kernel.obj_get_info_into(fd.fd, request, "BTF")
+        commands.obj_get_info_into(fd.fd, request, "BTF")
     return Btf(data)
 
 

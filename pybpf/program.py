@@ -208,7 +208,9 @@ class Program:
     @classmethod
     def by_id(cls, id: int) -> Program:
         """Open a program that is loaded (4.13). Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-        return cls.of(kernel.prog_get_fd_by_id(id))
+        from pybpf.commands import prog_get_fd_by_id
+
+        return cls.of(prog_get_fd_by_id(id))
 
     @classmethod
     def open_pinned(cls, path: str) -> Program:

@@ -6,6 +6,7 @@ from errno import ENOENT
 
 from btf.errors import BtfNotFound
 from pybpf.errors import NotSupported, ObjectError, SyscallError
+from pybpf.kernel import btf_load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,14 +107,20 @@ class Target:
         if self._refusal is not None:
             raise self._refusal
         if self._loaded is None and self._bytes:
-            from pybpf import loadbtf
-
             try:
-                self._loaded = loadbtf.load(self._bytes)
+                self._loaded = self._load()
             except SyscallError as error:
                 self._refusal = error
                 raise
         return self._loaded
+
+    def _load(self) -> Fd:
+        try:
+            return btf_load(self._bytes)
+        except SyscallError as refusal:
+            from pybpf import loadbtf
+
+            return loadbtf.load_simpler(self._bytes, refusal)
 
     def release(self) -> None:
         """Let go of the kernel's BTF, and keep what it said for the next time."""

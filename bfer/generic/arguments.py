@@ -8,7 +8,7 @@ from sys import byteorder
 from bfer.generic.event import VIEW, GenericArg
 from bfer.generic.pieces import along, behind, bytes_size, fits, piece
 from bfer.generic.views import LENGTHS, SOCKADDRS, SOCKETS, VIEWS
-from bfer.memory import Pointer
+from bfer.kinds import Pointer
 from bfer.names import CHOICE, Kind
 from bfer.records import (
     ARGS,

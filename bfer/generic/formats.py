@@ -7,7 +7,7 @@ from struct import unpack
 from bfer.generic.event import VIEW, GenericArg
 from bfer.generic.pieces import behind, bytes_size, piece
 from bfer.generic.printed import Printed
-from bfer.memory import MORE, Pointer
+from bfer.kinds import MORE, Pointer
 from bfer.names import CHOICE, FLAGS, Kind
 from bfer.records import (
     BYTES_MAX,

@@ -43,7 +43,7 @@ class Group(GenericEvent):
 
     def attach(self, program: Program) -> Link:
         """At all functions that the kernel lets be probed. Raises LinkError where that is none."""
-        from pybpf.links.base import LinkGroup
+        from pybpf.links.ways import LinkGroup
 
         links = self._attach(program, [*range(len(self._members))])
         return links[0] if len(links) == 1 else LinkGroup(links[0].name, links)

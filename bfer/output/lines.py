@@ -8,7 +8,6 @@ a batch one after the other, filled by one ``%``, leave most of the work to loop
 
 from __future__ import annotations
 
-from bfer import memory
 from bfer.machine import is_small
 from bfer.records import (
     PATH_UNREADABLE,
@@ -192,11 +191,15 @@ class Lines:
 
     def _executable(self, raw: bytes) -> bytes:
         """Path of the file that the process runs; empty for a kernel thread."""
-        found = memory.fields(raw).get(SLOT_EXECUTABLE)
+        from bfer.memory import fields
+
+        found = fields(raw).get(SLOT_EXECUTABLE)
         return found[0][1] if found is not None else b""
 
     def _stack(self, raw: bytes) -> str:
-        found = memory.fields(raw).get(SLOT_STACK)
+        from bfer.memory import fields
+
+        found = fields(raw).get(SLOT_STACK)
         if found is None:
             return self.no_stack
         addresses = [address for (address,) in POINTER.iter_unpack(found[0][1])]
@@ -220,7 +223,9 @@ class Lines:
 
     def _all_args(self, block: Block, event: Event, raw: bytes) -> list[str]:
         """All arguments of one record."""
-        found = memory.arguments(event, block, raw, self._names, self.env)
+        from bfer.memory import arguments  # only here: what has one path or none does without
+
+        found = arguments(event, block, raw, self._names, self.env)
         texts = []
         for arg, value in zip(event.args, found):
             if type(value) is int:

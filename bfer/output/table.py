@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import gmtime, localtime
 
 from bfer import escape, values
-from bfer.memory import MORE, Cut, Pointer, Relative
+from bfer.kinds import MORE, Cut, Pointer, Relative
 from bfer.output.lines import Lines, container_of
 from bfer.records import PATH_CUT, Block
 

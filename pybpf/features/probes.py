@@ -384,7 +384,7 @@ def batches() -> None:
 def take_from_hash() -> None:
     """BPF_MAP_LOOKUP_AND_DELETE_ELEM of a hash."""
     with kernel.map_create(abi.MAP_TYPE_HASH, 4, 4, 1, name="probe") as fd:
-        kernel.map_lookup_and_delete(fd.fd, bytes(4), bytearray(4))
+        commands.map_lookup_and_delete(fd.fd, bytes(4), bytearray(4))
 
 
 def freeze() -> None:

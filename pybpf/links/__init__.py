@@ -7,8 +7,8 @@ what a section cannot say (a process, an interface, a cookie). Each returns a
 
 from __future__ import annotations
 
-from pybpf.links.base import Attempt, Link, LinkGroup
-from pybpf.links.dispatch import attach, attach_all, attach_first
+from pybpf.links.base import Attempt, Link
+from pybpf.links.dispatch import attach
 from pybpf.links.tracing import attach_raw_tracepoint, attach_tracepoint, attach_tracing
 
 TYPE_CHECKING = False
@@ -22,16 +22,21 @@ if TYPE_CHECKING:
     from pybpf.links.kprobes import attach_kprobe, attach_kprobe_multi, attach_ksyscall
     from pybpf.links.network import attach_netfilter, attach_netkit, attach_netns, attach_tcx, attach_xdp
     from pybpf.links.perf import attach_perf_event
+    from pybpf.links.several import attach_all, attach_first
     from pybpf.links.sockets import attach_reuseport, attach_socket, attach_sockmap
     from pybpf.links.traffic import attach_tc
     from pybpf.links.uprobes import attach_uprobe, attach_uprobe_multi
     from pybpf.links.usdt import attach_usdt
+    from pybpf.links.ways import LinkGroup
 
 # Where the rest lives: imported when it is asked for, so that a tracer that needs one kind pays for one.
 _LAZY = {
     "IterLink": "iterators",
+    "LinkGroup": "ways",
     "LinkInfo": "info",
+    "attach_all": "several",
     "attach_cgroup": "cgroup",
+    "attach_first": "several",
     "attach_freplace": "freplace",
     "attach_iter": "iterators",
     "attach_kprobe": "kprobes",

@@ -10,7 +10,8 @@ from pybpf import abi, cgroups, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
 from pybpf.links.attachment import Attachment
-from pybpf.links.base import Link, described, first, ordered
+from pybpf.links.base import Link, described
+from pybpf.links.ways import first, ordered
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EINVAL
 
-from pybpf import abi, kernel
+from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links.base import UNSUPPORTED, Attempt, Link
 
@@ -62,9 +62,9 @@ def attach_event(
                     f"{what}: cookies of perf events need Linux 5.15, which this kernel is older than", error.errno
                 ) from None
             attempts.append(Attempt(f"{mechanism}, bpf link", error))
-            kernel.perf_event_set_bpf(event.fd, program.fd, what)
+            commands.perf_event_set_bpf(event.fd, program.fd, what)
             attempts.append(Attempt(f"{mechanism}, ioctl"))
-        kernel.perf_event_enable(event.fd, what)
+        commands.perf_event_enable(event.fd, what)
     except BaseException:
         for fd in fds:
             fd.close()
@@ -79,8 +79,6 @@ def attach_event(
 def _link(prog_fd: int, event_fd: int, cookie: int, what: str) -> kernel.Fd:
     if not cookie:
         return kernel.link_create(prog_fd, event_fd, abi.PERF_EVENT, what)
-    from pybpf import commands
-
     return commands.link_create(prog_fd, event_fd, abi.PERF_EVENT, 0, "perf_event", what, bpf_cookie=cookie)
 
 

@@ -7,8 +7,9 @@ from functools import partial
 
 from pybpf import abi, commands, kernel
 from pybpf.links import order as orders
-from pybpf.links.base import Link, described, first, ordered
+from pybpf.links.base import Link, described
 from pybpf.links.tracing import NO_TRAMPOLINES
+from pybpf.links.ways import first, ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

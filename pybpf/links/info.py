@@ -134,7 +134,7 @@ def open_by_id(id: int) -> Link:
 
     Raises SyscallError.
     """
-    return Link(f"link id {id}", kernel.link_get_fd_by_id(id), mechanism="opened by id")
+    return Link(f"link id {id}", commands.link_get_fd_by_id(id), mechanism="opened by id")
 
 
 def open_pinned(path: str) -> Link:

@@ -12,9 +12,10 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import order as orders
 from pybpf.links import probe_events
-from pybpf.links.base import UNSUPPORTED, Attempt, Link, described, first, group, ordered
+from pybpf.links.base import UNSUPPORTED, Attempt, Link, described
 from pybpf.links.events import Device, attach_event
 from pybpf.links.names import split_offset
+from pybpf.links.ways import first, group, ordered
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False

@@ -11,7 +11,8 @@ from pybpf.errors import LinkError
 from pybpf.links import netlink
 from pybpf.links import order as orders
 from pybpf.links.attachment import Attachment
-from pybpf.links.base import UNSUPPORTED, Link, described, first, ordered
+from pybpf.links.base import UNSUPPORTED, Link, described
+from pybpf.links.ways import first, ordered
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False

@@ -8,8 +8,9 @@ from sys import byteorder
 
 from pybpf import commands, cpus
 from pybpf.errors import LinkError
-from pybpf.links.base import Link, described, group
+from pybpf.links.base import Link, described
 from pybpf.links.events import attach_event
+from pybpf.links.ways import group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

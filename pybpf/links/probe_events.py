@@ -12,7 +12,7 @@ from errno import EBUSY, ENOENT
 from functools import partial
 from time import sleep
 
-from pybpf import abi, kernel, tracefs
+from pybpf import abi, commands, kernel, tracefs
 from pybpf.errors import LinkError
 from pybpf.links.events import EventLink, attach_event
 from pybpf.links.janitor import Janitor
@@ -163,7 +163,7 @@ def attach(
         raise
     try:
         number = tracefs.event_id(group, name)
-        perf = kernel.perf_event_open(abi.PERF_TYPE_TRACEPOINT, number, pid, 0 if pid < 0 else -1, what)
+        perf = commands.perf_event_open(abi.PERF_TYPE_TRACEPOINT, number, pid, 0 if pid < 0 else -1, what)
     except BaseException:
         after()
         raise

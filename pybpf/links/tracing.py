@@ -31,7 +31,9 @@ def attach_tracepoint(program: Program, category: str, name: str, *, cookie: int
 
     what = described(program, f"tp/{category}/{name}")
     # One CPU stands for all: the program runs before perf looks at the event's CPU (kernel/events/core.c).
-    event = kernel.perf_event_open(abi.PERF_TYPE_TRACEPOINT, tracefs.event_id(category, name), -1, 0, what)
+    from pybpf.commands import perf_event_open
+
+    event = perf_event_open(abi.PERF_TYPE_TRACEPOINT, tracefs.event_id(category, name), -1, 0, what)
     return attach_event(program, event, what, cookie, "tracepoint event")
 
 

@@ -9,8 +9,9 @@ from pybpf.errors import LinkError
 from pybpf.links import netlink
 from pybpf.links import order as orders
 from pybpf.links.attachment import Attachment
-from pybpf.links.base import Link, described, first, ordered
+from pybpf.links.base import Link, described
 from pybpf.links.network import attach_tcx
+from pybpf.links.ways import first, ordered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from pybpf import abi, commands, kernel
 from pybpf.errors import LinkError
 from pybpf.links import libraries, probe_events
 from pybpf.links import order as orders
-from pybpf.links.base import UNSUPPORTED, Link, described, first, group, ordered
+from pybpf.links.base import UNSUPPORTED, Link, described
 from pybpf.links.binary import Binary
 from pybpf.links.events import Device, attach_event
 from pybpf.links.names import number, split_offset
+from pybpf.links.ways import first, group, ordered
 from pybpf.sections import parse_section
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, EPERM
+from errno import E2BIG, EEXIST, EINVAL, ENOENT, EPERM
 
 from pybpf import abi, kernel
 from pybpf.errors import LoadError, MapError
@@ -17,19 +17,6 @@ if TYPE_CHECKING:
     from pybpf.maps.info import MapInfo
     from pybpf.maps.typed import TypedMap
     from pybpf.object.spec import MapSpec
-
-# Types that BPF_MAP_LOOKUP_BATCH walks bucket by bucket since 5.6 (per-CPU arrays 5.13).
-_BATCHED = frozenset(
-    (
-        abi.MAP_TYPE_HASH,
-        abi.MAP_TYPE_ARRAY,
-        abi.MAP_TYPE_PERCPU_HASH,
-        abi.MAP_TYPE_PERCPU_ARRAY,
-        abi.MAP_TYPE_LRU_HASH,
-        abi.MAP_TYPE_LRU_PERCPU_HASH,
-    )
-)
-_BATCH_BYTES = 64 * 1024
 
 
 def check_ringbuf_size(name: str, size: int) -> None:
@@ -135,7 +122,9 @@ class Map:
     @classmethod
     def by_id(cls, id: int) -> Map:
         """Open a map that exists (4.13). Needs CAP_SYS_ADMIN; raises SyscallError (ENOENT: gone)."""
-        return cls.of(kernel.map_get_fd_by_id(id))
+        from pybpf.commands import map_get_fd_by_id
+
+        return cls.of(map_get_fd_by_id(id))
 
     @classmethod
     def open_pinned(cls, path: str, flags: int = 0) -> Map:
@@ -184,9 +173,11 @@ class Map:
 
     def take(self, key: bytes = b"") -> bytes | None:
         """Look up and delete at once: the head of a queue or stack, or a hash element (5.14). None when absent."""
+        from pybpf.commands import map_lookup_and_delete
+
         self._check(key)
         value = bytearray(self._width)
-        return bytes(value) if kernel.map_lookup_and_delete(self.fd, key, value, str(self)) else None
+        return bytes(value) if map_lookup_and_delete(self.fd, key, value, str(self)) else None
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """Set ``key`` to ``value`` (a descriptor's 4 bytes for arrays of objects).
@@ -233,77 +224,6 @@ class Map:
         self._check(key)
         return kernel.map_delete(self.fd, key, str(self))
 
-    def keys(self) -> Iterator[bytes]:
-        """All keys, each at most once, whatever is deleted meanwhile by the caller or by programs."""
-        if self.type in _BATCHED:
-            for key, _ in self.items():
-                yield key
-        else:
-            yield from self._walk()
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All ``(key, value)``; what is deleted meanwhile may be missing, nothing comes twice.
-
-        Elements added meanwhile may or may not be seen.
-        """
-        step = self.read_batch(None) if self.type in _BATCHED else None
-        if step is None:
-            for key in self._walk():
-                value = self.lookup(key)
-                if value is not None:
-                    yield key, value
-        while step is not None:
-            keys, values, position = step
-            yield from zip(keys, values)
-            step = self.read_batch(position) if position is not None else None
-
-    def batch_count(self) -> int:
-        """How many elements to ask for at once: more gain nothing, and take memory."""
-        return max(1, min(self.max_entries, _BATCH_BYTES // (self.key_size + self._width)))
-
-    def read_batch(self, position: bytearray | None) -> tuple[list[bytes], list[bytes], bytearray | None] | None:
-        """Many elements by one call: ``(keys, values, next position or None)``; None if this kernel cannot."""
-        key_size, width = self.key_size, self._width
-        count = self.batch_count()
-        # The position is a bucket number or an array's index: 4 bytes, or a key for other types.
-        following = bytearray(max(key_size, 8))
-        while True:
-            keys, values = bytearray(key_size * count), bytearray(width * count)
-            error, found = kernel.map_lookup_batch(self.fd, position, following, keys, values, count)
-            if error != ENOSPC or count >= self.max_entries:
-                break
-            count = min(count * 2, self.max_entries)  # one bucket was larger than the buffer
-        if error and error != ENOENT:
-            if position is None:
-                return None
-            raise kernel.failure(MapError, "BPF_MAP_LOOKUP_BATCH", str(self), error)
-        return (
-            [bytes(keys[at : at + key_size]) for at in range(0, found * key_size, key_size)],
-            [bytes(values[at : at + width]) for at in range(0, found * width, width)],
-            None if error == ENOENT else following,
-        )
-
-    def _walk(self) -> Iterator[bytes]:
-        """Key by key, for types without batches.
-
-        The next key is asked for before the caller may delete this one. When
-        somebody else deletes it, the kernel starts over: hence the set of keys that
-        were given. Where elements come and go faster than we walk, the walk ends when
-        it has met as many known keys in a row as there are.
-        """
-        seen: set[bytes] = set()
-        what = str(self)
-        known = 0
-        key = kernel.map_get_next_key(self.fd, None, self.key_size, what)
-        while key is not None and known <= len(seen):
-            following = kernel.map_get_next_key(self.fd, key, self.key_size, what)
-            known += 1
-            if key not in seen:
-                known = 0
-                seen.add(key)
-                yield key
-            key = following
-
     def freeze(self) -> None:
         """Forbid every further write from user space; programs with F_RDONLY_PROG then see constants."""
         kernel.map_freeze(self.fd, str(self))
@@ -313,6 +233,21 @@ class Map:
         return int.from_bytes(kernel.obj_get_info(self.fd, 8, str(self))[4:8], sys.byteorder)
 
     # --- what other modules do, imported on use ---------------------------------
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys, each at most once, whatever is deleted meanwhile by the caller or by programs."""
+        from pybpf.maps.walk import keys
+
+        return keys(self)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All ``(key, value)``; what is deleted meanwhile may be missing, nothing comes twice.
+
+        Elements added meanwhile may or may not be seen.
+        """
+        from pybpf.maps.walk import items
+
+        return items(self)
 
     def typed(self, key: Any = None, value: Any = None) -> TypedMap:
         """This map with keys and values of these types, see ``pybpf.maps.codec``; None leaves bytes."""

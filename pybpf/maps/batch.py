@@ -8,6 +8,7 @@ from itertools import islice
 from pybpf import abi, commands, kernel
 from pybpf.commands import UNSUPPORTED
 from pybpf.errors import MapError, SyscallError
+from pybpf.maps.walk import batch_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def update(map: Map, items: Iterable[tuple[bytes, bytes]], flags: int = 0) -> in
     batched = True
     pending = iter(items)
     while True:
-        part = [(key, map.whole(value)) for key, value in islice(pending, map.batch_count())]
+        part = [(key, map.whole(value)) for key, value in islice(pending, batch_count(map))]
         if not part:
             return total
         _check(map, [key for key, _ in part])
@@ -55,7 +56,7 @@ def delete(map: Map, keys: Iterable[bytes]) -> int:
     batched = True
     pending = iter(keys)
     while True:
-        part = list(islice(pending, map.batch_count()))
+        part = list(islice(pending, batch_count(map)))
         if not part:
             return total
         _check(map, part)
@@ -80,7 +81,7 @@ def take(map: Map) -> Iterator[tuple[bytes, bytes]]:
     """
     position = None
     key_size, width = map.key_size, map.width
-    count = map.batch_count()
+    count = batch_count(map)
     while True:
         keys, values = bytearray(key_size * count), bytearray(width * count)
         following = bytearray(max(key_size, 8))

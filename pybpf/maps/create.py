@@ -183,7 +183,7 @@ def struct_ops(name: str, *, map_name: str = "", flags: int = 0) -> Map:
             raise MapError(f"this kernel has no operations {name!r} for struct_ops", ENOENT) from None
         size = kernel_btf.size(id)
     # The first program that is loaded makes the kernel look at its own BTF; before, it knows no such operations.
-    prepared = kernel.prog_load_once(abi.PROG_TYPE_SOCKET_FILTER, b"\xb7" + bytes(7) + b"\x95" + bytes(7))
+    prepared = commands.prog_load_once(abi.PROG_TYPE_SOCKET_FILTER, b"\xb7" + bytes(7) + b"\x95" + bytes(7))
     if prepared >= 0:
         kernel.Fd(prepared, "program").close()
     # The kernel wants some BTF to be there, although the type is its own.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from btf.builder import Builder
-    from btf.ext import ExtBuilder
+    from btf.ext_writer import ExtBuilder
     from pybpf.object.unit import CodeUnit
 
 
@@ -42,7 +42,7 @@ def assemble(
     input gives the same bytes. Raises ObjectError for a function without BTF,
     an unknown relocation target or a name used twice.
     """
-    from btf.ext import ExtBuilder
+    from btf.ext_writer import ExtBuilder
 
     image = ObjectImage(byteorder)
     image.units = list(units)

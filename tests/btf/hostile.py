@@ -34,7 +34,8 @@ from btf.distilled import relocate
 from btf.dump import dump_raw
 from btf.elf import sections
 from btf.errors import BtfError
-from btf.ext import ExtBuilder, parse_ext
+from btf.ext import parse_ext
+from btf.ext_writer import ExtBuilder
 from btf.format import COMPOSITES, ENUMS, KIND_ARRAY, KIND_DATASEC, KIND_FUNC_PROTO
 from btf.layout import show
 from btf.minimize import Minimizer

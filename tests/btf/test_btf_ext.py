@@ -8,7 +8,8 @@ import pytest
 
 from btf.builder import Builder
 from btf.errors import BtfError
-from btf.ext import ExtBuilder, parse_ext
+from btf.ext import parse_ext
+from btf.ext_writer import ExtBuilder
 from btf.format import MAGIC
 from btf.reader import Btf
 

@@ -22,6 +22,7 @@ from btf.writer import blob, kind_layout, pack_records, write
 from pybpf import kernel, loadbtf
 from pybpf.errors import LoadError
 from pybpf.object.reader import read_object
+from pybpf.target import Target
 
 
 def lines(data: bytes, accepted: frozenset[str], base: Table | None = None) -> list[str]:
@@ -147,6 +148,14 @@ def test_other_byte_order() -> None:
 # ---- the kernel ----------------------------------------------------------------------------------
 
 
+def load(data: bytes) -> None:
+    target = Target(data)
+    try:
+        assert target.loaded() is not None
+    finally:
+        target.close()
+
+
 @pytest.mark.native
 def test_kernel_takes_what_is_left_of_anything() -> None:
     """Whatever this kernel lacks, and if it lacked more: one ability after the other, and all."""
@@ -159,7 +168,7 @@ def test_kernel_takes_what_is_left_of_anything() -> None:
 def test_load_replaces_what_the_kernel_refuses() -> None:
     assert {rules.FUNC, rules.DATASEC, rules.FUNC_GLOBAL} <= loadbtf.accepted()
     newest = with_layout(DATA)
-    loadbtf.load(newest).close()
+    load(newest)
     if rules.LAYOUT not in loadbtf.accepted():
         with pytest.raises(LoadError):
             kernel.btf_load(newest)
@@ -169,7 +178,7 @@ def test_load_replaces_what_the_kernel_refuses() -> None:
     broken = bytearray(bad.to_bytes())
     broken[24 + 16 + 8] = 1
     with pytest.raises(LoadError):
-        loadbtf.load(bytes(broken))
+        load(bytes(broken))
 
 
 @pytest.mark.native
@@ -180,7 +189,7 @@ def test_kernel_takes_another_kernels_btf(name: str) -> None:
         pytest.skip("no kernel with BTF is at hand")
     table = open_table(kernels()[name])
     try:
-        loadbtf.load(write(table)).close()
+        load(write(table))
     finally:
         close_table(table)
 
@@ -195,8 +204,8 @@ def test_kernel_takes_objects_of_clang(tmp_path: Path) -> None:
     table = open_table(str(path))
     data = read_object(path.read_bytes()).btf
     assert len(data) == len(table.data)
-    loadbtf.load(write(Table(data))).close()
-    loadbtf.load(sanitise(data, ())).close()
+    load(write(Table(data)))
+    load(sanitise(data, ()))
 
 
 def flattened(table: Table) -> bytes:
@@ -212,7 +221,7 @@ def test_kernel_takes_split_btf_together_with_its_base() -> None:
     base = sample()
     b = Builder(base=base)
     b.struct("of_module", 16, [("node", b.ptr(base.find_id("node", 4)), 0), ("next", b.ptr(0), 64)])
-    loadbtf.load(flattened(Table(b.to_bytes(), base))).close()
+    load(flattened(Table(b.to_bytes(), base)))
     with pytest.raises(LoadError):
         kernel.btf_load(b.to_bytes())
 
@@ -223,4 +232,4 @@ def test_kernel_takes_modules_together_with_their_kernel() -> None:
         pytest.skip("kernel 6.12 is not in the cache (python -m tests.guests --fetch 6.12)")
     base = open_table(str(guest_kernels()["6.12"]))
     for path in guest_modules("6.12", 5):
-        loadbtf.load(flattened(open_table(str(path), base))).close()
+        load(flattened(open_table(str(path), base)))

@@ -273,14 +273,14 @@ def _descriptors():
 
 def objects():
     """Every program, map, link and BTF object in the kernel, as (noun, id). Raises pybpf's SyscallError."""
-    from pybpf import kernel
+    from pybpf import commands
     from pybpf.errors import SyscallError
 
     kinds = (
-        ("program", kernel.prog_get_next_id),
-        ("map", kernel.map_get_next_id),
-        ("link", kernel.link_get_next_id),
-        ("BTF", kernel.btf_get_next_id),
+        ("program", commands.prog_get_next_id),
+        ("map", commands.map_get_next_id),
+        ("link", commands.link_get_next_id),
+        ("BTF", commands.btf_get_next_id),
     )
     found = set()
     for noun, following in kinds:

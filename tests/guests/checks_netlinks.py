@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 
-from pybpf import abi, cgroups, commands, kernel, links
+from pybpf import abi, cgroups, commands, links
 from pybpf.errors import LinkError, SyscallError
 from pybpf.links import netlink
 from pybpf.maps import Map
@@ -215,7 +215,7 @@ def check_killed_process_leaves_no_filter():
     assert any(line.startswith("cgroup_skb/egress=") for line in text.splitlines()), text
     try:
         end = time.monotonic() + 30
-        while (left := ids & set(commands.ids(kernel.prog_get_next_id))) and time.monotonic() < end:
+        while (left := ids & set(commands.ids(commands.prog_get_next_id))) and time.monotonic() < end:
             time.sleep(0.05)
         equal(left, set())
         assert no_filters(index)

@@ -97,15 +97,15 @@ def test_what_the_start_path_packs_is_where_the_table_says(sent):
         log=buffers[0],
     )
     kernel.btf_load(bytes(9), buffers[0]).disown()
-    kernel.map_lookup_batch(3, buffers[0], *buffers[1:], 5)
+    commands.map_lookup_batch(3, buffers[0], *buffers[1:], 5)
     kernel.map_update(3, b"k", b"v", 4)
     kernel.map_freeze(3)
     kernel.prog_test_run(3, bytes(9), buffers[0], buffers[1], buffers[2], repeat=5, flags=6, cpu=7)
     kernel.raw_tracepoint_open("abc", 3).disown()
     kernel.link_create(3, 4, 5).disown()
-    kernel.link_detach(3)
+    commands.link_detach(3)
     kernel.obj_get_info(3, 8)
-    kernel.prog_get_fd_by_id(3).disown()
+    commands.prog_get_fd_by_id(3).disown()
     got = dict(sent)
     create = fields("map_create", got[abi.MAP_CREATE])
     assert create.pop("map_name") == b"abc".ljust(16, b"\0")
@@ -196,21 +196,31 @@ def test_every_command_can_be_sent(sent):
     kernel.map_lookup(3, b"k", one)
     kernel.map_update(3, b"k", b"v")
     kernel.map_delete(3, b"k")
-    kernel.map_get_next_key(3, None, 4)
-    kernel.map_lookup_and_delete(3, b"k", one)
+    commands.map_get_next_key(3, None, 4)
+    commands.map_lookup_and_delete(3, b"k", one)
     kernel.map_freeze(3)
     kernel.prog_load(1, bytes(8), "GPL")
     kernel.prog_test_run(3)
-    for step in (kernel.prog_get_next_id, kernel.map_get_next_id, kernel.btf_get_next_id, kernel.link_get_next_id):
+    for step in (
+        commands.prog_get_next_id,
+        commands.map_get_next_id,
+        commands.btf_get_next_id,
+        commands.link_get_next_id,
+    ):
         step(0)
-    for get in (kernel.prog_get_fd_by_id, kernel.map_get_fd_by_id, kernel.btf_get_fd_by_id, kernel.link_get_fd_by_id):
+    for get in (
+        commands.prog_get_fd_by_id,
+        commands.map_get_fd_by_id,
+        commands.btf_get_fd_by_id,
+        commands.link_get_fd_by_id,
+    ):
         get(1).disown()
     kernel.obj_get_info(3, 8)
     kernel.raw_tracepoint_open("x", 3).disown()
     kernel.btf_load(b"x").disown()
     kernel.link_create(3, 4, 5).disown()
-    kernel.link_detach(3)
-    kernel.map_lookup_batch(3, None, one, one, one, 1)
+    commands.link_detach(3)
+    commands.map_lookup_batch(3, None, one, one, one, 1)
     for command in (abi.MAP_LOOKUP_AND_DELETE_BATCH, abi.MAP_UPDATE_BATCH, abi.MAP_DELETE_BATCH):
         commands.map_batch(command, 3, 1, keys=one)
     commands.obj_pin("/x", 3)

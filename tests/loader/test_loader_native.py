@@ -9,10 +9,11 @@ import struct
 import pytest
 import rawcode as rc
 
-from pybpf import abi, kernel, links, tracefs
+from pybpf import abi, commands, kernel, links, tracefs
 from pybpf.errors import LinkError, LoadError, NotSupported, ObjectError, SyscallError, VerifierError
 from pybpf.loader import Collection
 from pybpf.maps import Map
+from pybpf.maps.walk import walk
 from pybpf.object.spec import MapSpec
 from pybpf.ringbuf import RingBuffer
 
@@ -298,15 +299,15 @@ def test_program_info():
         assert info.name == "a_long_name_wit"
         assert info.type == abi.PROG_TYPE_RAW_TRACEPOINT
         assert info.id in list(program_ids())
-        with kernel.prog_get_fd_by_id(info.id):
+        with commands.prog_get_fd_by_id(info.id):
             pass
 
 
 def program_ids():
-    id = kernel.prog_get_next_id(0)
+    id = commands.prog_get_next_id(0)
     while id is not None:
         yield id
-        id = kernel.prog_get_next_id(id)
+        id = commands.prog_get_next_id(id)
 
 
 def test_closed_objects_say_so():
@@ -344,7 +345,7 @@ def test_large_maps_are_read_in_batches(type):
         assert len(items) == len(wanted)
         assert {key for key, _ in items} == wanted
         assert all((table.split(value)[0] if table.percpu else value) == key * 3 for key, value in items)
-        assert set(table._walk()) == wanted
+        assert set(walk(table)) == wanted
         for key in list(table.keys()):
             assert table.delete(key)
         assert list(table.keys()) == []

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from running import BFER, ENVIRONMENT, Tracer, as_user, bfer, events, need, summary
 
-from pybpf import kernel
+from pybpf import commands
 
 pytestmark = pytest.mark.native
 
@@ -428,9 +428,9 @@ def kernel_objects() -> dict[str, set[int]]:
     """Ids of all programs, maps and links in the kernel."""
     found: dict[str, set[int]] = {}
     for kind, next_id in (
-        ("programs", kernel.prog_get_next_id),
-        ("maps", kernel.map_get_next_id),
-        ("links", kernel.link_get_next_id),
+        ("programs", commands.prog_get_next_id),
+        ("maps", commands.map_get_next_id),
+        ("links", commands.link_get_next_id),
     ):
         ids = found[kind] = set()
         number: int | None = 0
