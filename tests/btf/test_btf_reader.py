@@ -13,7 +13,8 @@ from btf import names
 from btf.builder import Builder
 from btf.core import Relocator
 from btf.errors import BtfError, BtfNotFound
-from btf.ext import ExtBuilder, parse_ext
+from btf.ext import parse_ext
+from btf.ext_writer import ExtBuilder
 from btf.format import (
     KIND_ENUM,
     KIND_FUNC,
