@@ -29,8 +29,9 @@ _COMPILED = "programs/"
 # cannot even be read, so that the check must not be byte code itself.
 _MAIN = """\
 import sys
-{check}from bfer.__main__ import main
+{check}from bfer.__main__ import forget_runpy, main
 
+forget_runpy()
 sys.exit(main())
 """
 _CHECK = """\

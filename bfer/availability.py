@@ -102,11 +102,11 @@ def _call_missing(event: Event, symbols: dict[str, str]) -> str:
 
 def _hooks(event: Event) -> list[list[list[tuple[str, str]]]]:
     """Kinds of hooks and their targets: for each place where the event is seen, for each way to see it there."""
-    from programs import load_object
+    from programs import open_object
     from pybpf.object.file import ObjectFile
 
     if event.object not in _sections:
-        functions = ObjectFile(load_object(event.object)).functions
+        functions = ObjectFile(open_object(event.object)).functions
         _sections[event.object] = {name: function.section for name, function in functions.items()}
     sections = _sections[event.object]
     return [

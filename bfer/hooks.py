@@ -23,16 +23,18 @@ from pybpf.target import Target
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Union
 
     from bfer.catalogue import Event
     from btf.reader import Btf
     from pybpf.links import Link
     from pybpf.maps import Map
+    from pybpf.object.elf import FileBytes
     from pybpf.object.spec import ObjectSpec
     from pybpf.program import Program
 
     # An object of programs, by the name of its file.
-    Load = Callable[[str], bytes]
+    Load = Callable[[str], Union[bytes, FileBytes]]
 
 
 _CALL_TASK_BTF = pack("=BBhI", 0x85, 0, 0, TASK_BTF)
@@ -152,7 +154,8 @@ class Hooks:
 
     def load(self, load: Load, btf: Btf | None) -> None:
         """Load what the kernel takes of each event."""
-        name, data = "", b""
+        name = ""
+        data: bytes | FileBytes = b""
         try:
             for hook in self.hooks:  # which may become more
                 if hook.event.object != name:
@@ -176,7 +179,7 @@ class Hooks:
             self._target.close()
             self._target = None
 
-    def _load_next(self, hook: Hook, data: bytes, btf: Btf | None) -> None:
+    def _load_next(self, hook: Hook, data: bytes | FileBytes, btf: Btf | None) -> None:
         hook.programs = []
         while hook._left and not hook.programs:
             names = hook._left.pop(0)
@@ -187,7 +190,7 @@ class Hooks:
                 continue
             hook.programs = [collection.programs[name] for name in names]
 
-    def add(self, data: bytes, names: list[str], btf: Btf | None, event: Event | None = None) -> Collection:
+    def add(self, data: bytes | FileBytes, names: list[str], btf: Btf | None, event: Event | None = None) -> Collection:
         """Load programs of an object, for an event or to be run by user space; closed with the rest. Raises Error."""
         spec = read_object(data, names, lines=False)
         if not self._task_btf and _needs_task_btf(spec, names):

@@ -13,7 +13,7 @@ from bfer.machine import is_small
 from bfer.pushdown import prefix_key, suffix_key
 from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
 from btf.errors import Error
-from programs import OBJECT, STEADY, STEADY_FAMILY, load_object
+from programs import OBJECT, STEADY, STEADY_FAMILY, open_object
 from pybpf.errors import LoadError, VerifierError
 from pybpf.inkernel import TASK_BTF, has_helper, preempts_raw_tracepoints, relocates
 from pybpf.links import attach
@@ -109,7 +109,7 @@ class Tracer:
         from bfer.pidns import OwnNumbers
 
         try:
-            self.own = OwnNumbers(load_object, btf)
+            self.own = OwnNumbers(open_object, btf)
         except Error as error:
             raise Error(f"bfer cannot tell which process it is itself, in a pid namespace: {error}") from None
         self._settings.update(self_pid=self.own.host(os.getpid()), level=self.own.level, level_ns=namespace)
@@ -134,11 +134,11 @@ class Tracer:
         self.hooks = Hooks(self.plan.hooks, self.maps, prepare, self._task_btf, self._preempted)
         types = self._types_once(btf)
         try:
-            self.hooks.load(load_object, types)
+            self.hooks.load(open_object, types)
             if self.plan.derived:
                 from bfer.derive import OBJECT, PROGRAMS
 
-                self.looking = self.hooks.add(load_object(OBJECT), [*PROGRAMS], types)
+                self.looking = self.hooks.add(open_object(OBJECT), [*PROGRAMS], types)
         finally:
             if types is not None and types is not btf:
                 types.close()
@@ -180,7 +180,7 @@ class Tracer:
         for family in families:
             names = [name + family for name in self._programs]
             file = STEADY if family == STEADY_FAMILY else OBJECT
-            spec = read_object(load_object(file), names, lines=False)
+            spec = read_object(open_object(file), names, lines=False)
             configure(spec, self.plan, buffer_size, self._settings)
             try:
                 # No folding: what a kernel lacks, the next family does without.
@@ -189,7 +189,7 @@ class Tracer:
                     names,
                     btf=btf,
                     fold=False,
-                    again=lambda file=file, names=names: read_object(load_object(file), names),
+                    again=lambda file=file, names=names: read_object(open_object(file), names),
                 )
             except Error as error:
                 if isinstance(error, LoadError) and error.errno == EPERM:
@@ -243,7 +243,7 @@ class Tracer:
             self.links.append(attach(programs[name + self.family]))
         if self.hooks is not None:
             hooks = self.hooks
-            self._with_target(lambda btf: hooks.attach(load_object, btf))
+            self._with_target(lambda btf: hooks.attach(open_object, btf))
             self._check(lambda hook: bool(hook.links))
         if command_pid:
             if self.own is not None:

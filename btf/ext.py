@@ -7,7 +7,7 @@ those of the object's .BTF.
 
 from __future__ import annotations
 
-from struct import iter_unpack, unpack_from
+from struct import iter_unpack, pack, unpack_from
 
 from btf.errors import BtfError
 from btf.format import MAGIC, NATIVE, VERSION, native_words
@@ -69,6 +69,23 @@ def parse_ext(data: bytes, byteorder: str, keep: Callable[[int], bool] | None = 
         core_off, core_len = unpack_from(f"{mark}2I", data, 24)
         ext.core_relos = _parse_records(data, mark, "core_relo", length + core_off, core_len, CORE_WORDS, keep)
     return ext
+
+
+def without_lines(size: int, part: Callable[[int, int], bytes], byteorder: str) -> bytes:
+    """A .BTF.ext section of ``size`` bytes less its line information, most of it, which so need not be read.
+
+    ``part`` gives what is between two places. A section with an odd header comes as it is, for ``parse_ext`` to tell.
+    """
+    mark = "<" if byteorder == "little" else ">"
+    head = part(0, HEADER_CORE)
+    if len(head) < HEADER_CORE:
+        return part(0, size)
+    magic, _, _, length, func_off, func_len, at, lines, core_off, core_len = unpack_from(f"{mark}HBBI6I", head)
+    start, end = length + at, length + at + lines
+    if magic != MAGIC or length < HEADER_CORE or end > size or not func_off + func_len <= at <= core_off - lines:
+        return part(0, size)
+    fixed = pack(f"{mark}6I", func_off, func_len, at, 0, core_off - lines, core_len)
+    return head[:8] + fixed + part(HEADER_CORE, start) + part(end, size)
 
 
 def _parse_records(

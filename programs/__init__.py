@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.object.elf import FileBytes
+
 OBJECT = "bfer.bpf.o"
 """System calls and process trees: file name of the compiled object, beside this file or inside the archive."""
 
@@ -49,11 +53,33 @@ def load_object(name: str = OBJECT) -> bytes:
     A bare checkout has none at first, or one older than its sources; there it is
     compiled here and kept beside the sources if that place can be written.
     """
-    path = os.path.join(_HERE, name)
+    # __loader__ finds the file in a directory and in a zip archive alike.
+    return _built(name) or __loader__.get_data(_path(name))  # type: ignore[name-defined,no-any-return]
+
+
+def open_object(name: str = OBJECT) -> bytes | FileBytes:
+    """The same, to be read: of a file no more than is asked for."""
+    data = _built(name)
+    if data:
+        return data
+    from pybpf.object.elf import FileBytes
+
+    try:
+        return FileBytes(_path(name))
+    except NotADirectoryError:
+        return load_object(name)
+
+
+def _path(name: str) -> str:
+    return os.path.join(_HERE, name)
+
+
+def _built(name: str) -> bytes:
+    """What had to be compiled here; nothing where there is an object that is as new as its sources."""
+    path = _path(name)
     if os.path.exists(os.path.join(os.path.dirname(_HERE), "pyproject.toml")) and _is_stale(path):
         return _build(path, name)
-    # __loader__ finds the file in a directory and in a zip archive alike.
-    return __loader__.get_data(path)  # type: ignore[name-defined,no-any-return]
+    return b""
 
 
 def _is_stale(path: str) -> bool:

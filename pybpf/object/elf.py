@@ -7,6 +7,7 @@ part, and `Documentation/bpf/llvm_reloc.rst` of the kernel for the relocations.
 
 from __future__ import annotations
 
+import os
 from struct import Struct
 
 from pybpf.errors import ObjectError
@@ -48,6 +49,34 @@ _LAYOUTS = {
 _MAX_NAME = 4096
 
 
+class FileBytes:
+    """The bytes of a file, read when they are asked for: stands for ``bytes`` where ``Elf`` wants some.
+
+    Of an object with many programs, a load looks at a third. Raises OSError, or ObjectError for a file that shrinks.
+    """
+
+    __slots__ = ("_fd", "_size")
+
+    def __init__(self, path: str) -> None:
+        self._fd = -1
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = os.fstat(self._fd).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        data = os.pread(self._fd, max(stop - start, 0), start)
+        if len(data) < stop - start:
+            raise ObjectError(f"ELF file has become shorter than {stop} bytes while it was read")
+        return data
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
 class Section:
     """One section header. ``offset`` and ``size`` are bytes in the file; ``index`` is its own number."""
 
@@ -70,19 +99,20 @@ class Elf:
     """
 
     __slots__ = (
-        *("_names", "_section_names", "_sections", "_strings", "_symbols", "_symtab"),
+        *("_names", "_section_names", "_sections", "_strings", "_symbol", "_symbols", "_symtab"),
         *("byteorder", "data", "headers", "prefix"),
     )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | FileBytes) -> None:
         self.data = data
-        if len(data) < EHDR_SIZE or data[:4] != b"\x7fELF":
+        head = data[:EHDR_SIZE]
+        if len(head) < EHDR_SIZE or head[:4] != b"\x7fELF":
             raise ObjectError("not an ELF file: an eBPF object made by pybpf or by clang -target bpf is needed")
-        order = data[5]
-        if data[4] != ELFCLASS64 or order not in _LAYOUTS:
+        order = head[5]
+        if head[4] != ELFCLASS64 or order not in _LAYOUTS:
             raise ObjectError("not a 64-bit ELF file: eBPF objects are ELF64")
-        self.prefix, self.byteorder, ehdr, shdr, _ = _LAYOUTS[order]
-        _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = ehdr.unpack_from(data)
+        self.prefix, self.byteorder, ehdr, shdr, self._symbol = _LAYOUTS[order]
+        _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = ehdr.unpack(head)
         if machine != EM_BPF:
             raise ObjectError(f"ELF file is for machine {machine}, not eBPF ({EM_BPF}): compile with -target bpf")
         if kind != ET_REL:
@@ -143,8 +173,7 @@ class Elf:
             if table[5] % SYM_SIZE or table[6] >= len(self.headers):
                 raise ObjectError("ELF symbol table is malformed")
             self._strings = self.contents(table[6])
-            layout = _LAYOUTS[self.data[5]][4]
-            self._symbols = list(layout.iter_unpack(self.contents(self._symtab)))
+            self._symbols = list(self._symbol.iter_unpack(self.contents(self._symtab)))
         return self._symbols
 
     def contents(self, index: int) -> bytes:
@@ -156,6 +185,11 @@ class Elf:
             name = self.section_name(index)
             raise ObjectError(f"ELF section {name!r} is compressed: compile without compressed sections")
         return self.data[offset : offset + size]
+
+    def part(self, index: int, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end`` of section number ``index``, one that takes room in the file."""
+        at, size = self.headers[index][4:6]
+        return self.data[at + min(start, size) : at + min(end, size)]
 
     def bytes(self, section: Section) -> bytes:
         """The contents of ``section``."""

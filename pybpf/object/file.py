@@ -40,7 +40,7 @@ class ObjectFile:
 
     __slots__ = ("code", "elf", "functions", "map_names", "maps_index")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | elf.FileBytes) -> None:
         file = self.elf = elf.Elf(data)
         self.code: dict[int, str] = {}  # sections of code: index -> name
         self.maps_index = 0

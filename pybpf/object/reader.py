@@ -12,6 +12,7 @@ from bisect import bisect_left
 from struct import Struct
 
 from btf.errors import BtfError
+from btf.ext import without_lines
 from pybpf.errors import ObjectError
 from pybpf.object import elf
 from pybpf.object.details import DetailSource, Place, Types, bad_btf
@@ -57,8 +58,10 @@ _REFUSED = {
 }
 
 
-def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None, lines: bool = True) -> ObjectSpec:
-    """What the ELF object ``data`` holds: its bytes, or an ObjectFile that has listed it already.
+def read_object(
+    data: bytes | elf.FileBytes | ObjectFile, wanted: Iterable[str] | None = None, lines: bool = True
+) -> ObjectSpec:
+    """What the ELF object ``data`` holds: its bytes, or those of a file, or an ObjectFile that has listed it already.
 
     Every function is in ``programs``, subprograms (section ``.text``) included;
     with ``wanted``, only these programs and the subprograms, and the maps that they refer to, which saves time
@@ -70,7 +73,9 @@ def read_object(data: bytes | ObjectFile, wanted: Iterable[str] | None = None, l
     when the maps are first asked for, for a malformed .BTF.ext when a program is asked for what is in it.
     """
     try:
-        file = data if isinstance(data, ObjectFile) else ObjectFile(bytes(data))
+        if not isinstance(data, (ObjectFile, elf.FileBytes)):
+            data = bytes(data)
+        file = data if isinstance(data, ObjectFile) else ObjectFile(data)
         return _Reader(file, None if wanted is None else frozenset(wanted), lines).read()
     except BtfError as error:
         raise bad_btf(error) from error
@@ -126,7 +131,7 @@ class _Reader:
             if name == ".BTF":
                 self.raw_btf = file.contents(index)
             elif name == ".BTF.ext":
-                self.raw_ext = file.contents(index)
+                self.raw_ext = self._ext(index)
             elif name == "license":
                 self.spec.license = elf.cstring(file.contents(index) + b"\0", 0, "license")
             elif index in code:
@@ -138,6 +143,13 @@ class _Reader:
             if name in names:
                 raise ObjectError(f"object has two sections named {name!r}: link them into one")
             names.add(name)
+
+    def _ext(self, index: int) -> bytes:
+        file = self.elf
+        if self.lines or file.headers[index][2] & elf.SHF_COMPRESSED:
+            return file.contents(index)
+        size = file.headers[index][5]
+        return without_lines(size, lambda start, end: file.part(index, start, end), file.byteorder)
 
     def _add_data(self, section: elf.Section) -> None:
         self.data_size += section.size
@@ -171,10 +183,11 @@ class _Reader:
         sections = {section.name: section for section in self.code.values()}
         for name, found in self.file.functions.items():
             section = sections[found.section]
-            start, end, at = found.start, found.end, section.offset
+            start, end = found.start, found.end
             wanted = self.wanted is None or name in self.wanted or section.name == ".text"
             if wanted:
-                self.spec.programs[name] = ProgramSpec(name, section.name, self.elf.data[at + start : at + end])
+                code = self.elf.part(section.index, start, end)
+                self.spec.programs[name] = ProgramSpec(name, section.name, code)
             self.functions.setdefault(section.index, []).append(Place(start, end, name, wanted))
         for index, functions in self.functions.items():
             self.starts[index] = [function.start for function in functions]
@@ -264,7 +277,7 @@ class _Reader:
 
     def _relocate(self, section: elf.Section, records: list[tuple[int, int, int]]) -> None:
         """Turns the relocations of one code section, sorted by offset, into those of its functions."""
-        data, base = self.elf.data, section.offset
+        data = self.elf.bytes(section)
         imm_at = Struct(self.elf.prefix + "i").unpack_from
         functions = iter(self.functions.get(section.index, ()))
         known: dict[tuple[int, int, int], tuple[str, str, int]] = {}
@@ -280,10 +293,10 @@ class _Reader:
             if relocs is None:
                 continue
             at = offset - start
-            if _OPCODE.get(type) != data[base + offset] or (type == elf.R_BPF_64_64 and offset + 16 > end):
+            if _OPCODE.get(type) != data[offset] or (type == elf.R_BPF_64_64 and offset + 16 > end):
                 what = "does not fit the instruction" if type in _OPCODE else "is not supported"
                 raise ObjectError(f"{_where(function, at)}: relocation type {type} {what}")
-            (imm,) = imm_at(data, base + offset + 4)
+            (imm,) = imm_at(data, offset + 4)
             key = symbol, type, imm
             found = known.get(key)
             if found is None:

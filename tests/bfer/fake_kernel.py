@@ -96,7 +96,7 @@ class FakeKernel:
 
     def install(self, monkeypatch: object) -> None:
         patch = monkeypatch.setattr
-        patch(tracer_module, "load_object", lambda name="": b"object")
+        patch(tracer_module, "open_object", lambda name="": b"object")
         patch(tracer_module, "read_object", lambda data, names, lines=True: self.spec)
         patch(tracer_module, "Collection", self.collection)
         patch(tracer_module, "attach", self.attach)

@@ -8,7 +8,7 @@ import pytest
 
 from btf.builder import Builder
 from btf.errors import BtfError
-from btf.ext import parse_ext
+from btf.ext import parse_ext, without_lines
 from btf.ext_writer import ExtBuilder
 from btf.format import MAGIC
 from btf.reader import Btf
@@ -36,6 +36,43 @@ def test_round_trip(order: str) -> None:
     ]
     (row,) = parsed.core_relos[main]
     assert (row[0], row[1], t.string(row[2]), row[3]) == (8, 3, "0:1:2", 0)
+
+
+def cut(data: bytes, order: str = "little") -> tuple[bytes, int]:
+    """The section without its lines, and how many bytes of it were looked at."""
+    read = [0]
+
+    def part(start: int, end: int) -> bytes:
+        read[0] += len(data[start:end])
+        return data[start:end]
+
+    return without_lines(len(data), part, order), read[0]
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_lines_are_left_out_unread(order: str) -> None:
+    b = Builder(order)
+    ext = ExtBuilder(b)
+    ext.func("tp_btf/sys_exit", 0, 7)
+    for number in range(100):
+        ext.line("tp_btf/sys_exit", 8 * number, "trace.py", "x = 1", 11, 3)
+    ext.core("tp_btf/sys_exit", 8, 3, "0:1:2", 0)
+    whole = ext.to_bytes()
+    less, read = cut(whole, order)
+    wanted, found = parse_ext(whole, order), parse_ext(less, order)
+    assert found.line_info == {}
+    assert (found.func_info, found.core_relos) == (wanted.func_info, wanted.core_relos)
+    assert len(less) <= read < len(whole) - 1600
+
+
+def test_an_odd_header_is_left_to_the_parser() -> None:
+    lines = struct.pack("<I2I4I", 16, 1, 1, 0, 0, 0, 0)
+    # No CO-RE records; lines that go past the end; lines before the functions.
+    head = struct.pack("<HBBI4I", MAGIC, 1, 0, 24, 0, 0, 0, len(lines))
+    assert cut(head + lines)[0] == head + lines
+    for numbers in ((0, 0, 0, len(lines) + 4, len(lines), 0), (len(lines), 0, 0, len(lines), len(lines), 0)):
+        data = struct.pack("<HBBI6I", MAGIC, 1, 0, 32, *numbers) + lines
+        assert cut(data)[0] == data
 
 
 def test_empty() -> None:

@@ -48,7 +48,7 @@ def check_abilities():
 def check_newest_kinds_load():
     """An object with every kind loads, be it as it is or with replacements."""
     from btf.builder import Builder
-    from pybpf import loadbtf
+    from pybpf.target import Target
 
     b = Builder(sys.byteorder)
     int_ = b.int("int", 4, signed=True)
@@ -63,7 +63,11 @@ def check_newest_kinds_load():
     b.decl_tag("tag", var)
     b.decl_tag("any", node, 0, attribute=True)
     b.func("f", b.func_proto(int_, [("a", int_)]), 1)
-    loadbtf.load(b.to_bytes()).close()
+    target = Target(b.to_bytes())
+    try:
+        target.loaded()
+    finally:
+        target.close()
 
 
 @check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from struct import pack_into, unpack_from
 
 import pytest
@@ -29,6 +30,28 @@ def test_an_open_file_is_read_as_its_bytes_are() -> None:
     one, other = read_object(ObjectFile(data)), read_object(data)
     assert one.btf == other.btf
     assert [p.insns for p in one.programs.values()] == [p.insns for p in other.programs.values()]
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_file_is_read_in_pieces_as_its_bytes_are(tmp_path: Path, lines: bool) -> None:
+    path = tmp_path / "x.o"
+    path.write_bytes(sample_object())
+    one, other = read_object(elf.FileBytes(str(path)), lines=lines), read_object(sample_object(), lines=lines)
+    assert (one.btf, one.license, one.maps.keys()) == (other.btf, other.license, other.maps.keys())
+    for name, program in other.programs.items():
+        again = one.programs[name]
+        assert (again.insns, again.func_info, again.line_info) == (program.insns, program.func_info, program.line_info)
+        assert again.core_relos == program.core_relos
+        assert bool(again.line_info) == lines
+
+
+def test_a_file_that_shrinks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.o"
+    path.write_bytes(sample_object())
+    data = elf.FileBytes(str(path))
+    path.write_bytes(sample_object()[:200])
+    with pytest.raises(ObjectError, match="shorter"):
+        read_object(data)
 
 
 def test_a_listing_needs_no_btf() -> None:
