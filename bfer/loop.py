@@ -58,6 +58,8 @@ _TURNS = 16
 # anew each time, and give back (128 KiB in glibc at first, and always in musl): that costs more than the rendering.
 _TEXT_MAX = 80 << 10
 _PART_MIN = 8
+# A block of this size that was given back once makes glibc keep all smaller ones; it need not even be written to.
+_KEEPING = 512 << 10
 _NAP_MIN, _NAP_MAX = 0.001, 0.010
 _LOSS_INTERVAL = 1.0
 # A signal that the terminal sent to the command as well ends tracing when it comes twice within this time.
@@ -100,6 +102,7 @@ class Loop:
         self.unwritten = 0
         self.failure: OutputClosed | OutputError | None = None
         self.signum = 0
+        bytes(_KEEPING)
         self._deadline = None if duration is None else monotonic() + duration
         self._next_check = monotonic() + _LOSS_INTERVAL
         self._layout = Layout(ROW_FORMAT, RECORD_SIZE, split)

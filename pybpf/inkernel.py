@@ -35,6 +35,8 @@ def _insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> 
 
 
 _MOV, _EXIT = _insn(0xB7), _insn(0x95)
+# The end, unless r0 is positive.
+_EXIT_ON_FAILURE = _insn(0x65, 0, off=2) + _MOV + _EXIT
 
 
 def relocates() -> bool:
@@ -70,7 +72,7 @@ def preempts_raw_tracepoints() -> bool:
 
     if "PREEMPT" not in os.uname().version:
         return False
-    return find_ids((("tracepoint_ext", KIND_STRUCT), ("tracepoint_srcu_srcu_data", KIND_VAR))) is not None
+    return find_ids((("tracepoint_srcu_srcu_data", KIND_VAR), ("tracepoint_ext", KIND_STRUCT))) is not None
 
 
 def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:
@@ -91,7 +93,7 @@ def find_ids(wanted: Sequence[tuple[str, int]]) -> list[int] | None:
         # Helpers: r1 name, r2 its bytes, NUL included, r3 kind, r4 flags.
         code += _insn(0xBF, 1, 10) + _insn(0x07, 1, imm=-len(words)) + _insn(0xB7, 2, imm=len(raw))
         code += _insn(0xB7, 3, imm=kind) + _insn(0xB7, 4) + _insn(0x85, imm=_FIND_BY_NAME_KIND)
-        code += _insn(0x7B, 6, 0, 8 * number)
+        code += _insn(0x7B, 6, 0, 8 * number) + _EXIT_ON_FAILURE
     result = kernel.prog_load(abi.PROG_TYPE_SYSCALL, bytes(code) + _MOV + _EXIT, "GPL", flags=abi.F_SLEEPABLE)
     if result < 0:
         return None

@@ -124,7 +124,11 @@ class Lines:
         if len(self._cache) + len(times) > _CACHE_MAX:
             self._cache.clear()
             self._makers.clear()
-        format = b"".join(map(self._cache.__getitem__, blocks))
+        first = blocks[0]
+        if blocks[-1] == first and blocks.count(first) == len(blocks):  # one process in a loop: as in most bursts
+            format = self._cache[first] * len(blocks)
+        else:
+            format = b"".join(map(self._cache.__getitem__, blocks))
         makers = self._makers
         if makers and not makers.keys().isdisjoint(blocks):
             path = self._path
