@@ -12,7 +12,7 @@ import pytest
 
 from btf.errors import BtfNotFound
 from btf.reader import Btf
-from pybpf import abi, externs, kallsyms, kernel
+from pybpf import abi, commands, externs, kallsyms, kernel
 from pybpf.errors import NotSupported, ObjectError, VerifierError
 from pybpf.loader import Collection
 from pybpf.object.reader import read_object
@@ -403,7 +403,7 @@ def test_symbols_of_a_module(tmp_path, monkeypatch):
         labels[fd.fd] = id
         return fd
 
-    monkeypatch.setattr(kernel, "btf_get_fd_by_id", open_id)
+    monkeypatch.setattr(commands, "btf_get_fd_by_id", open_id)
     extern = Extern("module_kfunc", KSYMS, proto)
     extern.is_function = True
     absent = Extern("other_kfunc", KSYMS, proto, weak=True)
