@@ -44,14 +44,17 @@ _CALL_TASK_BTF = pack("=BBhI", 0x85, 0, 0, TASK_BTF)
 _OPENS = {"opens_first": ("open", "creat", "execve", "chdir"), "opens_second": ("openat", "openat2", "execveat")}
 
 
-def opening_calls(machine: str) -> dict[str, bytes]:
-    """What the programs must know to find the path that a process gave: numbers of system calls, by setting."""
+def known_calls(machine: str) -> dict[str, bytes]:
+    """System calls that the programs must know, to find the path or file that a process gave: numbers, by setting."""
     catalogue = Catalogue(machine)
     settings = {}
     for setting, names in _OPENS.items():
         found = [catalogue.event(name) for name in names]
         numbers = [event.number for named in found if named is not None for event in named.both()]
         settings[setting] = pack("=8I", *numbers, *[0xFFFFFFFF] * (8 - len(numbers)))
+    loads_module = catalogue.event("finit_module")
+    if loads_module is not None:
+        settings["finit_module"] = pack("=I", loads_module.number)
     return settings
 
 

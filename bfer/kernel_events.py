@@ -41,7 +41,7 @@ security_socket_setsockopt 14 729 fentry,kprobe: int sockfd:fd, int level:sol, i
 [lsm_hooks fs fs_file_ops proc proc_mem memory]
 security_mmap_file 17 737 fentry,kprobe: const char* pathname, int flags:opened, dev_t dev, unsigned long inode, unsigned long ctime, int prot:prot, int mmap_flags:mmap, int syscall:syscall@detect-syscall
 [default system system_module]
-module_load 15 815 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
+module_load 15 815 tp_btf,raw_tp: const char* name, const char* version, const char* src_version, const char* pathname, dev_t dev, unsigned long inode, unsigned long ctime
 module_free 16 816 tp_btf,raw_tp: const char* name, const char* version, const char* src_version
 (tasks)
 [default proc]

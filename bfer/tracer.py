@@ -122,9 +122,9 @@ class Tracer:
             self._load_hooks(btf)
 
     def _load_hooks(self, btf: Btf | None) -> None:
-        from bfer.hooks import Hooks, opening_calls
+        from bfer.hooks import Hooks, known_calls
 
-        calls = opening_calls(os.uname().machine)
+        calls = known_calls(os.uname().machine)
 
         def prepare(spec: ObjectSpec) -> None:
             configure(spec, self.plan, self._buffer_size, self._settings)

@@ -132,10 +132,7 @@ def bpf_attach(ctx, descriptor: u32, opened: Ptr[file]):
 def bpf_attach__ioctl(ctx, opened: Ptr[file], command: u32, descriptor: u64):
     if command != PERF_EVENT_IOC_SET_BPF:
         return 0
-    table = cast(Ptr[task_struct], u64(current_task())).files.fdt
-    if descriptor >= u64(table.max_fds):
-        return 0
-    attached = cast(Ptr[file], read_kernel(u64, u64(table.fd) + 8 * descriptor))
+    attached = cast(Ptr[file], open_file(cast(Ptr[task_struct], u64(current_task())), descriptor))
     program = cast(Ptr[bpf_prog], u64(attached.private_data))
     place = Place()
     find_perf_place(place, cast(Ptr[struct_perf_event], u64(opened.private_data)))

@@ -84,6 +84,7 @@ class Config(ConfigBase):
     detect_syscall: u32 = 0  # and the running system call, where the event's shape says so
     opens_first: u32[8] = (NO_CALL,) * 8  # numbers of the calls whose first argument is the path that is opened
     opens_second: u32[8] = (NO_CALL,) * 8  # the same of the second
+    finit_module: u32 = NO_CALL  # its number
     watermark: u64 = 0  # bytes waiting at which a sleeping reader is woken
 
 

@@ -292,9 +292,27 @@ def fill_module(record, shape, loaded):
     return True
 
 
+@inline
+def fill_loaded_module(record, shape, loaded):
+    """And the file that it comes from, which finit_module() names; init_module() has it in memory."""
+    if not fill_module(record, shape, loaded):
+        return False
+    opened = cast(Ptr[file], 0)
+    if running_syscall() == config.finit_module:
+        opened = cast(Ptr[file], open_file(current_task(), running_argument(0) & 0xFFFFFFFF))
+    if u64(opened):
+        node = opened.f_inode
+        record.args[4] = node.i_sb.s_dev
+        record.args[5] = node.i_ino
+        put_number(record, 6, change_time(node))
+        return put_file(record, shape, 3, opened)
+    put_number(record, 6, 0)
+    return put_user_string(record, shape, 3, 0)
+
+
 @hook("tp_btf/module_load", "raw_tp/module_load")
 def module_load(ctx, loaded: Ptr[module]):
-    emit(MODULE_LOAD, fill_module, loaded)
+    emit(MODULE_LOAD, fill_loaded_module, loaded)
     return 0
 
 

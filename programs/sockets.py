@@ -104,10 +104,7 @@ def kind_of_call(regs):
 @inline
 def socket_of(task, fd):
     """The socket behind a descriptor of the task, as an address; 0 for none."""
-    table = task.files.fdt
-    if fd >= u64(table.max_fds):
-        return u64(0)
-    opened = cast(Ptr[file], read_kernel(u64, u64(table.fd) + 8 * fd))
+    opened = cast(Ptr[file], open_file(task, fd))
     if (opened.f_inode.i_mode & S_IFMT) != S_IFSOCK:
         return u64(0)
     return u64(opened.private_data)

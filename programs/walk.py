@@ -131,6 +131,16 @@ REMOVED = 1 << 32
 AT_FDCWD = -100
 
 
+@inline
+def open_file(task, descriptor):
+    """The address of what the task has open as ``descriptor``; 0 for nothing."""
+    table = task.files.fdt
+    opened: u64 = 0
+    if u64(descriptor) < u64(table.max_fds):
+        opened = read_kernel(u64, u64(table.fd) + u64(descriptor) * 8)
+    return opened
+
+
 @subprog
 def write_folder(text: Ptr[PathText], descriptor: i64) -> u64:
     """Write the path of what the current process has open, or of its current folder; returns its length, 0 for none.
@@ -144,10 +154,7 @@ def write_folder(text: Ptr[PathText], descriptor: i64) -> u64:
     entry = u64(task.fs.pwd.dentry)
     mounted = u64(task.fs.pwd.mnt)
     if descriptor != AT_FDCWD:
-        table = task.files.fdt
-        if descriptor < 0 or descriptor >= i64(table.max_fds):
-            return u64(0)
-        opened = cast(Ptr[file], read_kernel(u64, u64(table.fd) + u64(descriptor) * 8))
+        opened = cast(Ptr[file], open_file(task, descriptor))
         if u64(opened) == 0:
             return u64(0)
         entry = u64(opened.f_path.dentry)

@@ -15,7 +15,7 @@ import programs.records as kernel
 from bfer import expr, values
 from bfer.catalogue import Catalogue
 from bfer.descriptions import description
-from bfer.hooks import opening_calls
+from bfer.hooks import known_calls
 from bfer.output.sink import OPTIONS
 from bfer.policy import NUMBERS
 from bfer.pushdown import Shape, push_down
@@ -130,7 +130,7 @@ def test_settings_have_their_names() -> None:
         "watermark",
         "suffix_lengths",
         "wanted_calls",
-    } | opening_calls("x86_64").keys()
+    } | known_calls("x86_64").keys()
     assert plan.config.keys() | others == names
 
 

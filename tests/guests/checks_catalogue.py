@@ -77,10 +77,10 @@ def object_of(name):
 
 def tried(event, plan, btf):
     """The ways that could be attached, and why the others could not."""
-    from bfer.hooks import Hook, Hooks, opening_calls
+    from bfer.hooks import Hook, Hooks, known_calls
     from bfer.tracer import configure
 
-    calls = opening_calls(os.uname().machine)
+    calls = known_calls(os.uname().machine)
 
     def prepare(spec):
         configure(spec, plan, _BUFFER, {"self_pid": os.getpid()})

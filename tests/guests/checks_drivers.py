@@ -7,7 +7,8 @@ import os
 
 from tests.guests.checks import check, equal, skip
 from tests.guests.checks_trace import argument, bfer
-from tests.guests.modulekit import deeds, values
+from tests.guests.eventkit import arguments, encoded
+from tests.guests.modulekit import LOADED, MODULE, deeds, need, seen, values
 
 
 @check(timeout=60.0)
@@ -50,6 +51,36 @@ def check_module_that_starts():
     prev, following, prev_next, next_prev = values(started, "prev", "next", "prev_next", "next_prev")
     equal(prev_next, next_prev)
     equal(len({prev, following, prev_next}) >= 2, True)
+
+
+FROM_MEMORY = """python3 -S -c "
+import ctypes
+with open('{module}', 'rb') as file:
+    image = file.read()
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall({number}, image, ctypes.c_ulong(len(image)), b'') != 0:
+    raise SystemExit(ctypes.get_errno())
+"
+"""
+INIT_MODULE = 175  # of x86-64, which alone has the module
+
+
+@check(timeout=60.0)
+def check_module_that_comes_and_goes():
+    """Its name and versions, and the file that it was read from: none where it came out of memory."""
+    need()
+    script = " && ".join([LOADED, "rmmod deeds", FROM_MEMORY.format(module=MODULE, number=INIT_MODULE).strip()])
+    found = seen("module_load,module_free", script + " && rmmod deeds")
+    file = os.stat(MODULE)
+    names = {"name": "deeds", "version": "1.5", "src_version": "0123456789ABCDEF"}
+    place = {"pathname": MODULE, "dev": encoded(file.st_dev), "inode": file.st_ino, "ctime": file.st_ctime_ns}
+    nowhere = {"pathname": "", "dev": 0, "inode": 0, "ctime": 0}
+    equal([*map(arguments, found["module_load"])], [{**names, **place}, {**names, **nowhere}])
+    equal([event["processName"] for event in found["module_load"]], ["insmod", "python3"])
+    equal([*map(arguments, found["module_free"])], [names] * 2)
+    equal({event["processName"] for event in found["module_free"]}, {"rmmod"})
+    found = seen("module_load", f"{LOADED} && rmmod deeds", "module_load.pathname=*/other.ko")
+    equal(found, {})
 
 
 @check(timeout=60.0)

@@ -169,8 +169,9 @@ def check_process_tracepoints():
     found, _ = events_of("event=sched_process_exec,sched_process_exit,task_rename")
     started = found["sched_process_exec"][-1]
     equal(argument(started, "pathname"), os.path.realpath(sys.executable))
-    renamed = [argument(event, "new_name") for event in found["task_rename"]]
-    assert "curl" in renamed, renamed
+    # To the name of its file as it starts, then to the one that it writes into /proc.
+    renamed = [(argument(event, "old_name"), argument(event, "new_name")) for event in found["task_rename"]]
+    equal(renamed[-1], (os.path.basename(sys.executable)[:15], "curl"))
     (ended,) = found["sched_process_exit"]
     equal((argument(ended, "exit_code"), argument(ended, "process_group_exit")), (0, 1))
     equal(ended["processName"], "curl")
@@ -218,6 +219,8 @@ def check_processes_as_the_kernel_sees_them():
             )
         switches = [*map(arguments, found["sched_switch"])]
         assert [1 for event in switches if event["prev_tid"] == pid and event["next_tid"] != pid], switches
+        names = {event["processName"] for event in found["sys_enter"] if event["threadId"] == pid}
+        assert {event["prev_comm"] for event in switches if event["prev_tid"] == pid} <= names, (switches, names)
         assert all(event["cpu"] < (os.cpu_count() or 1) and event["next_comm"] for event in switches), switches
         (entered, left) = [
             [(event["threadId"], argument(event, "syscall")) for event in found[name]]

@@ -27,10 +27,12 @@ os.mkdir(folder + "/mnt")
 libc.mount(b"none", (folder + "/mnt").encode(), b"tmpfs", 0, None)
 os.close(os.open(folder + "/mnt/in", os.O_CREAT | os.O_WRONLY))
 libc.umount2((folder + "/mnt").encode(), 2)
+told(last=os.stat(folder + "/x"))
+os.unlink(folder + "/x")
 """
 NAME_EVENTS = (
     *("security_inode_mknod", "security_inode_symlink", "vfs_utimes", "do_truncate", "set_fs_pwd"),
-    *("security_path_notify", "security_sb_umount", "security_file_open", "load_elf_phdrs"),
+    *("security_path_notify", "security_sb_umount", "security_file_open", "load_elf_phdrs", "security_inode_unlink"),
 )
 
 
@@ -56,11 +58,14 @@ def check_names_and_times():
         equal(entered, [(folder, folder), ("sub/../sub", f"{folder}/sub"), ("/", "/")])
         watched = one(found, "security_path_notify")
         equal((watched["pathname"], watched["inode"], watched["dev"]), (f"{folder}/x", inode, at))
-        equal(watched["mask"] & 2, 2)
+        equal((watched["mask"] & 2, watched["obj_type"]), (2, 0))  # FSNOTIFY_OBJ_TYPE_INODE
         gone = one(found, "security_sb_umount")
         equal(gone, {"mountpoint": f"{folder}/mnt", "type": "tmpfs", "flags": 2})
         opened = one(found, "security_file_open", pathname=f"{folder}/x")
         equal((opened["inode"], opened["dev"], opened["syscall_pathname"]), (inode, at, f"{folder}/x"))
+        unlinked = one(found, "security_inode_unlink", inode=inode)
+        equal((unlinked["device"], unlinked["ctime"]), (at, facts["last"][3]))
+        assert ends(unlinked["pathname"], folder, "/x"), unlinked
         inside = one(found, "security_file_open", pathname=f"{folder}/mnt/in")
         equal(inside["flags"] & 3, os.O_WRONLY)
         programs = [argument(event, "pathname") for event in found["load_elf_phdrs"]]

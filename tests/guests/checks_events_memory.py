@@ -12,6 +12,8 @@ with open(folder + "/x", "wb") as file:
     file.write(bytes(20000))
 fd = os.open(folder + "/x", os.O_RDWR)
 told(x=os.fstat(fd))
+with open("/proc/self/fdinfo/%d" % fd) as file:
+    told(flags=[int(line.split()[1], 8) for line in file if line.startswith("flags:")][0])
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -27,7 +29,7 @@ MMAP_W_X, X_ADDED, W_ADDED, W_REMOVED = range(1, 5)
 
 @check(timeout=60.0)
 def check_mappings_and_protection():
-    names = ("mem_prot_alert", "security_file_mprotect", "do_mmap")
+    names = ("mem_prot_alert", "security_file_mprotect", "do_mmap", "security_mmap_file")
     with deeds(names, DEEDS) as (found, folder, facts):
         _, inode, device, changed, _ = facts["x"]
         at = encoded(device)
@@ -50,8 +52,10 @@ def check_mappings_and_protection():
         )
         mapped = one(found, "do_mmap", addr=plain)
         wanted = {**file, "addr": plain, "pgoff": 1, "len": 8192, "prot": 1, "mmap_flags": 2}
-        equal(mapped, {**wanted, "flags": mapped["flags"]})
-        equal(mapped["flags"] & 3, os.O_RDWR)
+        flags = facts["flags"] & ~os.O_CLOEXEC  # what fdinfo adds: the descriptor's, not the file's
+        equal(mapped, {**wanted, "flags": flags})
+        checked = one(found, "security_mmap_file", pathname=f"{folder}/x")
+        equal(checked, {**file, "flags": flags, "prot": 1, "mmap_flags": 2})
         one(found, "do_mmap", addr=both, pathname="", len=12288, prot=7, mmap_flags=0x22)
         equal(
             [event["returnValue"] & (1 << 64) - 1 for event in found["do_mmap"] if arguments(event)["addr"] == plain],

@@ -187,6 +187,9 @@ def check_functions_called_by_ftrace():
     # Without trampolines of its own, the kernel does not list who is called.
     callback = next((name for name in ("kprobe_ftrace_handler", "function_trace_call") if name in lines[0]), "")
     equal(values(event, "symbol", "callback", "count"), ("proc_create", callback, 1))
+    trampoline, flags = values(event, "trampoline", "flags")
+    equal(flags, "".join(lines[0].partition(")")[2].partition("\t")[0].split()))
+    equal(trampoline in lines[0], True)
 
 
 @check(timeout=60.0)

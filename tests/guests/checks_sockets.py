@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.guests.checks import check, equal
-from tests.guests.eventkit import arguments, deeds, one
+from tests.guests.eventkit import argument, arguments, deeds, one
 
 SCRIPT = """
 import fcntl, socket
@@ -36,7 +36,7 @@ client.connect(folder + "/socket")
 taken, _ = server.accept()
 os.dup2(client.fileno(), 60)
 told(unix_server=server.fileno(), unix_client=client.fileno(), unix_taken=taken.fileno())
-sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 17)
 sender.connect(("127.0.0.1", 9))
 """
 
@@ -71,6 +71,24 @@ def check_accepted_sockets():
         equal((event["sockfd"], event["remote_addr"]), (facts["unix_server"], {"sa_family": "AF_UNIX", "sun_path": ""}))
         results = [event["returnValue"] for event in found["socket_accept"]]
         equal(results, [*[facts[f"taken{family}"] for family in families(facts)], facts["unix_taken"]])
+
+
+@check(timeout=60.0)
+def check_security_hooks_of_sockets():
+    """What is made, and whose queue is taken from."""
+    with deeds(["security_socket_create", "security_socket_accept"], SCRIPT) as (found, _, facts):
+        made = [arguments(event) for event in found["security_socket_create"]]
+        wanted = [{"family": family, "type": 1, "protocol": 0, "kern": 0} for family in families(facts) for _ in "12"]
+        wanted += [{"family": 1, "type": 1, "protocol": 0, "kern": 0}] * 2
+        wanted += [{"family": 2, "type": 2, "protocol": 17, "kern": 0}]
+        assert [event for event in made if event in wanted] == wanted, made
+        for family in families(facts):
+            server = facts[f"server{family}"]
+            local = end(server)
+            equal(one(found, "security_socket_accept", sockfd=server[0], local_addr=local)["local_addr"], local)
+        last = found["security_socket_accept"][-1]
+        equal(argument(last, "sockfd"), facts["unix_server"])
+        equal(argument(last, "local_addr")["sa_family"], "AF_UNIX")
 
 
 @check(timeout=60.0)
