@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bfer.errors import UsageError
-from bfer.kernel_events import TABLE as KERNEL_TABLE
 from bfer.records import (
     COMPAT,
     HOOKS,
@@ -278,12 +277,10 @@ class Catalogue:
         if self._all is not None:
             return self._all.get(name)
         native = compat = None
-        for at in _lines_of(KERNEL_TABLE, name):
-            (place, id, hooks), args = _split_line(KERNEL_TABLE, at)
-            object = _header(KERNEL_TABLE, at, "(", ")") + ".bpf.o"
-            number = HOOKS + int(place)
-            return Event(name, int(id), number, _sets(KERNEL_TABLE, at), args, hooks, object, self.options)
-        for at in _lines_of(TABLE, name):
+        lines = _lines_of(TABLE, name)
+        if not lines:
+            return self._kernel_event(name)
+        for at in lines:
             numbers, args = _split_line(TABLE, at)
             native = native or self._made(name, numbers, self.table, 0, at, args)
             if self._compat is not None:
@@ -291,6 +288,15 @@ class Catalogue:
         if native is not None:
             native.compat = compat
         return native or compat
+
+    def _kernel_event(self, name: str) -> Event | None:
+        """One that is no system call."""
+        table = _kernel_table()
+        for at in _lines_of(table, name):
+            (place, id, hooks), args = _split_line(table, at)
+            object = _header(table, at, "(", ")") + ".bpf.o"
+            return Event(name, int(id), HOOKS + int(place), _sets(table, at), args, hooks, object, self.options)
+        return None
 
     def _made(self, name: str, numbers: list[str], table: int, base: int, at: int, args: str) -> Event | None:
         if numbers[table] == "-":
@@ -315,7 +321,7 @@ class Catalogue:
         if self._all is not None:
             return [self._all[name] for name in self.sets.get(group, ())]
         names = [*DEFAULT] if group == "default" else _of_set(TABLE, group)
-        found = [self.event(name) for name in dict.fromkeys([*names, *_of_set(KERNEL_TABLE, group)])]
+        found = [self.event(name) for name in dict.fromkeys([*names, *_of_set(_kernel_table(), group)])]
         return [event for event in found if event is not None]
 
     def is_absent(self, name: str) -> bool:
@@ -348,6 +354,13 @@ class Catalogue:
                 for member in event.sets:
                     self._sets.setdefault(member, []).append(event.name)
         return self._sets
+
+
+def _kernel_table() -> str:
+    """The events that are no system calls, imported for those who ask for one."""
+    from bfer.kernel_events import TABLE as table
+
+    return table
 
 
 def _lines_of(table: str, name: str) -> list[int]:
@@ -392,7 +405,7 @@ def _header(table: str, at: int, opening: str, closing: str) -> str:
 def _names(start: str = "") -> Iterator[str]:
     """The names of all events, or of those that begin so, in the tables' order, each once."""
     last = ""
-    for table in (TABLE, KERNEL_TABLE):
+    for table in (TABLE, _kernel_table()):
         at = table.find("\n" + start)
         while 0 <= at < len(table) - 1:
             end = min(table.find(" ", at), table.find("\n", at + 1))

@@ -15,14 +15,15 @@ from btf.reader import Btf
 from pybpf.errors import ObjectError
 from pybpf.object import elf
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _HEADER = 12  # bytes of struct btf_type, before a DATASEC's entries
 
 
-def fix_datasecs(file: elf.Elf, raw: bytes, btf: Btf) -> bytes:
-    """``raw``, the bytes of ``btf``, with every DATASEC of a section of ``file`` complete and in order."""
-    incomplete = {name: id for name, id in btf.datasecs().items() if not btf.size(id)}
-    if not incomplete:
-        return raw
+def fix_datasecs(file: elf.Elf, raw: bytes, btf: Btf, incomplete: Mapping[str, int]) -> bytes:
+    """``raw``, the bytes of ``btf``, with the ``incomplete`` DATASECs (ids) of sections of ``file`` complete."""
     out = bytearray(raw)
     values = _global_values(file)
     for section in file.sections:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from btf.errors import BtfError
 from pybpf.errors import ObjectError
 from pybpf.object.btfmaps import read_maps
-from pybpf.object.datasec import fix_datasecs
 from pybpf.object.details import bad_btf
 from pybpf.object.spec import KCONFIG, KSYMS
 
@@ -63,7 +62,11 @@ class MapSource:
         described = btf.datasecs()
         for name, spec in self._data.items():
             spec.value_type_id = described.get(name, 0)
-        raw = fix_datasecs(self._file, raw, btf)
+        incomplete = {name: id for name, id in described.items() if not btf.size(id)}
+        if incomplete:
+            from pybpf.object.datasec import fix_datasecs
+
+            raw = fix_datasecs(self._file, raw, btf, incomplete)
         if KCONFIG in described or KSYMS in described:
             from pybpf.object.externs import describe_externs
 
