@@ -181,13 +181,15 @@ class _Reader:
 
     def _place_functions(self) -> None:
         sections = {section.name: section for section in self.code.values()}
+        contents: dict[int, bytes] = {}
         for name, found in self.file.functions.items():
             section = sections[found.section]
             start, end = found.start, found.end
             wanted = self.wanted is None or name in self.wanted or section.name == ".text"
             if wanted:
-                code = self.elf.part(section.index, start, end)
-                self.spec.programs[name] = ProgramSpec(name, section.name, code)
+                if section.index not in contents:
+                    contents[section.index] = self.elf.bytes(section)
+                self.spec.programs[name] = ProgramSpec(name, section.name, contents[section.index][start:end])
             self.functions.setdefault(section.index, []).append(Place(start, end, name, wanted))
         for index, functions in self.functions.items():
             self.starts[index] = [function.start for function in functions]
@@ -277,26 +279,26 @@ class _Reader:
 
     def _relocate(self, section: elf.Section, records: list[tuple[int, int, int]]) -> None:
         """Turns the relocations of one code section, sorted by offset, into those of its functions."""
-        data = self.elf.bytes(section)
         imm_at = Struct(self.elf.prefix + "i").unpack_from
         functions = iter(self.functions.get(section.index, ()))
         known: dict[tuple[int, int, int], tuple[str, str, int]] = {}
-        function, start, end, relocs = None, 0, 0, None
+        function, start, end, relocs, code = None, 0, 0, None, b""
         for offset, symbol, type in records:
             if offset >= end:
                 function = next((place for place in functions if offset < place.end), None)
                 if function is not None:
                     start, end = function.start, function.end
-                    relocs = self.spec.programs[function.name].relocs if function.wanted else None
+                    program = self.spec.programs[function.name] if function.wanted else None
+                    relocs, code = (program.relocs, program.insns) if program is not None else (None, b"")
             if function is None or offset < start or offset % 8:
                 raise ObjectError(f"section {section.name!r}: relocation at {offset} is outside any function")
             if relocs is None:
                 continue
             at = offset - start
-            if _OPCODE.get(type) != data[offset] or (type == elf.R_BPF_64_64 and offset + 16 > end):
+            if _OPCODE.get(type) != code[at] or (type == elf.R_BPF_64_64 and offset + 16 > end):
                 what = "does not fit the instruction" if type in _OPCODE else "is not supported"
                 raise ObjectError(f"{_where(function, at)}: relocation type {type} {what}")
-            (imm,) = imm_at(data, offset + 4)
+            (imm,) = imm_at(code, at + 4)
             key = symbol, type, imm
             found = known.get(key)
             if found is None:
