@@ -416,7 +416,11 @@ def pid_namespace_of(task):
 def fill_node(who, nsproxy):
     """The nodename, which has 64 bytes: a number stands for it, and user space finds the name by that."""
     node = NodeName()
-    copy(node.name, nsproxy.uts_ns.name.nodename)
+    if exists(cast(Ptr[pt_regs___riscv], nsproxy).orig_a0):
+        # The name begins behind another of 65 bytes, where this machine's verifier lets no word be loaded.
+        read_kernel(node.name, u64(addr(nsproxy.uts_ns.name.nodename)))
+    else:
+        copy(node.name, nsproxy.uts_ns.name.nodename)
     words = cast(Ptr[NodeWords], addr(node))
     digest: u64 = 0
     for i in unroll(range(8)):

@@ -40,6 +40,7 @@ class pt_regs___arm64(KStruct):
 class pt_regs___riscv(KStruct):
     """The same on riscv64 (arch/riscv/include/asm/ptrace.h); a0 holds the result on exit."""
 
+    a0: u64
     a1: u64
     a2: u64
     a3: u64

@@ -85,33 +85,44 @@ class Contexts(Texts):
             raise self.error(node, f"argument {number}: the first {len(_X86_ARGUMENTS)} are in registers, from 0")
         if self.kind.name == "ksyscall":
             # The call's own function gets a pointer to the registers of the process (CONFIG_ARCH_HAS_SYSCALL_WRAPPER),
-            # where the fourth argument is in r10: the syscall instruction overwrites rcx.
+            # where the fourth argument is in r10: the syscall instruction overwrites rcx. riscv64 puts a result into a0
+            # before it makes the call.
             inner = Pointer(self.registers_type, KERN, self._register(context, _X86_ARGUMENTS[0], 0, node))
-            return Int(u64, self._register(inner, "r10" if number == 3 else _X86_ARGUMENTS[number], number, node))
+            x86 = "r10" if number == 3 else _X86_ARGUMENTS[number]
+            return Int(u64, self._register(inner, x86, number, node, riscv="orig_a0" if number == 0 else ""))
         return Int(u64, self._register(context, _X86_ARGUMENTS[number], number, node))
 
-    def _register(self, registers: Pointer, x86: str, arm64: int, node: ast.AST) -> int:
-        """A register: on x86-64 by name, on arm64 by number. The verifier sees only the one that exists."""
+    def _register(self, registers: Pointer, x86: str, number: int, node: ast.AST, riscv: str = "") -> int:
+        """A register: on x86-64 by name, on arm64 by number, on riscv64 by number among a0 to a7.
+
+        The verifier sees only the one that exists.
+        """
         from pybpf import ktypes
 
-        other = ktypes.pt_regs___arm64.layout
-        out = self.scalar()
-        regs = find_field(other, "regs").path[0]
-        exists = self.core(Core(FIELD_EXISTS, self.unit.types.id(other), f"0:{regs}"), 1)
-        there, absent, done = self.block("arm64"), self.block("x86"), self.block("register")
-        self.branch("ne", exists, Imm(0), there, absent)
-        space = registers.space
-        self.start(there)
-        place = super().field(Pointer(other, space, registers.reg, 0, False, 8), "regs", node)
-        element = Place(u64, space, place.reg, place.off + 8 * arm64, 8, place.root, (*place.path, arm64))
-        self.move(out, self.load_number(element, node, u64).op)
-        self.goto(done)
-        self.start(absent)
-        own = super().field(Pointer(self.registers_type, space, registers.reg, 0, False, 8), x86, node)
-        self.move(out, self.load_number(own, node, u64).op)
+        out, done = self.scalar(), self.block("register")
+        others = ((ktypes.pt_regs___arm64.layout, "regs"), (ktypes.pt_regs___riscv.layout, riscv or f"a{number}"))
+        for layout, name in others:
+            member = find_field(layout, name).path[0]
+            exists = self.core(Core(FIELD_EXISTS, self.unit.types.id(layout), f"0:{member}"), 1)
+            there, absent = self.block(layout.name), self.block("absent")
+            self.branch("ne", exists, Imm(0), there, absent)
+            self.start(there)
+            self._copy_register(out, registers, layout, name, number, node)
+            self.goto(done)
+            self.start(absent)
+        self._copy_register(out, registers, self.registers_type, x86, number, node)
         self.goto(done)
         self.start(done)
         return out
+
+    def _copy_register(
+        self, out: int, registers: Pointer, layout: StructType, name: str, number: int, node: ast.AST
+    ) -> None:
+        place = super().field(Pointer(layout, registers.space, registers.reg, 0, False, 8), name, node)
+        if isinstance(place.type, ArrayType):
+            path = (*place.path, number)
+            place = Place(u64, place.space, place.reg, place.off + 8 * number, 8, place.root, path)
+        self.move(out, self.load_number(place, node, u64).op)
 
     # --- packets
 

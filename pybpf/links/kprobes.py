@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # What a system call's function is called (arch/*/include/asm/syscall_wrapper.h).
 _WRAPPERS = {"x86_64": "__x64_", "aarch64": "__arm64_", "s390x": "__s390x_", "riscv64": "__riscv_", "i686": "__ia32_"}
 
+# Where a kernel keeps the first bytes of its functions for ftrace and lets nobody probe them (riscv64 from 6.8 on), a
+# function begins behind them, with its arguments as they were. One without them can be probed where it begins.
+_BEHIND_FTRACE = {"riscv64": 8}
+
 _EVERYWHERE = "vfs_read"
 # What may be the function's fault.
 _PLACE_ERRORS = (ENOENT, ESRCH, EINVAL, EILSEQ, EADDRNOTAVAIL)
@@ -95,7 +99,16 @@ def attach_kprobe(
         except LinkError as error:
             # Forbidden or not there: it says nothing of the other ways.
             tried.append(Attempt(f"tracefs, maxactive {maxactive}", error))
-    link = first(what, wanted, partial(_explain, what, function, offset))
+    try:
+        link = first(what, wanted, partial(_explain, what, function, offset))
+    except LinkError as error:
+        behind = _BEHIND_FTRACE.get(os.uname().machine, 0)
+        if error.errno != EINVAL or not behind or returns or offset or isinstance(function, int):
+            raise
+        try:
+            link = attach_kprobe(program, function, behind, cookie=cookie, order=order)
+        except LinkError:
+            raise error from None
     link.attempts = (*tried, *link.attempts)
     return link
 

@@ -53,9 +53,16 @@ def reap(block=False):
         pass
 
 def in_thread(act):
-    thread = threading.Thread(target=act)
-    thread.start()
-    thread.join()
+    while True:
+        thread = threading.Thread(target=act)
+        try:
+            thread.start()
+        except RuntimeError:  # no numbers left
+            reap()
+            time.sleep(0.001)
+            continue
+        thread.join()
+        return
 
 def start_cat(number):
     while True:

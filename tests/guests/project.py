@@ -34,7 +34,10 @@ def stage(folder: Path, archive: Path | None, tests: bool, python: str) -> None:
     if archive is not None and python == "3.11":
         shutil.copy(archive, folder / "bfer.pyz")
     elif archive is not None:
-        make_archive(folder / "bfer.pyz", sources=True)
+        # As a folder, into which the guest's Python writes the byte code that it makes.
+        sources = make_archive(folder / "sources.zip", sources=True)
+        shutil.unpack_archive(sources, folder / "bfer.pyz")
+        sources.unlink()
     _stage_checks(folder / "tests" / "guests")
     if python == "3.11" and (pyroute2 := _pyroute2()) is not None:
         shutil.copy(pyroute2, folder / "pyroute2.zip")

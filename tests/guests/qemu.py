@@ -24,7 +24,7 @@ _DISK = "root=/dev/nvme0n1p1 rootwait ro init=/init"
 
 # Runs as process 1 from the second partition, after the root's own /init.
 _INIT = """\
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb PYTHONDONTWRITEBYTECODE={compiled}
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm
@@ -109,7 +109,9 @@ class Machine:
         for name, data in module.images(self.kernel, cache() / "modules"):
             (disk / "modules" / f"{name}.ko").write_bytes(data)
         names = " ".join(name for name, _ in loaded)
-        init = _INIT.format(tty=self.arch.tty, mark=mark, name=self.guest.name, modules=names)
+        # A root whose Python is not the one that byte code is made for has none: it keeps what it makes at first use.
+        compiled = "1" if self.arch.python == "3.11" else ""
+        init = _INIT.format(tty=self.arch.tty, mark=mark, name=self.guest.name, modules=names, compiled=compiled)
         (disk / "init").write_text(init)
         (disk / "command").write_text(command + "\n")
         # Where there is no BTF, the configuration is all that tells what the kernel was built without.

@@ -13,7 +13,7 @@ import subprocess
 import pytest
 from lang_harness import World, lower, object_of
 
-from pybpf import abi
+from pybpf import abi, ktypes
 from pybpf.errors import CompileError, LoadError, VerifierError
 from pybpf.lang import ir
 from pybpf.lang.contexts import CONTEXTS
@@ -150,7 +150,7 @@ REGISTERS = {"0:7": 0x11, "0:6": 0x22, "0:3": 0x33}  # di, si, ax as ktypes decl
         ("uretprobe('/bin/sh', 'x')", "", "ctx.ret + 1", 0x34),
     ],
 )
-def test_registers_of_both_machines(tmp_path, kind, params, value, expected):
+def test_registers_of_each_machine(tmp_path, kind, params, value, expected):
     text = PROBE.format(kind=kind, params=params, value=value)
     unit = lower(tmp_path, text)
     offsets = {"0:7": 112, "0:6": 104, "0:3": 80}
@@ -167,6 +167,24 @@ def test_registers_of_both_machines(tmp_path, kind, params, value, expected):
         lambda ref: 1 if ref.kind == 2 else 8 * int(ref.access.split(":")[2]),
     )
     assert w.run() == expected
+    # riscv64: a0.. after epc and nine other registers; the result is a0.
+    context = struct.pack("<36Q", *[0] * 10, 0x11 if "ret" not in kind else 0x33, 0x22, *[0] * 24)
+    unit = lower(tmp_path, text)
+    assert World(unit, context, riscv64(unit)).run() == expected
+
+
+def riscv64(unit):
+    """What that kernel says of the fields that ``unit`` asks for, pt_regs alone."""
+    places = [80 + 8 * number for number in (0, 1, 2, 3, 4, 5, 7)] + [280]  # a0 to a5, a7, orig_a0
+    own = unit.types.id(ktypes.pt_regs___riscv.layout)
+
+    def value(ref):
+        if ref.kind == 2:
+            return int(ref.type_id == own)
+        assert ref.type_id == own, ref
+        return places[int(ref.access.split(":")[1])]
+
+    return value
 
 
 def test_arguments_of_system_calls(tmp_path):
@@ -187,6 +205,11 @@ def test_arguments_of_system_calls(tmp_path):
         lambda ref: 1 if ref.kind == 2 else 8 * int(ref.access.split(":")[2]),
     )
     w.readable[regs] = struct.pack("<31Q", 0x11, 0x22, 0x33, 0x44, *[0] * 27)
+    assert w.run() == 0x4411
+    # riscv64: the first one is in orig_a0, for a0 has a result already.
+    unit = lower(tmp_path, text)
+    w = World(unit, struct.pack("<36Q", *[0] * 10, regs, *[0] * 25), riscv64(unit))
+    w.readable[regs] = struct.pack("<36Q", *[0] * 10, -38 & (1 << 64) - 1, 0x22, 0x33, 0x44, *[0] * 21, 0x11)
     assert w.run() == 0x4411
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
+import types
 
 import pytest
 
@@ -160,6 +162,27 @@ def test_cookies_are_only_sent_where_there_are_any(fake, monkeypatch):
     fake.errors = {abi.LINK_CREATE: errno.EINVAL}
     with program("tp/a/b") as it, pytest.raises(LinkError, match=r"cookies of perf events need Linux 5\.15"):
         links.attach(it, cookie=3)
+
+
+def test_kprobe_behind_what_ftrace_keeps(fake, monkeypatch):
+    """On riscv64 the first instructions cannot be probed, but what follows them; a return needs the first."""
+
+    def refuse_entries(name, *arguments):
+        offset = int.from_bytes(bytes(arguments[0])[64:72], sys.byteorder) if name == "perf_event_open" else -1
+        return -errno.EINVAL if offset == 0 else fake(name, *arguments)
+
+    kernel.set_syscall_hook(refuse_entries)
+    machine = types.SimpleNamespace(machine="riscv64")
+    monkeypatch.setattr(os, "uname", lambda: machine)
+    with program("kprobe/vfs_read") as it:
+        with links.attach(it, order=("pmu",)) as link:
+            assert link.name == "program 'p' (kprobe vfs_read+0x8)"
+        machine.machine = "x86_64"
+        with pytest.raises(LinkError, match=r"\(kprobe vfs_read\)"):
+            links.attach(it, order=("pmu",))
+    machine.machine = "riscv64"
+    with program("kretprobe/vfs_read") as it, pytest.raises(LinkError, match=r"\(kretprobe vfs_read\)"):
+        links.attach(it, order=("pmu",))
 
 
 @pytest.mark.parametrize(
