@@ -103,8 +103,11 @@ def attach_kprobe(
         link = first(what, wanted, partial(_explain, what, function, offset))
     except LinkError as error:
         behind = _BEHIND_FTRACE.get(os.uname().machine, 0)
-        if error.errno != EINVAL or not behind or returns or offset or isinstance(function, int):
+        if error.errno != EINVAL or not behind or offset or isinstance(function, int):
             raise
+        if returns:
+            line = f"{what}: a return is probed where the function begins, which is ftrace's place on this machine"
+            raise LinkError(f"{line}: use fexit", EINVAL, error.details) from error
         try:
             link = attach_kprobe(program, function, behind, cookie=cookie, order=order)
         except LinkError:
