@@ -9,7 +9,8 @@ import sys
 
 from pybpf.features import probes, tables
 from pybpf.privilege import kernel_version
-from tests.guests.checks import check, equal, figure, in_guest
+from tests.guests.checks import check, equal, figure, in_guest, skip
+from tests.guests.checks_trace import skip_where_it_cannot_run
 from tests.guests.mapkit import lacks_cx16
 
 # Claims that a machine does not keep, with the first version of Linux that does: trampolines of
@@ -76,6 +77,8 @@ def check_commands():
 def check_helpers():
     """Which helpers a type of program may call, for helpers that have been there all along and for nonsense."""
     names = probes.helper_names()
+    if not names:
+        skip("this kernel has no BTF, which has the names of its helpers, nor is there the compiler, which knows them")
     equal((names[1], names[14]), ("map_lookup_elem", "get_current_pid_tgid"))
     assert len(names) > 150, len(names)
     kprobe = probes.helpers("kprobe", names)
@@ -104,5 +107,8 @@ def check_commands_report():
             assert finding["state"] == "yes" or finding["reason"], finding
     done = subprocess.run([sys.executable, "-m", "bfer", "doctor", "--json"], capture_output=True, check=False)
     report = json.loads(done.stdout)
+    trials = report["groups"]["trace"]
+    if not report["works"]:
+        skip_where_it_cannot_run(done.returncode, f"{trials[0]['reason']}\n")
     equal((done.returncode, report["works"]), (0, True))
-    equal([finding["state"] for finding in report["groups"]["trace"]][:2], ["yes", "yes"])
+    equal([finding["state"] for finding in trials][:2], ["yes", "yes"])
