@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bfer.errors import UsageError
 from bfer.expr import ALL, EQUAL, number_of, pattern_of, user_of, values_of
+from bfer.members import fill
 from bfer.policy import Choice, Containers, EventFilter
 
 TYPE_CHECKING = False
@@ -59,6 +60,6 @@ def add(parser: Parser, event: Event, text: str, name: str, member: str, op: str
             items.append(pattern_of(text, word))
         else:
             items.append(user_of(text, word) if field == "uid" else number_of(text, word))
-    parser.fill(choice, op, items)
+    fill(choice, op, items)
     parser.texts.setdefault(name, []).append(text)
     parser.checks[name] = lambda: choice.is_empty(0, (1 << 64) - 1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from errno import EBADF, EINVAL
-from itertools import repeat
 from struct import Struct, calcsize
 from time import monotonic
 
@@ -26,17 +25,13 @@ if TYPE_CHECKING:
 
     from pybpf.maps import Map
 
-_BUSY = abi.RINGBUF_BUSY_BIT
-_DISCARD = abi.RINGBUF_DISCARD_BIT
-_LENGTH = _DISCARD - 1
+BUSY = abi.RINGBUF_BUSY_BIT
+DISCARD = abi.RINGBUF_DISCARD_BIT
+LENGTH = DISCARD - 1
 _NATIVE = calcsize("L")
 # Records taken by one call: bounds the memory that a full, large buffer would take at once.
-_BATCH = 1024
-# After so many records of one length the next ones are taken _RUN at a time, if they are as long.
-_STREAK = 4
-_RUN = 32
-_UNPACKERS = 64
-# The same for records whose layout is known: they are looked at _LOOK_MIN at a time, and more as long as all are equal.
+BATCH = 1024
+# Records whose layout is known are looked at _LOOK_MIN at a time, and more as long as all are equal.
 _STEPS = (64, 16, 4, 1)
 _LOOK_MIN, _LOOK_MAX = 8, 256
 # A large buffer is mapped in parts of so many bytes, one at a time: every mapped page counts as resident memory.
@@ -127,6 +122,7 @@ class Reader:
         "_end_at",
         "_heads",
         "_mask",
+        "_ordered",
         "_part",
         "_parts",
         "_producer",
@@ -161,8 +157,9 @@ class Reader:
         self._wrap = (1 << 8 * consumer.itemsize) - 1
         self._barrier = make_barrier()
         self._unpackers: dict[int, Callable[[mmap, int], tuple[bytes, ...]]] = {}
+        self._ordered = ordered
         # One attribute instead of a test in each call: this is the event path.
-        self.read: Callable[..., list[bytes]] = self._read_ordered if ordered else self._read_weak
+        self.read: Callable[..., list[bytes]] = self._read_first
 
     def available(self) -> int:
         """Bytes between the two counters: unread records, headers and unfinished ones included."""
@@ -181,73 +178,13 @@ class Reader:
             end = producer[0]
         return int(end)
 
-    def _read_ordered(self, limit: int = _BATCH) -> list[bytes]:
-        """Take up to ``limit`` finished records, oldest first; an empty list when there is none.
+    def _read_first(self, limit: int = BATCH) -> list[bytes]:
+        """``read`` as long as nobody has called it: not all who have a reader want records as they are."""
+        from pybpf.ringread import read_ordered, read_weak
 
-        Stops at a record that its producer has not finished. Discarded records
-        are passed over and do not count. The room is given back to the kernel
-        once, at the end.
-        """
-        consumer = self._consumer
-        begin = consumer[0]
-        if begin & self._parts != self._part:
-            self._move(begin)
-        span = self._producer[0] - begin & self._wrap
-        records: list[bytes] = []
-        if not span:
-            return records
-        heads = self._heads
-        data = self._data
-        append = records.append
-        # From here on offsets into the doubled data. A batch that could leave it ends at the turn.
-        first = at = self._base + (begin & self._mask)
-        stop = at + span
-        turn = stop > self._end_at
-        if turn:
-            stop = self._turn
-        head = last = -1
-        size = stride = streak = 0
-        while at < stop:
-            for _ in repeat(None, limit - len(records)):
-                head = heads[at >> 2]
-                if head == last:
-                    append(data[at + 8 : at + size])
-                    at += stride
-                    streak += 1
-                    if streak == _STREAK:
-                        break
-                elif head < _DISCARD:
-                    last = head
-                    size = head + 8
-                    stride = head + 15 & -8
-                    streak = 0
-                    append(data[at + 8 : at + size])
-                    at += stride
-                elif head < _BUSY:
-                    at += (head & _LENGTH) + 15 & -8
-                else:
-                    stop = at
-                if at >= stop:
-                    break
-            else:
-                if len(records) >= limit:
-                    break
-            if streak == _STREAK:
-                # Records of one size tend to come in runs: check and copy them many at once, in C.
-                streak = 0
-                step = stride * _RUN
-                unpack = self._unpacker(last)
-                while at + step <= stop and len(records) + _RUN <= limit:
-                    if heads[at >> 2 : at + step >> 2 : stride >> 2].tolist().count(last) != _RUN:
-                        break
-                    records += unpack(data, at)
-                    at += step
-        if at > self._end_at and head < _DISCARD:
-            records[-1] = self._whole(at - (head + 15 & -8) + 8, head)
-        consumer[0] = begin + at - first & self._wrap
-        if turn and at >= self._turn and len(records) < limit:
-            records += self._read_ordered(limit - len(records))
-        return records
+        read = read_ordered if self._ordered else read_weak
+        self.read = lambda limit=BATCH: read(self, limit)
+        return read(self, limit)
 
     def _move(self, begin: int) -> None:
         """Map the part of the buffer where ``begin`` is."""
@@ -260,87 +197,7 @@ class Reader:
         start = self._base + max(at - self._turn, 0)
         return head + self._data[start : start + length - len(head)]
 
-    def _unpacker(self, length: int) -> Callable[[mmap, int], tuple[bytes, ...]]:
-        """What cuts ``_RUN`` records of ``length`` bytes out of the data; remembered."""
-        known = self._unpackers.get(length)
-        if known is None:
-            if len(self._unpackers) >= _UNPACKERS:
-                self._unpackers.clear()
-            known = Struct("=" + f"8x{length}s{-length & 7}x" * _RUN).unpack_from
-            self._unpackers[length] = known
-        return known
-
-    def _read_weak(self, limit: int = _BATCH) -> list[bytes]:
-        """The same where the processor may reorder loads (arm, RISC-V, POWER, MIPS, LoongArch).
-
-        Three barriers a batch: after the counter (else a header may be older
-        than it), after the headers (else data may be older than its header's
-        clear busy bit), and before room is given back (else data may be read
-        after the kernel has written over it).
-        """
-        consumer = self._consumer
-        begin = consumer[0]
-        if begin & self._parts != self._part:
-            self._move(begin)
-        span = self._end() - begin & self._wrap
-        if not span:
-            return []
-        barrier = self._barrier
-        barrier()
-        heads = self._heads
-        first = at = self._base + (begin & self._mask)
-        stop = at + span
-        turn = stop > self._end_at
-        if turn:
-            stop = self._turn
-        # What to copy after the barrier: spans, then runs as (what cuts one, where).
-        spans: list[tuple[int, int]] = []
-        runs: list[tuple[Callable[[mmap, int], tuple[bytes, ...]], int]] = []
-        plan = [(spans, runs)]
-        count = streak = 0
-        head = last = -1
-        while at < stop and count < limit:
-            head = heads[at >> 2]
-            if head >= _BUSY:
-                break
-            if head >= _DISCARD:
-                at += (head & _LENGTH) + 15 & -8
-                continue
-            at += 8
-            spans.append((at, at + head))
-            at += head + 7 & -8
-            count += 1
-            streak = streak + 1 if head == last else 0
-            last = head
-            if streak == _STREAK:
-                streak = 0
-                stride = head + 15 & -8
-                step = stride * _RUN
-                while at + step <= stop and count + _RUN <= limit:
-                    if heads[at >> 2 : at + step >> 2 : stride >> 2].tolist().count(head) != _RUN:
-                        break
-                    runs.append((self._unpacker(head), at))
-                    at += step
-                    count += _RUN
-                if runs:
-                    spans, runs = [], []
-                    plan.append((spans, runs))
-        barrier()
-        data = self._data
-        records: list[bytes] = []
-        for spans, runs in plan:
-            records += [data[start:end] for start, end in spans]
-            for unpack, start in runs:
-                records += unpack(data, start)
-        if at > self._end_at and head < _DISCARD:
-            records[-1] = self._whole(at - (head + 7 & -8), head)
-        barrier()
-        consumer[0] = begin + at - first & self._wrap
-        if turn and at >= self._turn and count < limit:
-            records += self._read_weak(limit - count)
-        return records
-
-    def rows(self, layout: Layout, limit: int = _BATCH) -> list[Any]:
+    def rows(self, layout: Layout, limit: int = BATCH) -> list[Any]:
         """As ``read``, but the fields of all records in one list, one record's after the other's.
 
         Several times as fast as ``read`` and taking apart, where most records have the layout's size.
@@ -353,7 +210,7 @@ class Reader:
         if not span:
             return []
         barrier = self._barrier
-        barrier()  # see _read_weak
+        barrier()  # see ringread.read_weak
         heads = self._heads
         size, stride = layout.size, layout.stride
         first = at = self._base + (begin & self._mask)
@@ -377,12 +234,12 @@ class Reader:
                 plan.append((at, run))
                 at += run * stride
                 count += run
-            elif head < _DISCARD:
+            elif head < DISCARD:
                 plan.append((at, 0))
                 at += head + 15 & -8
                 count += 1
-            elif head < _BUSY:
-                at += (head & _LENGTH) + 15 & -8
+            elif head < BUSY:
+                at += (head & LENGTH) + 15 & -8
             else:
                 break
         barrier()

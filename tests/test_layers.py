@@ -26,6 +26,7 @@ LAYERS = (
             "pybpf.object",
             "pybpf.maps",
             "pybpf.ringbuf",
+            "pybpf.ringread",
             "pybpf.perfbuf",
             "pybpf.userring",
             "pybpf.aio",
