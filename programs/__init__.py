@@ -44,7 +44,16 @@ OBJECTS = {
 }
 """The modules that ``python -m pybpf build`` compiles into each object."""
 
+COMPILER = {
+    "pybpf": ("abi", "errors", "ktypes", "sections"),
+    "pybpf.asm": ("assembler", "insn", "opcodes"),
+    "pybpf.object": ("elf", "image", "spec", "unit", "writer"),
+    "btf": ("builder", "errors", "ext", "ext_writer", "format", "writer"),
+}
+"""What takes part in that besides pybpf.lang; a checkout's objects are older than none of it."""
+
 _HERE = os.path.dirname(__file__)
+_ROOT = os.path.dirname(_HERE)
 
 
 def load_object(name: str = OBJECT) -> bytes:
@@ -77,24 +86,25 @@ def _path(name: str) -> str:
 def _built(name: str) -> bytes:
     """What had to be compiled here; nothing where there is an object that is as new as its sources."""
     path = _path(name)
-    if os.path.exists(os.path.join(os.path.dirname(_HERE), "pyproject.toml")) and _is_stale(path):
+    if os.path.exists(os.path.join(_ROOT, "pyproject.toml")) and _is_stale(path):
         return _build(path, name)
     return b""
 
 
 def _is_stale(path: str) -> bool:
+    """Is there no such object, or has a file that it is made of been changed since?"""
     try:
         built = os.stat(path).st_mtime_ns
+        for folder in (_HERE, os.path.join(_ROOT, "pybpf", "lang")):
+            with os.scandir(folder) as entries:
+                if any(e.name.endswith(".py") and e.stat().st_mtime_ns > built for e in entries):
+                    return True
+        for package, modules in COMPILER.items():
+            folder = os.path.join(_ROOT, *package.split("."))
+            if any(os.stat(os.path.join(folder, module + ".py")).st_mtime_ns > built for module in modules):
+                return True
     except OSError:
         return True
-    root = os.path.dirname(_HERE)
-    for folder in (
-        _HERE,
-        *(os.path.join(root, *p) for p in (("pybpf",), ("pybpf", "lang"), ("pybpf", "object"), ("btf",))),
-    ):
-        with os.scandir(folder) as entries:
-            if any(e.name.endswith(".py") and e.stat().st_mtime_ns > built for e in entries):
-                return True
     return False
 
 

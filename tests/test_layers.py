@@ -114,3 +114,19 @@ print(*sorted(set(sys.modules) - before))
     ).stdout.split()
     assert not HEAVY & set(got)
     assert not [name for name in got if name.startswith(("pybpf.lang", "pybpf.asm", "pyroute2"))]
+
+
+def test_what_compiles_is_known() -> None:
+    """A checkout compiles its objects anew when one of these has changed, so none must be missing."""
+    code = """
+import sys
+from programs import COMPILER, OBJECTS
+from pybpf.lang import compile_modules
+for name in ("pidns.bpf.o", "hooks.bpf.o"):
+    compile_modules(OBJECTS[name], name)
+known = {f"{package}.{module}" for package, modules in COMPILER.items() for module in modules}
+used = {name for name in sys.modules if name.startswith(("pybpf.", "btf.")) and not name.startswith("pybpf.lang")}
+print(*(used ^ known) - {"pybpf.asm", "pybpf.object"})
+"""
+    got = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not got.split()
