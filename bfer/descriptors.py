@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from bfer import values
-from bfer.kinds import Named
+from bfer.values import Named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

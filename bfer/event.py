@@ -6,9 +6,9 @@ from os import fsdecode
 from typing import TYPE_CHECKING, Any
 
 from bfer import memory, values
-from bfer.kinds import MORE, Cut, More
-from bfer.kinds import Pointer as _Pointer
 from bfer.records import Block
+from bfer.values import MORE, Cut, More
+from bfer.values import Pointer as _Pointer
 
 if TYPE_CHECKING:
     from bfer.catalogue import Arg

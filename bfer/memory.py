@@ -9,7 +9,6 @@ from __future__ import annotations
 from struct import unpack_from
 from sys import byteorder
 
-from bfer.kinds import MORE, Blob, Cut, Pointer, Relative
 from bfer.records import (
     ARGS,
     FIELD,
@@ -31,6 +30,7 @@ from bfer.records import (
     SLOT_HASH,
     SLOT_SYSCALL,
 )
+from bfer.values import MORE, Blob, Cut, Pointer, Relative
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

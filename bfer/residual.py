@@ -7,7 +7,6 @@ of fields, and remembered.
 from __future__ import annotations
 
 from bfer import memory, values
-from bfer.kinds import Cut, Pointer
 from bfer.policy import CONTAINS, EXACT, PREFIX, SUFFIX, Choice, Containers, Pattern
 from bfer.records import (
     ARGS,
@@ -19,6 +18,7 @@ from bfer.records import (
     WHO_SIZE,
     Block,
 )
+from bfer.values import Cut, Pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

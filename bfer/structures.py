@@ -204,7 +204,7 @@ def _items(layout: str, size: int, count: int | None, *members: str) -> Decode:
     one = _members(layout, *members)
 
     def made(data: bytes, args: Sequence[int], names: Names) -> object:
-        from bfer.kinds import MORE
+        from bfer.values import MORE
 
         items: list[object] = [one(data[at : at + size], args, names) for at in range(0, len(data) - size + 1, size)]
         if count is not None and args[count] & 0xFFFFFFFF > len(items):

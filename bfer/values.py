@@ -1,4 +1,4 @@
-"""Arguments that are numbers: as their C type holds them, as text, and read from text."""
+"""Values of arguments: what they are besides text; numbers as their C type holds them, as text, and read from text."""
 
 from __future__ import annotations
 
@@ -42,6 +42,35 @@ _BY_ANOTHER = {
         "ptr",
     ),
 }
+
+
+class Cut(bytes):
+    """A string of which the end is missing."""
+
+
+class Blob(bytes):
+    """Bytes that are no text."""
+
+
+class Named(bytes):
+    """A number and what it stands for."""
+
+
+class Relative(bytes):
+    """A path, and as ``whole`` the same from the root."""
+
+    whole = b""
+
+
+class Pointer(int):
+    """An address instead of what is there."""
+
+
+class More:
+    """Stands at the end of a list that goes on."""
+
+
+MORE = More()
 
 
 def number(arg: Arg, raw: int) -> int:

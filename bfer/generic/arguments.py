@@ -8,7 +8,6 @@ from sys import byteorder
 from bfer.generic.event import VIEW, GenericArg
 from bfer.generic.pieces import along, behind, bytes_size, fits, piece
 from bfer.generic.views import LENGTHS, SOCKADDRS, SOCKETS, VIEWS
-from bfer.kinds import Pointer
 from bfer.names import CHOICE, Kind
 from bfer.records import (
     ARGS,
@@ -30,6 +29,7 @@ from bfer.records import (
     PIECE_SIGNED_RESULT,
     PIECE_STRING,
 )
+from bfer.values import Pointer
 from btf.cdecl import Declarator, spelled
 from btf.format import (
     COMPOSITES,

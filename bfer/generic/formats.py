@@ -7,7 +7,6 @@ from struct import unpack
 from bfer.generic.event import VIEW, GenericArg
 from bfer.generic.pieces import behind, bytes_size, piece
 from bfer.generic.printed import Printed
-from bfer.kinds import MORE, Pointer
 from bfer.names import CHOICE, FLAGS, Kind
 from bfer.records import (
     BYTES_MAX,
@@ -20,6 +19,7 @@ from bfer.records import (
     PIECE_NUMBER,
     PIECE_STRING,
 )
+from bfer.values import MORE, Pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ many events, so its text is made once and kept.
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.kinds import MORE, Blob, Cut, Named, Pointer, Relative
 from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
+from bfer.values import MORE, Blob, Cut, Named, Pointer, Relative
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import gmtime, localtime
 
 from bfer import escape, values
-from bfer.kinds import MORE, Cut, Pointer, Relative
 from bfer.output.lines import Lines, container_of
 from bfer.records import PATH_CUT, Block
+from bfer.values import MORE, Cut, Pointer, Relative
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

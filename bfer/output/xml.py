@@ -8,9 +8,9 @@ characters, invalid UTF-8) is U+FFFD in the text, which ``<bytes>`` follows with
 from __future__ import annotations
 
 from bfer import escape, values
-from bfer.kinds import MORE, Blob, Cut, Named, Pointer, Relative
 from bfer.output.lines import Lines, container_of, has_started
 from bfer.records import PATH_CUT, PATH_UNREADABLE, Block
+from bfer.values import MORE, Blob, Cut, Named, Pointer, Relative
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from bfer.errors import UsageError
 from bfer.generic import calls, describe, formats, printed, prototypes
 from bfer.generic.arguments import Types
 from bfer.generic.event import FIRST_ID, FIRST_NUMBER, GenericArg
-from bfer.kinds import Pointer
 from bfer.names import Names
 from bfer.records import FORM_BYTES, FORM_NUMBER, FORM_POINTER, FORM_STRING
+from bfer.values import Pointer
 from btf.builder import Builder
 from btf.errors import BtfError
 from btf.format import COMPOSITES, KIND_FUNC, KIND_PTR, KIND_STRUCT
