@@ -110,6 +110,10 @@ RANGE = Struct("=QQQ")  # lowest, highest, the bit to flip in both and in the nu
 # Who is calling, by number.
 NUMBER_KEY = Struct("=II")
 BY = {"uid": 0, "pid": 1, "tid": 2, "mntns": 3, "pidns": 4}
+# So many numbers of one kind are settings of the programs: each with a bit that says there is one, and its verdict.
+EXACT = 4
+EXACT_SET = 1 << 32
+EXACT_VERDICT = 33
 
 # Controllers of version 1 by whose hierarchy control groups can be told apart; their settings count from 1.
 GROUPS_BY = ("memory", "pids", "devices", "freezer")

@@ -11,7 +11,17 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 from bfer.doorbell import Doorbell
 from bfer.machine import is_small
 from bfer.pushdown import prefix_key, suffix_key
-from bfer.records import BY, COMPAT, GROUPS_BY, NUMBER_KEY, RANGE, VALUE_KEY
+from bfer.records import (
+    BY,
+    COMPAT,
+    EXACT,
+    EXACT_SET,
+    EXACT_VERDICT,
+    GROUPS_BY,
+    NUMBER_KEY,
+    RANGE,
+    VALUE_KEY,
+)
 from btf.errors import Error
 from programs import OBJECT, STEADY, STEADY_FAMILY, open_object
 from pybpf.errors import LoadError, VerifierError
@@ -210,7 +220,8 @@ class Tracer:
                 assert self._collection is not None
                 fd = self._collection.programs[program + self.family].fd
                 maps[name + self.family].update(_u32(number), _u32(fd))
-        for (field, number), verdict in plan.numbers.items():
+        _, mapped = split_numbers(plan)
+        for (field, number), verdict in mapped.items():
             self._enter("numbers", NUMBER_KEY.pack(BY[field], number), _u32(verdict))
         for comm, verdict in plan.comms.items():
             self._enter("comms", comm.ljust(_COMM_SIZE, b"\0"), _u32(verdict))
@@ -338,6 +349,21 @@ def wanted_calls(numbers: Iterable[int]) -> bytes:
     return b"".join(map(_u64, words))
 
 
+def split_numbers(plan: Plan) -> tuple[dict[str, bytes], dict[tuple[str, int], bool]]:
+    """Numbers with verdicts of their own: as settings the kinds that have few, for the map the others."""
+    settings: dict[str, bytes] = {}
+    mapped: dict[tuple[str, int], bool] = {}
+    for kind in BY:
+        numbers = {key: verdict for key, verdict in plan.numbers.items() if key[0] == kind}
+        if len(numbers) > EXACT:
+            mapped.update(numbers)
+            settings[f"{kind}_mapped"] = _u32(1)
+        elif numbers:
+            words = [number | EXACT_SET | verdict << EXACT_VERDICT for (_, number), verdict in numbers.items()]
+            settings[f"{kind}_exact"] = b"".join(map(_u64, words))
+    return settings, mapped
+
+
 def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str, int]) -> None:
     """Put the plan's settings into the object, and make its maps no larger than they must be.
 
@@ -350,12 +376,15 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str
     for name, value in plan.config.items():
         spec.set(name, value)
     spec.set("wanted_calls", wanted_calls(plan.calls))
+    exact, mapped = split_numbers(plan)
+    for name, words in exact.items():
+        spec.set(name, words)
     lengths = plan.suffix_lengths()
     if lengths:
         spec.set("suffix_lengths", b"".join(_u32(length) for length in lengths))
     sizes = {
         "events": buffer_size,
-        "numbers": len(plan.numbers),
+        "numbers": len(mapped),
         "comms": len(plan.comms),
         "nodes": len(plan.nodes),
         "ranges": len(plan.ranges),

@@ -23,7 +23,12 @@ TIF_32BIT = 1 << 22  # arch/arm64/include/asm/thread_info.h
 
 PROC_PID_INIT_INO = 0xEFFFFFFC  # the initial pid namespace, include/linux/proc_ns.h
 
+# Odd numbers: the upper half of a name's sum of products tells it from others.
+NODE_FACTORS = tuple(pow(0x9E3779B97F4A7C15, i, 1 << 64) for i in range(1, 9))
+
 NO_CALL = 0xFFFFFFFF  # no system call has this number
+
+ASK_AFTER = 4096  # bytes after which a processor asks again whether the watermark is reached
 
 # What the reader wrote into the doorbell before it went to sleep.
 WAKE_AT_NEXT, WAKE_AT_WATERMARK = 1, 2
@@ -38,22 +43,32 @@ class Config(ConfigBase):
     who_on: u32 = 0  # any of the filters on who is calling is on
     follow: u32 = 0
     uid_on: u32 = 0
+    uid_exact: u64[EXACT] = (0,) * EXACT  # verdicts on single uids (EXACT_*), where there are few
+    uid_mapped: u32 = 0  # where there are more: they are in `numbers`
     uid_default: u32 = 0  # verdict on a uid that no exact value decides
     uid_above: i64 = -1  # a uid must be greater than this
     uid_below: i64 = 1 << 32  # and less than this
     pid_on: u32 = 0
+    pid_exact: u64[EXACT] = (0,) * EXACT
+    pid_mapped: u32 = 0
     pid_default: u32 = 0
     pid_above: i64 = -1
     pid_below: i64 = 1 << 32
     tid_on: u32 = 0
+    tid_exact: u64[EXACT] = (0,) * EXACT
+    tid_mapped: u32 = 0
     tid_default: u32 = 0
     tid_above: i64 = -1
     tid_below: i64 = 1 << 32
     mntns_on: u32 = 0
+    mntns_exact: u64[EXACT] = (0,) * EXACT
+    mntns_mapped: u32 = 0
     mntns_default: u32 = 0
     mntns_above: i64 = -1
     mntns_below: i64 = 1 << 32
     pidns_on: u32 = 0
+    pidns_exact: u64[EXACT] = (0,) * EXACT
+    pidns_mapped: u32 = 0
     pidns_default: u32 = 0
     pidns_above: i64 = -1
     pidns_below: i64 = 1 << 32
@@ -253,14 +268,27 @@ def user_registers(task):
 
 
 @inline
-def number_passes(field, value: u32, default, above, below):
+def exact_verdict(field, value: u32, exact, mapped):
+    """The number's own verdict, or UNDECIDED. Where there are few, comparing takes less time than a look-up."""
+    for i in unroll(range(EXACT)):
+        entry: u64 = exact[i]
+        if entry & EXACT_SET and u32(entry) == value:
+            return u32(entry >> EXACT_VERDICT)
+    if mapped:
+        key = NumberKey()
+        key.field = field
+        key.value = value
+        verdict = numbers.lookup(key)
+        if verdict:
+            return verdict[0]
+    return u32(UNDECIDED)
+
+
+@inline
+def number_passes(verdict, value: u32, default, above, below):
     """Tracee's rule: an exact value decides at once, then the bounds, then the default."""
-    key = NumberKey()
-    key.field = field
-    key.value = value
-    verdict = numbers.lookup(key)
-    if verdict:
-        return verdict[0]
+    if verdict != UNDECIDED:
+        return u32(verdict)
     if i64(value) <= above or i64(value) >= below:
         return u32(0)
     return u32(default)
@@ -277,10 +305,26 @@ def is_selected(task):
     return True
 
 
+@inline
+def is_selected_here(task):
+    """The same for system calls, where a call and the helper for the task would be a tenth of what tracing costs."""
+    pid: u32 = task.tgid
+    if pid == config.self_pid:
+        return False
+    if config.who_on:
+        return passes(task, pid) != 0
+    return True
+
+
 @subprog
 def is_wanted(pid: u32) -> u32:
-    """All filters on who is calling (process ``pid``), the cheap ones first. One copy for all programs: it is long."""
-    task = current_task()
+    """One copy for all programs of what is long."""
+    return u32(passes(current_task(), pid))
+
+
+@inline
+def passes(task, pid):
+    """All filters on who is calling (process ``pid``), the cheap ones first."""
     if config.follow:
         if followed.lookup(pid):
             return u32(1)
@@ -288,13 +332,15 @@ def is_wanted(pid: u32) -> u32:
         number = pid
         if config.level:
             number = number_inside(task.group_leader)
-        if not number_passes(BY_PID, number, config.pid_default, config.pid_above, config.pid_below):
+        exact = exact_verdict(BY_PID, number, config.pid_exact, config.pid_mapped)
+        if not number_passes(exact, number, config.pid_default, config.pid_above, config.pid_below):
             return u32(0)
     if config.tid_on:
         tid: u32 = task.pid
         if config.level:
             tid = number_inside(task)
-        if not number_passes(BY_TID, tid, config.tid_default, config.tid_above, config.tid_below):
+        exact = exact_verdict(BY_TID, tid, config.tid_exact, config.tid_mapped)
+        if not number_passes(exact, tid, config.tid_default, config.tid_above, config.tid_below):
             return u32(0)
     if config.pid_new == 1:
         if task.group_leader.start_time < config.started:
@@ -304,15 +350,18 @@ def is_wanted(pid: u32) -> u32:
             return u32(0)
     if config.uid_on:
         uid: u32 = task.cred.uid.val
-        if not number_passes(BY_UID, uid, config.uid_default, config.uid_above, config.uid_below):
+        exact = exact_verdict(BY_UID, uid, config.uid_exact, config.uid_mapped)
+        if not number_passes(exact, uid, config.uid_default, config.uid_above, config.uid_below):
             return u32(0)
     if config.mntns_on:
         mntns: u32 = task.nsproxy.mnt_ns.ns.inum
-        if not number_passes(BY_MNTNS, mntns, config.mntns_default, config.mntns_above, config.mntns_below):
+        exact = exact_verdict(BY_MNTNS, mntns, config.mntns_exact, config.mntns_mapped)
+        if not number_passes(exact, mntns, config.mntns_default, config.mntns_above, config.mntns_below):
             return u32(0)
     if config.pidns_on:
         pidns = pid_namespace_of(task)
-        if not number_passes(BY_PIDNS, pidns, config.pidns_default, config.pidns_above, config.pidns_below):
+        exact = exact_verdict(BY_PIDNS, pidns, config.pidns_exact, config.pidns_mapped)
+        if not number_passes(exact, pidns, config.pidns_default, config.pidns_above, config.pidns_below):
             return u32(0)
     if config.tree_on:
         if not member_passes(tree, pid, config.tree_default):
@@ -368,22 +417,30 @@ def current_group():
 
 @subprog(global_=True)
 def group_of_version_1() -> u64:
-    """Global, so that the verifier goes through it once and not for each way that leads here (see ``fill_context``)."""
+    """Global, so that the verifier goes through it once and not for each way that leads here.
+
+    It reads by number, see fill_context(): most programs run far less often than those of system calls.
+    """
+    return u64(group_by_hierarchy(cast(Ptr[css_set], u64(current_task().cgroups))))
+
+
+@inline
+def group_by_hierarchy(groups):
+    """The id of the group in the hierarchy of version 1 that the tracer tells them apart by."""
     if config.cgroup_v1 == GROUPS_BY_MEMORY and kenum_exists("cgroup_subsys_id", "memory_cgrp_id"):
-        return group_of(kenum("cgroup_subsys_id", "memory_cgrp_id"))
+        return group_of(groups.subsys[kenum("cgroup_subsys_id", "memory_cgrp_id")])
     if config.cgroup_v1 == GROUPS_BY_PIDS and kenum_exists("cgroup_subsys_id", "pids_cgrp_id"):
-        return group_of(kenum("cgroup_subsys_id", "pids_cgrp_id"))
+        return group_of(groups.subsys[kenum("cgroup_subsys_id", "pids_cgrp_id")])
     if config.cgroup_v1 == GROUPS_BY_DEVICES and kenum_exists("cgroup_subsys_id", "devices_cgrp_id"):
-        return group_of(kenum("cgroup_subsys_id", "devices_cgrp_id"))
+        return group_of(groups.subsys[kenum("cgroup_subsys_id", "devices_cgrp_id")])
     if config.cgroup_v1 == GROUPS_BY_FREEZER and kenum_exists("cgroup_subsys_id", "freezer_cgrp_id"):
-        return group_of(kenum("cgroup_subsys_id", "freezer_cgrp_id"))
+        return group_of(groups.subsys[kenum("cgroup_subsys_id", "freezer_cgrp_id")])
     return u64(0)
 
 
 @inline
-def group_of(controller):
-    groups = cast(Ptr[css_set], u64(current_task().cgroups))
-    return u64(groups.subsys[controller].cgroup.kn.id)
+def group_of(state):
+    return u64(state.cgroup.kn.id)
 
 
 @inline
@@ -424,8 +481,7 @@ def fill_node(who, nsproxy):
     words = cast(Ptr[NodeWords], addr(node))
     digest: u64 = 0
     for i in unroll(range(8)):
-        digest = (digest ^ words.words[i]) * 0x9E3779B97F4A7C15
-        digest ^= digest >> 29
+        digest += words.words[i] * NODE_FACTORS[i]  # none waits for another
     key = NodeKey()
     key.uts_ns = nsproxy.uts_ns.ns.inum
     key.node = digest >> 32
@@ -441,14 +497,14 @@ def fill_node(who, nsproxy):
 
 
 @inline
-def fill_context(who, task, parent, nsproxy, thread_pid, cred):
+def fill_context(who, task, parent, nsproxy, thread_pid, cred, group):
     """Who: ``task``, and what it points at.
 
     Where a program has branches, these pointers are to be read before them: the verifier (6.2) looks for types by
     name, among all that the kernel has, each time that it passes such a read, which takes it a millisecond or two.
     """
     who.start_time = task.start_time
-    who.cgroup_id = current_group()
+    who.cgroup_id = group
     who.host_pid = task.tgid
     who.host_tid = task.pid
     who.host_ppid = parent.tgid
@@ -580,8 +636,12 @@ def submit(record, size, event):
             bell[0] = 0
             flags = BPF_RB_FORCE_WAKEUP
         elif bell[0] == WAKE_AT_WATERMARK:
-            if ringbuf_query(events, BPF_RB_AVAIL_DATA) >= config.watermark:
-                bell[0] = 0
-                flags = BPF_RB_FORCE_WAKEUP
+            # To ask how much waits costs as much as a third of handing over: now and then is enough.
+            record.unasked += size
+            if record.unasked >= ASK_AFTER:
+                record.unasked = 0
+                if ringbuf_query(events, BPF_RB_AVAIL_DATA) >= config.watermark:
+                    bell[0] = 0
+                    flags = BPF_RB_FORCE_WAKEUP
     if events.output(record, size, flags) < 0:
         count_loss(event)

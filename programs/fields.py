@@ -29,13 +29,17 @@ def begin(record, regs, shape, event):
 @inline
 def finish(record, task, event, result, size):
     """Hand over the record, which has ``size`` bytes."""
-    finish_with(record, task, event, result, size, task.real_parent, task.nsproxy, task.thread_pid, task.cred)
+    parent = task.real_parent
+    nsproxy = task.nsproxy
+    thread_pid = task.thread_pid
+    cred = task.cred
+    finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, current_group())
 
 
 @inline
-def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred):
+def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, group):
     """The same with the pointers that ``fill_context`` wants."""
-    fill_context(addr(record.who), task, parent, nsproxy, thread_pid, cred)
+    fill_context(addr(record.who), task, parent, nsproxy, thread_pid, cred, group)
     record.event = event
     record.result = result
     record.time = ktime_get_boot_ns()
@@ -50,7 +54,7 @@ def emit_call(regs, result, record, read):
     size, or 0 for a call that nobody wants.
     """
     task = current_task()
-    if not record or not is_selected(task):
+    if not record or not is_selected_here(task):
         return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
@@ -60,12 +64,17 @@ def emit_call(regs, result, record, read):
     nsproxy = task.nsproxy
     thread_pid = task.thread_pid
     cred = task.cred
+    group: u64 = 0
+    if config.cgroup_v1:
+        group = group_by_hierarchy(task.cgroups)
     begin(record, regs, shape, event)
     if call_is_selected(record, shape, event, result):
         record.status = PATH_OK
         size = read(record, shape, event, result)
         if size:
-            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred)
+            if not config.cgroup_v1:
+                group = get_current_cgroup_id()
+            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, group)
 
 
 @inline

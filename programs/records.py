@@ -158,6 +158,7 @@ class PathRecord(Struct):
 
     _: Anon[Head]
     path: char[PATH_SIZE]
+    unasked: u64  # bytes handed over since the program last asked how much waits; not sent
 
 
 class Field(Struct):
@@ -198,6 +199,7 @@ class FieldRecord(Struct):
     data: u64[FIELDS_SIZE // 8]  # words, for fields start at multiples of 8
     # Kept in memory, not in a register: the verifier then knows nothing of it, and every pass of a loop looks the same.
     end: u64
+    unasked: u64  # as in PathRecord
     busy: u64  # something is being written here
     place: u64  # this record's key in `hook_scratch`
     word: u64  # bytes of a pointer of the process's; kept here as `end` is
@@ -234,6 +236,13 @@ class Node(Struct):
 
 # What a number is compared with (NumberKey.field).
 BY_UID, BY_PID, BY_TID, BY_MNTNS, BY_PIDNS = range(5)
+
+
+# A number with a verdict of its own, as a word of the configuration: the number, that there is one, and the verdict.
+EXACT = 4
+EXACT_SET = 1 << 32
+EXACT_VERDICT = 33
+UNDECIDED = 2
 
 
 class NumberKey(Struct):

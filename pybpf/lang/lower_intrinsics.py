@@ -29,6 +29,7 @@ from pybpf.lang.operand import (
     Int,
     Place,
     Pointer,
+    Settled,
     Value,
     Void,
     int_constant,
@@ -246,7 +247,7 @@ class Intrinsics(Calls):
 
     def do_kenum(self, node: ast.Call) -> Value:
         """A value of an enum in the running kernel."""
-        return Int(i64, self.core(self._enum_core(node, ENUMVAL_VALUE, "kenum()"), 0))
+        return Settled(i64, self.core(self._enum_core(node, ENUMVAL_VALUE, "kenum()"), 0))
 
     def do_kenum64(self, node: ast.Call) -> Value:
         """The same of an enum whose values have 64 bits."""

@@ -21,6 +21,7 @@ from pybpf.lang.operand import (
     Int,
     Place,
     Pointer,
+    Settled,
     Value,
     int_constant,
 )
@@ -138,6 +139,9 @@ class Places(Emitter):
             scaled = self._scaled(index, element.size)
             base = self.alu(ir.ADD, self.base(start.reg), scaled, ir.POINTER)
             return Place(element, start.space, base, start.off, min(start.align, element.size & -element.size))
+        if isinstance(index, Settled) and start.space == BTF and start.root is not None:
+            base = self.alu(ir.ADD, self.base(start.reg), self._scaled(index, element.size), ir.POINTER)
+            return Place(element, BTF, base, start.off, 1, start.root, (*start.path, 0))
         # The verifier checks offsets into typed pointers; one that is computed makes a plain address of it.
         address = self.address(start)
         if isinstance(element, StructType) and element.kernel:

@@ -52,6 +52,12 @@ class Int(Value):
         self.op = op
 
 
+class Settled(Int):
+    """A number that is in the code once it is loaded: the verifier takes it for a constant."""
+
+    __slots__ = ()
+
+
 class Pointer(Value):
     """An address: register or frame slot, plus ``off`` bytes. ``align`` is what is known of its alignment."""
 

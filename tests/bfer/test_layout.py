@@ -109,6 +109,7 @@ def test_constants_and_keys() -> None:
     assert {f"BY_{name.upper()}": value for name, value in user.BY.items()} == {
         name: value for name, value in vars(kernel).items() if name.startswith("BY_")
     }
+    assert (kernel.EXACT, kernel.EXACT_SET, kernel.EXACT_VERDICT) == (user.EXACT, user.EXACT_SET, user.EXACT_VERDICT)
     assert [getattr(kernel, f"GROUPS_BY_{name.upper()}") for name in user.GROUPS_BY] == [1, 2, 3, 4]
     assert kernel.MEMBER_SHIFT == process_table._MARK_SHIFT
 
@@ -120,6 +121,7 @@ def test_settings_have_their_names() -> None:
     texts += ["pid=new", "comm=x", "tree=1", "follow", "uts=x", "container", "binary=/x"]
     texts += ["openat.pathname=/x,*y", "open.retval>0", "open.mode=1", "open.mode>1"]
     plan = push_down(expr.parse(texts, catalogue), options=OPTIONS)
+    numbers = {f"{kind}_{place}" for kind in user.BY for place in ("exact", "mapped")}
     others = {
         "self_pid",
         "level",
@@ -131,7 +133,7 @@ def test_settings_have_their_names() -> None:
         "suffix_lengths",
         "wanted_calls",
     } | known_calls("x86_64").keys()
-    assert plan.config.keys() | others == names
+    assert plan.config.keys() | numbers | others == names
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64", "armv7l", "s390x"])

@@ -182,7 +182,8 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert kernel.loads == [["sys_exit", "path"]]
     numbers = (257, COMPAT + 295, 87, COMPAT + 10)
     assert maps["calls"].data == {key(number): key(101) for number in numbers}
-    assert maps["numbers"].data == {key(BY["uid"]) + key(1000): key(1), key(BY["uid"]) + key(0): key(0)}
+    assert maps["numbers"].data == {}
+    assert values["uid_exact"] == long(1000 | 1 << 32 | 1 << 33) + long(0 | 1 << 32)
     assert maps["comms"].data == {b"cat".ljust(16, b"\0"): key(1)}
     shapes = maps["shapes"].data
     assert shapes.keys() == {key(number) for number in numbers}
@@ -200,8 +201,19 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     sizes = {name: spec.max_entries for name, spec in kernel.spec.maps.items()}
     assert sizes["events"] == 65536
     assert sizes["tree"] == sizes["followed"] == sizes["binaries"] == 1
-    assert sizes["numbers"] == 2
+    assert sizes["numbers"] == 1
     assert sizes["shapes"] == COMPAT + 296
+
+
+def test_many_numbers_are_looked_up(kernel: FakeKernel) -> None:
+    words = ["event=openat", "pid!=1,2,3,4,5", "tid!=1,2,3,4"]
+    assert bfer(*words) == 0
+    maps, values = kernel.maps, kernel.spec.values
+    assert maps["numbers"].data == {key(BY["pid"]) + key(pid): key(0) for pid in range(1, 6)}
+    assert kernel.spec.maps["numbers"].max_entries == 5
+    assert values["pid_mapped"] == key(1)
+    assert not values.keys() & {"pid_exact", "tid_mapped"}
+    assert values["tid_exact"] == b"".join(long(tid | 1 << 32) for tid in range(1, 5))
 
 
 def test_a_tree_is_entered_before_tracing_starts(kernel: FakeKernel) -> None:

@@ -149,6 +149,29 @@ def test_enums(tmp_path):
     assert relocations(function) == [("core", 10, "0"), ("core", 11, "0"), ("core", 10, "0")]
 
 
+def test_an_index_that_the_loader_knows_leaves_the_pointer_typed(tmp_path):
+    text = """
+class part(KStruct):
+    x: u32
+class whole(KStruct):
+    first: u64
+    parts: Ptr[part][4]
+@hook('SECTION')
+def f(ctx, w: Ptr[whole]):
+    return w.parts[kenum('e', 'B')].x
+"""
+    function = lower(tmp_path, text.replace("SECTION", "tp_btf/x")).functions[0]
+    assert relocations(function) == [("core", 11, "0"), ("load", 0, "0:1:0"), ("load", 0, "0:0")]
+    assert not [i for b in function.blocks for i in b.ins if i.op == "call"]
+
+    unit = lower(tmp_path, text.replace("SECTION", "raw_tp/x"))
+    w = World(
+        unit, KERNEL.to_bytes(8, "little"), lambda ref: 3 if ref.kind == 11 else {"0:1": 100, "0:0": 8}[ref.access]
+    )
+    w.readable = {KERNEL + 100 + 24: (KERNEL + 500).to_bytes(8, "little"), KERNEL + 508: b"\x21\x43\0\0"}
+    assert w.run() == 0x4321
+
+
 @pytest.mark.parametrize("space", ["btf", "kern"])
 def test_container_of_the_kernel(tmp_path, space):
     unit = unit_of(tmp_path, space, "return container_of(p, box, 'inside').after")
