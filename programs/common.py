@@ -306,9 +306,8 @@ def is_selected(task):
 
 
 @inline
-def is_selected_here(task):
+def is_selected_here(task, pid):
     """The same for system calls, where a call and the helper for the task would be a tenth of what tracing costs."""
-    pid: u32 = task.tgid
     if pid == config.self_pid:
         return False
     if config.who_on:
@@ -497,18 +496,14 @@ def fill_node(who, nsproxy):
 
 
 @inline
-def fill_context(who, task, parent, nsproxy, thread_pid, cred, group):
-    """Who: ``task``, and what it points at.
+def fill_context(who, task, parent, nsproxy, thread_pid):
+    """Who: ``task``, and what it points at. Its numbers, user and control group are there already.
 
     Where a program has branches, these pointers are to be read before them: the verifier (6.2) looks for types by
     name, among all that the kernel has, each time that it passes such a read, which takes it a millisecond or two.
     """
     who.start_time = task.start_time
-    who.cgroup_id = group
-    who.host_pid = task.tgid
-    who.host_tid = task.pid
     who.host_ppid = parent.tgid
-    who.uid = cred.uid.val
     who.mnt_ns = nsproxy.mnt_ns.ns.inum
     who.cpu = get_smp_processor_id()
     copy(who.comm, task.comm)

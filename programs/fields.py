@@ -5,11 +5,35 @@ from __future__ import annotations
 from programs.common import *
 from programs.records import *
 from programs.walk import *
+from pybpf.ktypes import pt_regs___arm64
 from pybpf.lang import *
 
 
 class Short(Struct):
     value: u32
+
+
+class Saved(Struct):
+    """Registers that stand in a row in pt_regs, x86-64 (arch/x86/include/uapi/asm/ptrace.h)."""
+
+    bp: u64
+    bx: u64
+    r11: u64
+    r10: u64
+    r9: u64
+    r8: u64
+    ax: u64
+    cx: u64
+    dx: u64
+    si: u64
+    di: u64
+
+
+class Begun(Struct):
+    """A record that has no data yet: room for them."""
+
+    _: Anon[Head]
+    saved: Saved
 
 
 fields_scratch = PerCpuArray(FieldRecord, 1)
@@ -19,10 +43,43 @@ fields_scratch = PerCpuArray(FieldRecord, 1)
 def begin(record, regs, shape, event):
     """Bring the call's arguments into the record; registers beyond them hold something else."""
     compat = event >= COMPAT
-    for i in unroll(range(ARGS)):
-        if shape.used & (1 << i):
-            record.args[i] = syscall_arg(regs, i, compat)
+    arm64 = cast(Ptr[pt_regs___arm64], regs)
+    if is_typed(regs):
+        for i in unroll(range(ARGS)):
+            if shape.used & (1 << i):
+                record.args[i] = syscall_arg(regs, i, compat)
+            else:
+                record.args[i] = 0
+        return
+    # By helper, which takes its time whatever it reads: all at once.
+    if exists(arm64.orig_x0):
+        read_kernel(record.args, u64(addr(arm64.regs)))
+        record.args[0] = arm64.orig_x0
+        if compat:
+            for i in unroll(range(ARGS)):
+                record.args[i] &= 0xFFFFFFFF
+    elif exists(regs.orig_ax):
+        saved = addr(cast(Ptr[Begun], record).saved)
+        read_kernel(saved, u64(addr(regs.bp)))
+        if compat:
+            record.args[0] = saved.bx & 0xFFFFFFFF
+            record.args[1] = saved.cx & 0xFFFFFFFF
+            record.args[2] = saved.dx & 0xFFFFFFFF
+            record.args[3] = saved.si & 0xFFFFFFFF
+            record.args[4] = saved.di & 0xFFFFFFFF
+            record.args[5] = saved.bp & 0xFFFFFFFF
         else:
+            record.args[0] = saved.di
+            record.args[1] = saved.si
+            record.args[2] = saved.dx
+            record.args[3] = saved.r10
+            record.args[4] = saved.r8
+            record.args[5] = saved.r9
+    else:
+        for i in unroll(range(ARGS)):
+            record.args[i] = syscall_arg(regs, i, compat)
+    for i in unroll(range(ARGS)):
+        if not shape.used & (1 << i):
             record.args[i] = 0
 
 
@@ -33,13 +90,17 @@ def finish(record, task, event, result, size):
     nsproxy = task.nsproxy
     thread_pid = task.thread_pid
     cred = task.cred
-    finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, current_group())
+    record.who.cgroup_id = current_group()
+    record.who.host_pid = task.tgid
+    record.who.host_tid = task.pid
+    record.who.uid = cred.uid.val
+    finish_with(record, task, event, result, size, parent, nsproxy, thread_pid)
 
 
 @inline
-def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, group):
-    """The same with the pointers that ``fill_context`` wants."""
-    fill_context(addr(record.who), task, parent, nsproxy, thread_pid, cred, group)
+def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid):
+    """The same where ``fill_context`` is given what it wants."""
+    fill_context(addr(record.who), task, parent, nsproxy, thread_pid)
     record.event = event
     record.result = result
     record.time = ktime_get_boot_ns()
@@ -54,7 +115,17 @@ def emit_call(regs, result, record, read):
     size, or 0 for a call that nobody wants.
     """
     task = current_task()
-    if not record or not is_selected_here(task):
+    if not record:
+        return
+    who = addr(record.who)
+    if is_typed(task):
+        who.host_pid = task.tgid
+        who.host_tid = task.pid
+    else:
+        both = get_current_pid_tgid()
+        who.host_pid = both >> 32
+        who.host_tid = both
+    if not is_selected_here(task, who.host_pid):
         return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
@@ -63,18 +134,20 @@ def emit_call(regs, result, record, read):
     parent = task.real_parent
     nsproxy = task.nsproxy
     thread_pid = task.thread_pid
-    cred = task.cred
-    group: u64 = 0
+    if is_typed(task):
+        who.uid = task.cred.uid.val
+    else:
+        who.uid = get_current_uid_gid()
     if config.cgroup_v1:
-        group = group_by_hierarchy(task.cgroups)
+        who.cgroup_id = group_by_hierarchy(task.cgroups)
     begin(record, regs, shape, event)
     if call_is_selected(record, shape, event, result):
         record.status = PATH_OK
         size = read(record, shape, event, result)
         if size:
             if not config.cgroup_v1:
-                group = get_current_cgroup_id()
-            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid, cred, group)
+                who.cgroup_id = get_current_cgroup_id()
+            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid)
 
 
 @inline

@@ -23,6 +23,7 @@ from pybpf.lang.operand import (
     CTX,
     KERN,
     MEM,
+    PROBED,
     RODATA,
     USER,
     Const,
@@ -202,6 +203,14 @@ class Intrinsics(Calls):
         if not isinstance(value, Place) or value.root is None or len(value.path) < 2:
             raise self.error(part, "exists() asks for a field of a kernel type: exists(p.field) or exists(T)")
         return Int(bool_, self.core(self._field_core(value, FIELD_EXISTS), 1))
+
+    def do_is_typed(self, node: ast.Call) -> Value:
+        """Whether what a pointer points to is read by plain loads, in this of a function's programs."""
+        part = self.arguments(node, ("pointer",), 1, "is_typed()")["pointer"]
+        value = self.without_code(part)
+        if not isinstance(value, (Pointer, Place)):
+            raise self.error(part, f"is_typed() asks about a pointer, not {self.describe(value)}")
+        return Const(value.space not in PROBED)
 
     def without_code(self, node: ast.expr) -> Value:
         """What an expression is, without computing it."""

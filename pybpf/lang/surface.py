@@ -376,6 +376,7 @@ INTRINSICS = {
         ("exists", "exists(p.field) or exists(T): whether the running kernel has that field or type."),
         ("find_vma", "find_vma(task, address, fn, args...): fn(task, vma, args...) for the memory area there (5.17)."),
         ("has", "has(helper): whether the running kernel has that helper function."),
+        ("is_typed", "is_typed(p): whether reading what p points to is a plain load here, known when compiling."),
         ("kenum", "kenum('enum_name', 'VALUE'): what that value is in the running kernel (32 bits)."),
         ("kenum64", "kenum64('enum_name', 'VALUE'): the same of an enum of 64-bit values (6.0)."),
         ("kenum_exists", "kenum_exists('enum_name', 'VALUE'): whether the running kernel's enum has it."),

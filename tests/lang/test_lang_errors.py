@@ -149,6 +149,7 @@ CASES = [
         12,
         "a place of type thread_info cannot be returned: return numbers or pointers",
     ),
+    ("return is_typed(1)", 1, 21, "is_typed() asks about a pointer, not 1"),
     ("return exists(ctx.a)", 1, 19, "exists() asks for a field of a kernel type: exists(p.field) or exists(T)"),
     ("return cast(S, ctx.a)", 1, 17, "cast() makes pointers: write cast(Ptr[S], x), or S(x) for numbers"),
     ("ctx.a + 1", 1, 5, "this has no effect: assign the value, or call something"),

@@ -172,6 +172,16 @@ def f(ctx, w: Ptr[whole]):
     assert w.run() == 0x4321
 
 
+@pytest.mark.parametrize(("space", "result"), [("btf", 1), ("kern", 2)])
+def test_one_body_reads_in_two_ways(tmp_path, space, result):
+    body = "if is_typed(t):\n    return 1\nreturn read_kernel(u32, u64(addr(t.first)))"
+    unit = unit_of(tmp_path, space, body)
+    w = World(unit, KERNEL.to_bytes(8, "little"), lambda ref: 16)
+    w.readable = {KERNEL + 16: b"\x02" + bytes(7)}
+    assert w.run() == result
+    assert ("call" in unit.functions[0].dump()) == (space == "kern")
+
+
 @pytest.mark.parametrize("space", ["btf", "kern"])
 def test_container_of_the_kernel(tmp_path, space):
     unit = unit_of(tmp_path, space, "return container_of(p, box, 'inside').after")
