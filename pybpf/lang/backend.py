@@ -15,8 +15,8 @@ from pybpf.lang.regalloc import allocate
 from pybpf.object.unit import CodeUnit
 
 
-def generate(func: Function) -> CodeUnit:
-    """Compile ``func``, which is left as it is.
+def generate(func: Function, *, keep: bool = True) -> CodeUnit:
+    """Compile ``func``, which is left as it is unless ``keep`` is false.
 
     The code is for cpu v3 as Linux 5.10 takes it, little-endian. References stay
     open: ``relocs`` lists map and data loads (the 64-bit immediate holds the
@@ -28,7 +28,7 @@ def generate(func: Function) -> CodeUnit:
     breaks the rules in ``check``.
     """
     check(func)
-    work = clone(func)
+    work = clone(func) if keep else func
     optimise(work)
     for tight in (False, True):
         offsets, depth = frame_layout(work, tight)

@@ -60,29 +60,34 @@ def compile_functions(
     programs: Iterable[Program], object_name: str = "pybpf.bpf.o", *, license: str = "GPL", lines: bool = True
 ) -> bytes:
     """Compile programs into one ELF object; see compile_modules()."""
+    with _collecting_seldom():
+        return _compile(list(programs), license, lines)
+
+
+def _compile(programs: list[Program], license: str, lines: bool) -> bytes:
+    """What compiling takes is given back here, before the garbage collector would look through it."""
     from pybpf.lang.backend import generate
     from pybpf.object.image import assemble
 
-    programs = list(programs)
-    with _collecting_seldom():
-        problem: CompileError | None = None
-        for stack in _STACKS:
-            unit = Compilation(stack)
-            for program in programs:
-                unit.add(program)
-            units = [generate(function) for function in unit.functions]
-            # Functions that call each other share the stack: if it is too small, more of their objects go to maps.
-            problem = check_chains(unit.functions, units, unit.later)
-            if problem is None:
-                break
-        if problem is not None:
-            raise problem
-        maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
-        return assemble(
-            *(units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder),
-            externs=unit.sorted_externs(),
-            lines=lines,
-        )
+    problem: CompileError | None = None
+    for stack in _STACKS:
+        unit = Compilation(stack)
+        for program in programs:
+            unit.add(program)
+        externs = unit.sorted_externs()
+        units = [generate(function, keep=False) for function in unit.functions]
+        # Functions that call each other share the stack: if it is too small, more of their objects go to maps.
+        problem = check_chains(unit.functions, units, unit.later)
+        if problem is None:
+            break
+    if problem is not None:
+        raise problem
+    maps = [(map.name, *unit.types.map_definition(map)) for map in unit.sorted_maps()]
+    return assemble(
+        *(units, unit.func_ids, maps, unit.data_sections(), license, unit.types.builder),
+        externs=externs,
+        lines=lines,
+    )
 
 
 @contextmanager
