@@ -28,6 +28,7 @@ from pybpf.asm.opcodes import (
 from pybpf.lang.ir import Loc
 
 FIRST_VIRTUAL = 11
+_NOT_FRAME = ~(1 << 10)
 FRAME_ADDRESS = 0x100  # pseudo opcode: dst = r10 + imm; two instructions in the end
 MOVE = BPF_ALU64 | BPF_MOV | BPF_X
 MOVE_IMM = BPF_ALU64 | BPF_MOV
@@ -40,7 +41,7 @@ READS_DST, WRITES_DST, READS_SRC, WRITES_SRC, CALLS = 1, 2, 4, 8, 16
 EXCHANGES = 32  # reads and writes r0
 
 
-def _flags(op: int, imm: int) -> int:
+def _flags_of(op: int) -> int:
     if op == FRAME_ADDRESS:
         return WRITES_DST
     kind = op & 0x07
@@ -58,14 +59,21 @@ def _flags(op: int, imm: int) -> int:
     if kind == BPF_ST:
         return READS_DST
     if kind == BPF_STX:
-        if op & 0xE0 == BPF_ATOMIC and imm == BPF_CMPXCHG:
-            return READS_DST | READS_SRC | EXCHANGES
-        fetches = op & 0xE0 == BPF_ATOMIC and imm & BPF_FETCH
-        return READS_DST | READS_SRC | (WRITES_SRC if fetches else 0)
+        return READS_DST | READS_SRC
     if op == CALL:
         return CALLS
     assert kind in (BPF_JMP, BPF_JMP32)
     return READS_DST | (READS_SRC if op & BPF_X else 0)
+
+
+_FLAGS = [_flags_of(op) for op in range(FRAME_ADDRESS + 1)]
+
+
+def _atomic_flags(imm: int) -> int:
+    """What an atomic operation does besides."""
+    if imm == BPF_CMPXCHG:
+        return EXCHANGES
+    return WRITES_SRC if imm & BPF_FETCH else 0
 
 
 class MIns:
@@ -92,7 +100,9 @@ class MIns:
         self.ref = ref
         self.loc = loc
         self.nargs = nargs
-        self.flags = _flags(op, imm)
+        self.flags = _FLAGS[op]
+        if op & 0xE7 == BPF_STX | BPF_ATOMIC:
+            self.flags |= _atomic_flags(imm)
 
     def __repr__(self) -> str:
         return f"MIns({self.op:#x}, dst={self.dst}, src={self.src}, off={self.off}, imm={self.imm}, ref={self.ref!r})"
@@ -111,29 +121,21 @@ class MIns:
         """How many 8-byte slots it will take."""
         return 2 if self.op in (0x18, FRAME_ADDRESS) else 1
 
-    def reads(self) -> int:
-        """The registers read, as a bit set; r10 is left out."""
+    def effects(self) -> tuple[int, int]:
+        """The registers read and those written, as bit sets; r10 is left out."""
         flags = self.flags
-        bits = 0
-        if flags & READS_DST and self.dst != 10:
-            bits = 1 << self.dst
-        if flags & READS_SRC and self.src != 10:
-            bits |= 1 << self.src
-        if flags & (CALLS | EXCHANGES):
-            bits |= (2 << self.nargs) - 2 if flags & CALLS else 1
-        return bits
+        if flags & CALLS:
+            return (2 << self.nargs) - 2, CLOBBERED
+        dst, src = 1 << self.dst, 1 << self.src
+        reads = (dst if flags & READS_DST else 0) | (src if flags & READS_SRC else 0)
+        writes = (dst if flags & WRITES_DST else 0) | (src if flags & WRITES_SRC else 0)
+        if flags & EXCHANGES:
+            return reads & _NOT_FRAME | 1, writes | 1
+        return reads & _NOT_FRAME, writes
 
     def writes(self) -> int:
         """The registers written, as a bit set."""
-        flags = self.flags
-        bits = 0
-        if flags & WRITES_DST:
-            bits = 1 << self.dst
-        if flags & WRITES_SRC:
-            bits |= 1 << self.src
-        if flags & (CALLS | EXCHANGES):
-            bits |= CLOBBERED if flags & CALLS else 1
-        return bits
+        return self.effects()[1]
 
 
 class MBlock:
@@ -183,31 +185,44 @@ class MFunction:
         return self.count - 1
 
 
-def live_at_ends(blocks: list[MBlock]) -> dict[MBlock, int]:
-    """The registers live at the end of each block, before its test (whose registers are included)."""
-    reads: dict[MBlock, int] = {}
-    writes: dict[MBlock, int] = {}
-    starts: dict[MBlock, int] = {}
-    for block in blocks:
-        read = written = 0
-        for ins in reversed(block.ins):
-            write = ins.writes()
-            written |= write
-            read = read & ~write | ins.reads()
-        reads[block], writes[block], starts[block] = read, written, 0
-    ends: dict[MBlock, int] = dict.fromkeys(blocks, 0)
-    changed = True
-    while changed:
-        changed = False
-        for block in reversed(blocks):
-            out = block.test.reads() if block.test is not None else 0
-            if block.then is None:
-                out = 1  # exit returns r0
-            for target in block.successors():
-                out |= starts[target]
-            ends[block] = out
-            start = reads[block] | out & ~writes[block]
-            if start != starts[block]:
-                starts[block] = start
-                changed = True
-    return ends
+class MLiveness:
+    """The registers live at the end of each block, before its test (whose registers are included).
+
+    ``effects`` keeps what was asked of the instructions on the way: what each reads and
+    writes, from a block's last one to its first.
+    """
+
+    __slots__ = ("at_end", "effects")
+
+    def __init__(self, blocks: list[MBlock]) -> None:
+        self.at_end: dict[MBlock, int] = {}
+        self.effects: dict[MBlock, list[tuple[int, int]]] = {}
+        at_end, at_start = self.at_end, dict.fromkeys(blocks, 0)
+        reads: dict[MBlock, int] = {}
+        passed: dict[MBlock, int] = {}  # what a block leaves alone
+        for block in blocks:
+            effects = self.effects[block] = [ins.effects() for ins in reversed(block.ins)]
+            read = written = 0
+            for reading, writing in effects:
+                written |= writing
+                read = read & ~writing | reading
+            reads[block], passed[block] = read, ~written
+        # From the end, so that where blocks are in reverse post-order only the heads of loops are looked at too early.
+        order = {block: number for number, block in enumerate(blocks)}
+        heads = {to for block in blocks for to in block.successors() if order[to] <= order[block]}
+        again = True
+        while again:
+            again = False
+            for block in reversed(blocks):
+                then, els = block.then, block.els
+                if then is None:
+                    out = 1  # exit returns r0
+                else:
+                    out = at_start[then]
+                    if els is not None and block.test is not None:
+                        out |= at_start[els] | block.test.effects()[0]
+                at_end[block] = out
+                start = reads[block] | out & passed[block]
+                if start != at_start[block]:
+                    at_start[block] = start
+                    again |= block in heads

@@ -26,11 +26,13 @@ from pybpf.lang.mir import (
     MBlock,
     MFunction,
     MIns,
-    live_at_ends,
+    MLiveness,
 )
 
 _SPILL_LOAD = BPF_LDX | BPF_MEM | BPF_DW
 _SPILL_STORE = BPF_STX | BPF_MEM | BPF_DW
+# What gives a register a value that may be somewhere already.
+_PLAIN = frozenset((MOVE, MOVE_IMM, MOVE32_IMM, LD_IMM64, FRAME_ADDRESS, _SPILL_LOAD))
 
 
 def clean(func: MFunction) -> None:
@@ -39,30 +41,37 @@ def clean(func: MFunction) -> None:
     for block in func.blocks:
         block.ins = _without_repeats(block.ins, func.spill_slots)
     _remove_dead(func)
-    _tidy(func)
-    _merge_tails(func)
-    _drop_known_zero(func)
-    _tidy(func)
+    changed = _tidy(func)
+    changed |= _merge_tails(func)
+    changed |= _drop_known_zero(func)
+    if changed:
+        _tidy(func)
     _fall_into_exit(func)
 
 
 # --- control flow ---
 
 
-def _tidy(func: MFunction) -> None:
-    """Skip empty blocks, join blocks that only follow each other, drop what is unreachable."""
+def _tidy(func: MFunction) -> bool:
+    """Skip empty blocks, join blocks that only follow each other, drop what is unreachable; whether there was any."""
+    before = len(func.blocks)
+    changed = False
     for block in func.blocks:
-        if block.then is not None:
-            block.then = _destination(block.then)
-        if block.els is not None:
-            block.els = _destination(block.els)
+        then, els = block.then, block.els
+        if then is not None and not then.ins:
+            block.then = _destination(then)
+        if els is not None:
+            if not els.ins:
+                block.els = _destination(els)
             if block.els is block.then:
                 block.test, block.els = None, None
         target = block.then
         if block.test is None and target is not None and _is_exit(target):
             block.then, block.exit_loc = None, target.exit_loc
+        changed |= block.then is not then or block.els is not els
     _drop_unreachable(func)
     counts = _entry_counts(func)
+    joined: set[MBlock] = set()
     for block in func.blocks:
         while block.test is None and block.then is not None and block.then is not block:
             target = block.then
@@ -71,8 +80,10 @@ def _tidy(func: MFunction) -> None:
             block.ins += target.ins
             block.test, block.then, block.els, block.exit_loc = target.test, target.then, target.els, target.exit_loc
             target.ins, target.test, target.then, target.els = [], None, None, None
-            counts[target] = 0
-    _drop_unreachable(func)
+            joined.add(target)
+    if joined:
+        func.blocks = [block for block in func.blocks if block not in joined]
+    return changed or len(func.blocks) < before
 
 
 def _is_exit(block: MBlock) -> bool:
@@ -133,7 +144,7 @@ def _without_repeats(block: list[MIns], spill_slots: dict[int, bool]) -> list[MI
     kept: list[MIns] = []
     serial = 0
     for ins in block:
-        token = _value_token(ins, held, slots, spill_slots)
+        token = _value_token(ins, held, slots, spill_slots) if ins.op in _PLAIN else None
         if token is not None:
             if held.get(ins.dst) == token:
                 continue
@@ -178,17 +189,16 @@ def _value_token(
 
 def _remove_dead(func: MFunction) -> None:
     """Remove results that no instruction reads any more."""
-    ends = live_at_ends(func.blocks)
+    liveness = MLiveness(func.blocks)
     for block in func.blocks:
-        live = ends[block]
+        live = liveness.at_end[block]
         kept = []
-        for ins in reversed(block.ins):
-            writes = ins.writes()
+        for ins, (reads, writes) in zip(reversed(block.ins), liveness.effects[block]):
             kind = ins.op & 0x07
             pure = ins.op == FRAME_ADDRESS or kind in (0x00, 0x01, 0x04, 0x07)
             if pure and writes and not writes & live:
                 continue
-            live = live & ~writes | ins.reads()
+            live = live & ~writes | reads
             kept.append(ins)
         block.ins = kept[::-1]
 
@@ -196,7 +206,9 @@ def _remove_dead(func: MFunction) -> None:
 # --- equal ends ---
 
 
-def _merge_tails(func: MFunction) -> None:
+def _merge_tails(func: MFunction) -> bool:
+    """Let blocks that end alike share their ends; returns whether any do now."""
+    merged = False
     groups: dict[object, list[MBlock]] = {}
     for block in func.blocks:
         way = (block.test.key() if block.test is not None else None, id(block.then), id(block.els))
@@ -216,6 +228,8 @@ def _merge_tails(func: MFunction) -> None:
                 break
             tail = _share(func, alike, length)
             group = [block for block in group if block not in alike] + [tail]
+            merged = True
+    return merged
 
 
 def _common_length(blocks: list[MBlock]) -> int:
@@ -238,25 +252,23 @@ def _self_contained(code: list[MIns]) -> bool:
     known = 1 << BPF_REG_FP
     for ins in code:
         kind = ins.op & 0x07
+        reads, writes = ins.effects()
         if kind == BPF_LDX:
             if not known >> ins.src & 1:
                 return False
-            known &= ~ins.writes()
-            continue
-        if kind in (BPF_ST, BPF_STX) and ins.op != FRAME_ADDRESS:
+            known &= ~writes
+        elif kind in (BPF_ST, BPF_STX) and ins.op != FRAME_ADDRESS:
             if not known >> ins.dst & 1:
                 return False
-            known &= ~ins.writes()
-            continue
-        if ins.flags & CALLS:
+            known &= ~writes
+        elif ins.flags & CALLS:
             if ins.nargs and ins.op == CALL and ins.src == 0 and not known >> 1 & 1:
                 return False
-            known = known & ~ins.writes() | 1
-            continue
-        if ins.reads() & ~known:
-            known &= ~ins.writes()
+            known = known & ~writes | 1
+        elif reads & ~known:
+            known &= ~writes
         else:
-            known |= ins.writes()
+            known |= writes
     return True
 
 
@@ -280,11 +292,12 @@ def _share(func: MFunction, alike: list[MBlock], length: int) -> MBlock:
 # --- what a branch already established ---
 
 
-def _drop_known_zero(func: MFunction) -> None:
+def _drop_known_zero(func: MFunction) -> bool:
     """Remove ``r = constant`` at a block's start where every way there leaves just that in r.
 
-    As after ``if r0 == 0 goto out; ... out: r0 = 0; exit``.
+    As after ``if r0 == 0 goto out; ... out: r0 = 0; exit``. Returns whether any was removed.
     """
+    dropped = False
     entries: dict[MBlock, list[tuple[MBlock, bool]]] = {block: [] for block in func.blocks}
     for block in func.blocks:
         if block.test is None:
@@ -301,6 +314,8 @@ def _drop_known_zero(func: MFunction) -> None:
             if not all(_establishes(pred, taken, ins) for pred, taken in entries[block]):
                 break
             del block.ins[0]
+            dropped = True
+    return dropped
 
 
 def _establishes(block: MBlock, taken: bool, want: MIns) -> bool:

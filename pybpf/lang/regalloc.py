@@ -21,7 +21,7 @@ from pybpf.lang.mir import (
     WRITES_SRC,
     MFunction,
     MIns,
-    live_at_ends,
+    MLiveness,
 )
 from pybpf.lang.spill import constants, join, share_slots, spill
 
@@ -99,22 +99,21 @@ class _Colouring:
     def _build(self) -> None:
         adjacent = self.adjacent
         numbers: dict[tuple[int, int], int] = {}
-        ends = live_at_ends(self.func.blocks)
+        liveness = MLiveness(self.func.blocks)
         costs, present = self.costs, 0
         for block in self.func.blocks:
-            live = ends[block]
+            live = liveness.at_end[block]
             present |= live
             weight = 10.0 ** min(block.depth, 6)
             if block.test is not None:
                 self._count(block.test, weight)
-            for ins in reversed(block.ins):
+            for ins, (reads, writes) in zip(reversed(block.ins), liveness.effects[block]):
                 flags = ins.flags
                 if flags & (READS_DST | WRITES_DST):
                     costs[ins.dst] += weight * 2 if flags & READS_DST and flags & WRITES_DST else weight
                 if flags & (READS_SRC | WRITES_SRC):
                     costs[ins.src] += weight
-                writes = ins.writes()
-                present |= writes
+                present |= reads | writes
                 others = live | writes
                 if ins.op == MOVE and ins.src != BPF_REG_FP:
                     others &= ~(1 << ins.src)
@@ -130,10 +129,10 @@ class _Colouring:
                         adjacent[register] |= others & ~(1 << register)
                 elif writes:
                     adjacent[ins.dst] |= others & ~writes
-                live = live & ~writes | ins.reads()
-                present |= live
+                live = live & ~writes | reads
         self.present = present
-        for register, others in enumerate(adjacent):
+        # Each the other's neighbour: what was found so far, from the point of view of what was written.
+        for register, others in enumerate(list(adjacent)):
             bit = 1 << register
             for other in _bits(others):
                 adjacent[other] |= bit
@@ -348,20 +347,23 @@ class _Colouring:
 
     def _select(self) -> None:
         colours: dict[int, int] = {number: number for number in range(COLOURS)}
+        joined: dict[int, int] = {}  # those coalesced with a register, as a bit set
+        for register in self.alias:
+            into = self._find(register)
+            joined[into] = joined.get(into, 0) | 1 << register
+        holders = [1 << colour | joined.get(colour, 0) for colour in range(COLOURS)]  # of each colour
         failed: list[int] = []
-        alias = self.alias
         for register in reversed(self.stack):
-            used = 0
-            for other in _bits(self.adjacent[register]):
-                while other in alias:
-                    other = alias[other]
-                if other in colours:
-                    used |= 1 << colours[other]
-            free = ALLOCATABLE & ~used
+            others = self.adjacent[register]
+            free = 0
+            for colour, registers in enumerate(holders):
+                if not others & registers:
+                    free |= 1 << colour
             if not free:
                 failed.append(register)
                 continue
-            colours[register] = self._choose(register, free, colours)
+            colour = colours[register] = self._choose(register, free, colours)
+            holders[colour] |= 1 << register | joined.get(register, 0)
         if failed:
             members: dict[int, list[int]] = {}
             for register in self.alias:
