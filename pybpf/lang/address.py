@@ -5,7 +5,7 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
-from pybpf.lang.simplify import read_counts
+from pybpf.lang.registers import read_counts
 
 
 def constants_last(func: Function) -> bool:
@@ -40,9 +40,10 @@ def constants_last(func: Function) -> bool:
                     del sums[index]
             if ins.op == ir.ADD and ins.size == 8 and isinstance(ins.b, Imm) and type(ins.a) is int and ins.a != dst:
                 constant = signed(ins.b.value & MASK64)
-                if reads is None:
-                    reads = read_counts(func)
-                if func.vregs[dst] == ir.SCALAR and reads[dst] == 1 and -0x4000 <= constant <= 0x4000:
-                    sums[dst] = (ins.a, constant)
+                if func.vregs[dst] == ir.SCALAR and -0x4000 <= constant <= 0x4000:
+                    if reads is None:
+                        reads = read_counts(func)
+                    if reads[dst] == 1:
+                        sums[dst] = (ins.a, constant)
         block.ins = out
     return changed

@@ -16,6 +16,9 @@ PURE = frozenset(
 )  # fmt: skip
 
 
+VALUES, FLOW = 1, 2  # what a pass changed: what is computed, where control goes
+
+
 def uses(ins: Ins) -> list[int]:
     """The virtual registers an instruction reads, in operand order."""
     a, b = ins.a, ins.b
@@ -109,43 +112,61 @@ def retarget(block: Block, old: Block, new: Block) -> None:
         last.els = new
 
 
-def tidy(func: Function) -> None:
+def tidy(func: Function) -> bool:
     """Thread jumps through empty blocks, merge blocks that only follow each other, drop unreachable ones.
 
     Leaves the blocks in reverse post-order; blocks[0] stays the entry and has no
-    predecessors (one is put before it when a loop begins there).
+    predecessors (one is put before it when a loop begins there). Returns whether a
+    branch went, whose operands nobody may read any more.
     """
+    decided = False
+    for block in func.blocks:
+        last = block.ins[-1]
+        then, els = last.then, last.els
+        if then is not None and len(then.ins) == 1:
+            last.then = _destination(then)
+        if els is not None:
+            if len(els.ins) == 1:
+                last.els = _destination(els)
+            if last.then is last.els:
+                block.ins[-1] = Ins(ir.JUMP, then=last.then, loc=last.loc)
+                decided = True
+    func.blocks = postorder(func.blocks[0])[::-1]
+    # From how many blocks each is entered. Where one takes in the next, those behind keep their number.
+    entered = dict.fromkeys(func.blocks, 0)
     for block in func.blocks:
         last = block.ins[-1]
         if last.then is not None:
-            last.then = _destination(last.then)
+            entered[last.then] += 1
         if last.els is not None:
-            last.els = _destination(last.els)
-        if last.op == ir.BRANCH and last.then is last.els:
-            block.ins[-1] = Ins(ir.JUMP, then=last.then, loc=last.loc)
-    func.blocks = postorder(func.blocks[0])[::-1]
-    preds = predecessors(func)
+            entered[last.els] += 1
     gone: set[Block] = set()
     for block in func.blocks:
         if block in gone:
             continue
-        while block.ins[-1].op == ir.JUMP:
-            target = block.ins[-1].then
+        last = block.ins[-1]
+        while last.op == ir.JUMP:
+            target = last.then
             assert target is not None
-            if target is block or len(preds[target]) != 1 or target is func.blocks[0]:
+            if target is block or entered[target] != 1 or target is func.blocks[0]:
                 break
             block.ins[-1:] = target.ins
             gone.add(target)
-            for after in successors(block):
-                preds[after] = [block if pred is target else pred for pred in preds[after]]
+            last = block.ins[-1]
     if gone:
         func.blocks = [block for block in func.blocks if block not in gone]
-    if preds[func.blocks[0]]:
+    if entered[func.blocks[0]]:
         entry = Block(f"{func.blocks[0].name}.entry")
         params = [ins for ins in func.blocks[0].ins if ins.op == ir.PARAM]
         func.blocks[0].ins = [ins for ins in func.blocks[0].ins if ins.op != ir.PARAM]
         entry.ins = [*params, Ins(ir.JUMP, then=func.blocks[0], loc=func.blocks[0].ins[0].loc)]
         func.blocks.insert(0, entry)
+    return decided
+
+
+def is_untidy(func: Function) -> bool:
+    """Whether a block does nothing but jump on, as tidy() leaves none and other passes may."""
+    return any(len(block.ins) == 1 and block.ins[0].op == ir.JUMP for block in func.blocks)
 
 
 def _destination(block: Block) -> Block:
@@ -210,17 +231,33 @@ class Liveness:
                         loops = True
 
 
+def has_loops(func: Function) -> bool:
+    """Whether a block leads to itself or to one that stands before it."""
+    passed: set[Block] = set()
+    for block in func.blocks:
+        passed.add(block)
+        last = block.ins[-1]
+        if last.then in passed or last.els in passed:
+            return True
+    return False
+
+
 def loop_depths(blocks: list[Block]) -> dict[Block, int]:
     """How many loops each block is in; a loop is what reaches a back edge without its head."""
-    order = {block: i for i, block in enumerate(blocks)}
-    preds: dict[Block, list[Block]] = {block: [] for block in blocks}
+    depth = dict.fromkeys(blocks, 0)
     back: dict[Block, list[Block]] = {}
+    passed: set[Block] = set()
+    for block in blocks:
+        passed.add(block)
+        for target in successors(block):
+            if target in passed:
+                back.setdefault(target, []).append(block)
+    if not back:
+        return depth
+    preds: dict[Block, list[Block]] = {block: [] for block in blocks}
     for block in blocks:
         for target in successors(block):
             preds[target].append(block)
-            if order[target] <= order[block]:
-                back.setdefault(target, []).append(block)
-    depth = dict.fromkeys(blocks, 0)
     for head, tails in back.items():
         body = {head}
         work = list(tails)

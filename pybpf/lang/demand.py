@@ -7,10 +7,10 @@ is cut to 32 bits is done in 32 bits, which zero-extend by themselves.
 from __future__ import annotations
 
 from pybpf.lang import ir
+from pybpf.lang.cfg import has_loops
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
-from pybpf.lang.simplify import read_counts
-from pybpf.lang.values import definitions
+from pybpf.lang.registers import Registers
 
 # The low bits of the result depend on as many low bits of the operands.
 _LOW = frozenset((ir.ADD, ir.SUB, ir.MUL, ir.AND, ir.OR, ir.XOR))
@@ -23,15 +23,11 @@ def narrow(func: Function) -> bool:
     Only what is not compared, called with or made part of an address loses its
     extension: those read all 64 bits, so the verifier's bounds stay.
     """
-    wanted = _demand(func)
-    counts = definitions(func)
-    reads = read_counts(func)
-    makers: dict[int, Ins] = {}
+    registers = Registers(func)
+    # Of a register written once all that reads it comes later, but for loops.
+    wanted = _demand(func, has_loops(func) or bool(registers.several))
+    makers, reads = registers.only, registers.reads
     changed = False
-    for block in func.blocks:
-        for ins in block.ins:
-            if ins.dst is not None and counts[ins.dst] == 1:
-                makers[ins.dst] = ins
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
             if ins.dst is None or type(ins.a) is not int:
@@ -70,8 +66,8 @@ def _narrowed(maker: Ins | None) -> bool:
     return True
 
 
-def _demand(func: Function) -> list[int]:
-    """How many low bits of each register somebody reads."""
+def _demand(func: Function, again: bool) -> list[int]:
+    """How many low bits of each register somebody reads; ``again``: one look from the end is not enough."""
     wanted = [0] * len(func.vregs)
     changed = True
     while changed:
@@ -91,6 +87,7 @@ def _demand(func: Function) -> list[int]:
                     if type(arg) is int and wanted[arg] < 64:
                         wanted[arg] = 64
                         changed = True
+        changed &= again
     return wanted
 
 

@@ -9,7 +9,7 @@ known on that edge (``found = 0 ... if found``).
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import clone_ins, successors, tidy
+from pybpf.lang.cfg import FLOW, VALUES, clone_ins, has_loops, tidy
 from pybpf.lang.fold import MASK64, MIRRORED, binary, compare, extend, fits_s32, swap
 from pybpf.lang.ir import Block, Function, Imm, Ins
 
@@ -25,28 +25,33 @@ _NONZERO = frozenset((ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.OR))
 _THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
 
 
-def propagate(func: Function) -> bool:
-    """Fold what is constant and thread jumps; returns whether control flow changed."""
-    entries = _solve(func)
-    changed = False
+def propagate(func: Function) -> int:
+    """Fold what is constant and thread jumps; returns what changed: VALUES, FLOW, both or nothing."""
+    # Without loops a block comes behind all that lead to it, and one walk both learns and folds.
+    loops = has_loops(func)
+    entries = _solve(func) if loops else {func.blocks[0]: {}}
     exits: dict[Block, Facts] = {}
+    changed = 0
     for block in func.blocks:
-        facts = entries.get(block)
-        if facts is None:
+        if block not in entries:
             continue
-        facts = dict(facts)
+        facts = dict(entries[block])
+        last = block.ins[-1]
         for index, ins in enumerate(block.ins):
             # Where no operand is known only a branch may turn out to be decided: r == r.
             if ins.a in facts or ins.b in facts or ins.args or ins.op == ir.BRANCH:
                 new = _rewrite(ins, facts, func)
                 if new is not ins:
-                    changed |= new.op == ir.JUMP
+                    changed |= FLOW if new.op == ir.JUMP else VALUES
                     block.ins[index] = ins = new
             if ins.dst is not None:
                 _apply(ins, facts, func)
         exits[block] = facts
-    changed |= _thread(func, exits)
-    if changed:
+        if not loops:
+            _pass_on(last, facts, entries)
+    if _thread(func, exits):
+        changed |= FLOW
+    if changed & FLOW:
         tidy(func)
     return changed
 
@@ -64,13 +69,20 @@ def _solve(func: Function) -> dict[Block, Facts]:
         for ins in block.ins:
             if ins.dst is not None:
                 _apply(ins, facts, func)
-        for target, there in _edges(block, facts):
-            old = entries.get(target)
-            new = there if old is None else _meet(old, there)
-            if old is None or len(new) != len(old) or new != old:
-                entries[target] = new
-                work.add(order[target])
+        work.update([order[target] for target in _pass_on(block.ins[-1], facts, entries)])
     return entries
+
+
+def _pass_on(last: Ins, facts: Facts, entries: dict[Block, Facts]) -> list[Block]:
+    """Tell the blocks that ``last`` leads to what is known before it; returns those to whom it is news."""
+    told = []
+    for target, there in _edges(last, facts):
+        old = entries.get(target)
+        new = there if old is None else _meet(old, there)
+        if old is None or len(new) != len(old) or new != old:
+            entries[target] = new
+            told.append(target)
+    return told
 
 
 def _meet(a: Facts, b: Facts) -> Facts:
@@ -86,19 +98,19 @@ def _meet(a: Facts, b: Facts) -> Facts:
     return result
 
 
-def _edges(block: Block, facts: Facts) -> list[tuple[Block, Facts]]:
-    """The blocks control can go to from ``block``, with the facts on the way there."""
-    last = block.ins[-1]
-    if last.op != ir.BRANCH:
-        return [(target, facts) for target in successors(block)]
-    assert last.then is not None
-    assert last.els is not None
+def _edges(last: Ins, facts: Facts) -> list[tuple[Block, Facts]]:
+    """The blocks that ``last`` leads to when ``facts`` are known, with what is known on the way there."""
+    then, els = last.then, last.els
+    if then is None:
+        return []
+    if els is None:
+        return [(then, facts)]
     outcome = _outcome(last, facts)
     result = []
     if outcome is not False:
-        result.append((last.then, _learn(last, facts, True)))
+        result.append((then, _learn(last, facts, True)))
     if outcome is not True:
-        result.append((last.els, _learn(last, facts, False)))
+        result.append((els, _learn(last, facts, False)))
     return result
 
 
@@ -117,9 +129,9 @@ def _learn(branch: Ins, facts: Facts, taken: bool) -> Facts:
 
 
 def _value(operand: object, facts: Facts) -> int | None:
-    if isinstance(operand, Imm):
-        return operand.value & MASK64
-    return facts.get(operand) if type(operand) is int else None
+    if type(operand) is int:
+        return facts.get(operand)
+    return operand.value & MASK64 if isinstance(operand, Imm) else None
 
 
 def _outcome(branch: Ins, facts: Facts) -> bool | None:
@@ -222,12 +234,15 @@ def _known(operand: object, facts: Facts) -> Imm | None:
 
 
 def _thread(func: Function, exits: dict[Block, Facts]) -> bool:
+    short = {block for block in func.blocks if len(block.ins) <= 1 + _THREAD_LIMIT and block.ins[-1].op == ir.BRANCH}
     changed = False
     for block in list(func.blocks):
-        if block not in exits:
-            continue
         last = block.ins[-1]
-        for target, facts in _edges(block, exits[block]):
+        if block not in exits or (last.then not in short and last.els not in short):
+            continue
+        for target, facts in _edges(last, exits[block]):
+            if target not in short:
+                continue
             way = _way_through(target, facts, func)
             if way is None:
                 continue
@@ -249,10 +264,8 @@ def _thread(func: Function, exits: dict[Block, Facts]) -> bool:
 
 
 def _way_through(block: Block, facts: Facts, func: Function) -> Block | None:
-    """Where control goes after ``block`` when it is entered with ``facts``, if that is known."""
+    """Where control goes after ``block``, which ends in a branch, if that is known from ``facts`` at its start."""
     last = block.ins[-1]
-    if last.op != ir.BRANCH or len(block.ins) > 1 + _THREAD_LIMIT:
-        return None
     if len(block.ins) > 1:
         facts = dict(facts)
         for ins in block.ins[:-1]:

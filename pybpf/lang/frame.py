@@ -22,7 +22,7 @@ def escaped(func: Function) -> set[Slot]:
             if ins.op == ir.FRAME:
                 assert isinstance(ins.ref, Slot)
                 found.add(ins.ref)
-            elif isinstance(ins.a, Slot) and (ins.op == ir.ATOMIC or ins.ref is not None):
+            elif type(ins.a) is Slot and (ins.op == ir.ATOMIC or ins.ref is not None):
                 found.add(ins.a)
     return found
 
@@ -32,7 +32,7 @@ def promote(func: Function) -> bool:
     accesses: dict[Slot, list[Ins]] = {}
     for block in func.blocks:
         for ins in block.ins:
-            if isinstance(ins.a, Slot):
+            if type(ins.a) is Slot:
                 accesses.setdefault(ins.a, []).append(ins)
     if not accesses:
         return False
@@ -122,6 +122,8 @@ def drop_dead_stores(func: Function) -> bool:
     fixed = escaped(func)
     changed = False
     for block in func.blocks:
+        if not any(type(ins.a) is Slot and ins.op == ir.STORE for ins in block.ins):
+            continue
         covered: dict[Slot, int] = {}  # bytes that will be overwritten, as bit sets
         kept: list[Ins] = []
         for ins in reversed(block.ins):

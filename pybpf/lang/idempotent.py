@@ -11,7 +11,7 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.cfg import predecessors
 from pybpf.lang.ir import Block, Function, Ins
-from pybpf.lang.values import only_definitions
+from pybpf.lang.registers import only_definitions
 
 # get_smp_processor_id, current_pid_tgid, current_uid_gid, current_task, numa_node_id, current_task_btf
 _SAME = frozenset((8, 14, 15, 35, 42, 158))
@@ -43,6 +43,10 @@ def share_calls(func: Function) -> bool:
 def _solve(func: Function, only: dict[int, Ins]) -> dict[Block, _Known]:
     """What is known at the start of each block, on all paths to it."""
     preds = predecessors(func)
+    made = {
+        block: [(ins.imm, ins.dst) for ins in block.ins if ins.op == ir.CALL and ins.imm in _SAME and ins.dst in only]
+        for block in func.blocks
+    }
     entries: dict[Block, _Known] = {}
     ends: dict[Block, _Known] = {}
     changed = True
@@ -56,9 +60,9 @@ def _solve(func: Function, only: dict[int, Ins]) -> dict[Block, _Known]:
                 first, *rest = before
                 known = {number: vreg for number, vreg in first.items() if all(end.get(number) == vreg for end in rest)}
             entries[block] = dict(known)
-            for ins in block.ins:
-                if ins.op == ir.CALL and ins.imm in _SAME and ins.dst is not None and ins.dst in only:
-                    known.setdefault(ins.imm, ins.dst)
+            for number, vreg in made[block]:
+                assert vreg is not None
+                known.setdefault(number, vreg)
             if ends.get(block) != known:
                 ends[block] = known
                 changed = True

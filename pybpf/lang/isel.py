@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pybpf.asm.opcodes import (
     BPF_ADD,
     BPF_ALU,
@@ -59,7 +61,7 @@ from pybpf.lang.cfg import Liveness, loop_depths, uses
 from pybpf.lang.fold import MASK64, fits_s32, signed
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
 from pybpf.lang.mir import FIRST_VIRTUAL, FRAME_ADDRESS, MOVE, MOVE32_IMM, MOVE_IMM, MBlock, MFunction, MIns
-from pybpf.lang.values import only_definitions
+from pybpf.lang.registers import only_definitions
 from pybpf.lang.widths import bounded
 
 ALU = {
@@ -105,14 +107,14 @@ def frame_layout(func: Function, tight: bool) -> tuple[dict[Slot, int], int]:
     bounds. ``tight`` packs by the slots' own alignment instead.
     """
     slots: dict[Slot, None] = {}
-    upper = set() if tight else _word_keys(func)
     for block in func.blocks:
         for ins in block.ins:
-            if isinstance(ins.a, Slot):
+            if type(ins.a) is Slot:
                 slots[ins.a] = None
             if ins.op == ir.FRAME:
                 assert isinstance(ins.ref, Slot)
                 slots[ins.ref] = None
+    upper = _word_keys(func) if slots and not tight else set()
     order = sorted(slots, key=lambda slot: -slot.align) if tight else list(slots)
     offsets: dict[Slot, int] = {}
     depth = 0
@@ -130,7 +132,7 @@ def _word_keys(func: Function) -> set[Slot]:
     holders: dict[int, Slot] = {}
     for block in func.blocks:
         for ins in block.ins:
-            if isinstance(ins.a, Slot):
+            if type(ins.a) is Slot:
                 if ins.op != ir.STORE or ins.size != 4 or ins.off or ins.a.size != 8:
                     refused.add(ins.a)
                 elif type(ins.b) is int:
@@ -177,11 +179,11 @@ class _Lowering:
         self.out.frame = depth
         self.out.count = FIRST_VIRTUAL + len(func.vregs)
         self.only = only_definitions(func)
-        self.ins: list[MIns] = []
+        self.block = MBlock("")  # that is being written
+        self.ins = self.block.ins
         self.loc: Loc | None = None
         self.live: Liveness | None = None
         self.after = 0  # what is live after the current instruction
-        self.block_name = ""
 
     def run(self) -> MFunction:
         func = self.func
@@ -190,15 +192,14 @@ class _Lowering:
         in_registers = self._core_in_registers()
         for block in func.blocks:
             twin = twins[block]
-            self.ins = twin.ins
-            self.block_name = block.name
+            self.block, self.ins = twin, twin.ins
             afters = self._afters(block)
             for index, ins in enumerate(block.ins):
                 self.loc = ins.loc
                 self.after = afters[index] if afters else 0
                 if ins.op == ir.CORE and ins.dst in self.only and ins.dst not in in_registers:
                     continue  # every reader has it as its immediate
-                self._one(ins, twin)
+                _LOWERINGS[ins.op](self, ins)
             last = block.ins[-1]
             if last.then is not None:
                 twin.then = twins[last.then]
@@ -225,9 +226,10 @@ class _Lowering:
                 alive |= bits[a]
             if type(b) is int:
                 alive |= bits[b]
-            for arg in ins.args:
-                if type(arg) is int:
-                    alive |= bits[arg]
+            if ins.args:
+                for arg in ins.args:
+                    if type(arg) is int:
+                        alive |= bits[arg]
         return afters[::-1]
 
     # --- small helpers ---
@@ -313,34 +315,24 @@ class _Lowering:
 
     # --- instructions ---
 
-    def _one(self, ins: Ins, block: MBlock) -> None:
-        op = ins.op
-        if op in ALU:
-            self._binary(ins)
-        elif op == ir.CONST:
-            self._constant(self._reg(ins.dst), ins.imm)
-        elif op == ir.MOV:
-            self._move(self._reg(ins.dst), self._reg(ins.a))
-        elif op in (ir.LOAD, ir.STORE, ir.ATOMIC):
-            self._memory(ins)
-        elif op in ir.CALLS:
-            self._call(ins)
-        elif op == ir.BRANCH:
-            self._branch(ins, block)
-        elif op == ir.RET:
-            if isinstance(ins.a, Imm):
-                self._constant(0, ins.a.value)
-            else:
-                self._move(0, self._reg(ins.a))
-            block.exit_loc = ins.loc
-        elif op == ir.JUMP:
-            block.exit_loc = ins.loc
-        elif op == ir.PARAM:
-            self._move(self._reg(ins.dst), ins.imm + 1)
-        elif op in (ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.KSYM, ir.CORE):
-            self._symbol(ins)
+    def _const(self, ins: Ins) -> None:
+        self._constant(self._reg(ins.dst), ins.imm)
+
+    def _mov(self, ins: Ins) -> None:
+        self._move(self._reg(ins.dst), self._reg(ins.a))
+
+    def _param(self, ins: Ins) -> None:
+        self._move(self._reg(ins.dst), ins.imm + 1)
+
+    def _ret(self, ins: Ins) -> None:
+        if isinstance(ins.a, Imm):
+            self._constant(0, ins.a.value)
         else:
-            self._unary(ins)
+            self._move(0, self._reg(ins.a))
+        self.block.exit_loc = ins.loc
+
+    def _jump(self, ins: Ins) -> None:
+        self.block.exit_loc = ins.loc
 
     def _symbol(self, ins: Ins) -> None:
         dst = self._reg(ins.dst)
@@ -485,15 +477,15 @@ class _Lowering:
         if ins.dst is not None:
             self._move(self._reg(ins.dst), 0)
 
-    def _branch(self, ins: Ins, block: MBlock) -> None:
+    def _branch(self, ins: Ins) -> None:
         kind = (BPF_JMP if ins.size == 8 else BPF_JMP32) | JUMPS[ins.cond]
         if isinstance(ins.b, Imm):
             value = signed(ins.b.value, ins.size * 8)
             if fits_s32(value):
-                block.test = MIns(kind, self._reg(ins.a), imm=value, loc=ins.loc)
+                self.block.test = MIns(kind, self._reg(ins.a), imm=value, loc=ins.loc)
                 return
         right = self._operand(ins.b)
-        block.test = MIns(kind | BPF_X, self._reg(ins.a), right, loc=ins.loc)
+        self.block.test = MIns(kind | BPF_X, self._reg(ins.a), right, loc=ins.loc)
 
     # --- what spilling must know ---
 
@@ -507,5 +499,19 @@ class _Lowering:
             elif vreg in parts:
                 self.out.bounded.add(FIRST_VIRTUAL + vreg)
 
+
+_LOWERINGS: dict[str, Callable[[_Lowering, Ins], None]] = {
+    **dict.fromkeys(ALU, _Lowering._binary),
+    **dict.fromkeys((ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP), _Lowering._unary),
+    **dict.fromkeys((ir.LOAD, ir.STORE, ir.ATOMIC), _Lowering._memory),
+    **dict.fromkeys((ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.KSYM, ir.CORE), _Lowering._symbol),
+    **dict.fromkeys(ir.CALLS, _Lowering._call),
+    ir.CONST: _Lowering._const,
+    ir.MOV: _Lowering._mov,
+    ir.PARAM: _Lowering._param,
+    ir.BRANCH: _Lowering._branch,
+    ir.JUMP: _Lowering._jump,
+    ir.RET: _Lowering._ret,
+}
 
 __all__ = ["Core", "frame_layout", "lower", "over_full"]

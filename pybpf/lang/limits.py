@@ -11,9 +11,9 @@ that contradicts the bounds, on a way that is never taken, they forget both and 
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import loop_depths, uses
+from pybpf.lang.cfg import has_loops, loop_depths, uses
 from pybpf.lang.ir import Function, Imm, Ins
-from pybpf.lang.widths import Widths, is_forgotten
+from pybpf.lang.widths import Widths, forgotten_results, is_forgotten
 
 _ORDERS = frozenset(("gt", "ge", "lt", "le", "sgt", "sge", "slt", "sle"))
 _MOST = 13  # bits: after 8192 jumps in a row verifiers give up (BPF_COMPLEXITY_LIMIT_JMP_SEQ)
@@ -21,8 +21,10 @@ _MOST = 13  # bits: after 8192 jumps in a row verifiers give up (BPF_COMPLEXITY_
 
 def show_bounds(func: Function) -> None:
     """Mask what the tests of loops depend on and verifiers do not follow."""
+    if not has_loops(func):
+        return
     _spare_counters(func)
-    if not any(is_forgotten(ins) for block in func.blocks for ins in block.ins):
+    if not forgotten_results(func):
         return
     tested = _tested_in_loops(func)
     if not tested:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pybpf.lang.address import constants_last
-from pybpf.lang.cfg import tidy
+from pybpf.lang.cfg import FLOW, is_untidy, tidy
 from pybpf.lang.demand import narrow
 from pybpf.lang.facts import propagate
 from pybpf.lang.frame import drop_dead_stores, promote
@@ -12,7 +12,15 @@ from pybpf.lang.ir import Function
 from pybpf.lang.limits import show_bounds
 from pybpf.lang.loops import hoist_invariants
 from pybpf.lang.simplify import fold_addresses, simplify
-from pybpf.lang.values import eliminate_copies, hoist_constants, merge_tails, remove_dead, reuse_values, split_webs
+from pybpf.lang.values import (
+    OPERANDS,
+    eliminate_copies,
+    hoist_constants,
+    merge_tails,
+    remove_dead,
+    reuse_values,
+    split_webs,
+)
 
 _ROUNDS = 6  # threading a jump can show the way to thread another; each round sees at least one more branch gone
 
@@ -22,14 +30,8 @@ def optimise(func: Function) -> None:
     tidy(func)
     share_calls(func)
     _values(func)
-    tidy(func)
-    fold_addresses(func)
-    remove_dead(func)
     if promote(func):
         _values(func)
-        tidy(func)
-        fold_addresses(func)
-        remove_dead(func)
     drop_dead_stores(func)
     if narrow(func):
         eliminate_copies(func)
@@ -44,22 +46,34 @@ def optimise(func: Function) -> None:
 
 
 def _values(func: Function) -> None:
-    """What is known of values, until nothing new is learnt."""
+    """What is known of values, until nothing new is learnt; then memory by way of what its addresses are made of."""
+    settled = False  # whether another round needs news to find anything
+    moved = False  # whether control goes elsewhere since the last tidy()
     for turn in range(_ROUNDS):
-        split_webs(func)
-        eliminate_copies(func)
-        changed = propagate(func)
-        simplify(func)
+        news = split_webs(func) | eliminate_copies(func)
+        found = propagate(func)
+        simpler = simplify(func)
         before = len(func.blocks)
-        tidy(func)
+        if moved or simpler & FLOW or is_untidy(func):
+            tidy(func)
+            moved = False
+        if settled and not (news or found or simpler) and len(func.blocks) == before:
+            break
         if not turn:
             constants_last(func)
-        # An address found to be another's makes their loads the same, hence the second try.
-        if reuse_values(func):
-            eliminate_copies(func)
-            if reuse_values(func):
+        settled = not reuse_values(func)
+        if not settled:
+            # An address found to be another's makes their loads the same, hence the second try.
+            again = eliminate_copies(func) & OPERANDS and reuse_values(func)
+            if again:
                 eliminate_copies(func)
-            simplify(func)
-        remove_dead(func)
-        if not changed and len(func.blocks) == before:
+            simpler = simplify(func)
+            settled = not (again or simpler)
+            moved = bool(simpler & FLOW)
+        clean = remove_dead(func)
+        settled &= clean
+        if not found & FLOW and len(func.blocks) == before:
             break
+    decided = (moved or is_untidy(func)) and tidy(func)
+    if fold_addresses(func) or decided or not clean:
+        remove_dead(func)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import clone_ins
+from pybpf.lang.cfg import FLOW, VALUES, clone_ins
 from pybpf.lang.fold import MASK64, extend, fits_s32, signed, swap
 from pybpf.lang.ir import Function, Imm, Ins, Slot
-from pybpf.lang.values import only_definitions
+from pybpf.lang.registers import Registers
 from pybpf.lang.widths import Widths
 
 _SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
 
 
-def simplify(func: Function) -> None:
-    """Rewrite every instruction to its cheapest equal form."""
-    only = only_definitions(func)
+def simplify(func: Function) -> int:
+    """Rewrite every instruction to its cheapest equal form; returns what changed: VALUES, FLOW, both or nothing."""
+    changed = 0
+    registers = Registers(func)
+    only, reads = registers.only, registers.reads
     widths = Widths(func)
-    reads = read_counts(func)
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
             new = _simplified(ins, only, widths, reads) if ins.op in _IMPROVED else None
@@ -24,24 +25,10 @@ def simplify(func: Function) -> None:
                 if new.loc is None:
                     new.loc = ins.loc
                 block.ins[index] = new
+                changed |= VALUES if new.then is ins.then and new.els is ins.els else FLOW
                 if new.dst is not None and new.dst in only:
                     only[new.dst] = new
-
-
-def read_counts(func: Function) -> list[int]:
-    """How many operands each register is."""
-    counts = [0] * len(func.vregs)
-    for block in func.blocks:
-        for ins in block.ins:
-            a, b = ins.a, ins.b
-            if type(a) is int:
-                counts[a] += 1
-            if type(b) is int:
-                counts[b] += 1
-            for arg in ins.args:
-                if type(arg) is int:
-                    counts[arg] += 1
-    return counts
+    return changed
 
 
 _BINARY_OPS = frozenset((
@@ -293,11 +280,12 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
     return new
 
 
-def fold_addresses(func: Function) -> None:
-    """Access memory by frame place or by base and offset instead of by a computed address."""
-    only = only_definitions(func)
+def fold_addresses(func: Function) -> bool:
+    """Access memory by frame place or by base and offset instead of by a computed address; whether any is now."""
+    changed = False
+    registers = Registers(func)
+    only, reads = registers.only, registers.reads
     addresses: dict[int, int] = {}  # register -> reads as the address of an access that could take an offset
-    reads = read_counts(func)
     for block in func.blocks:
         for ins in block.ins:
             if ins.op in (ir.LOAD, ir.STORE, ir.ATOMIC) and ins.ref is None and type(ins.a) is int:
@@ -317,6 +305,8 @@ def fold_addresses(func: Function) -> None:
                     addresses[new.a] = addresses.get(new.a, 0) + 1
                     reads[new.a] += 1
                 block.ins[index] = ins = new
+                changed = True
+    return changed
 
 
 def _with_offset(ins: Ins, source: Ins, only: dict[int, Ins], only_addresses: bool) -> Ins | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pybpf.lang import ir
 from pybpf.lang.cfg import PURE, Liveness, predecessors, uses
 from pybpf.lang.fold import fits_s32
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Slot
+from pybpf.lang.registers import definitions, only_definitions
 
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
 _REPEATABLE = frozenset((
@@ -13,48 +16,21 @@ _REPEATABLE = frozenset((
     ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP, ir.LOAD, ir.FRAME, ir.MAP, ir.DATA, ir.CORE,
 ))  # fmt: skip
 _Key = tuple[str, tuple[int, ...], object, object, object, int, int, int]
+_COMPARED = _REPEATABLE | {ir.STORE}
+COPIES, OPERANDS = 1, 2  # what eliminate_copies() changed
 _WRITES_MEMORY = frozenset((ir.STORE, ir.ATOMIC, *ir.CALLS))
 
 
-def definitions(func: Function) -> list[int]:
-    """How many instructions write each virtual register."""
-    counts = [0] * len(func.vregs)
-    for block in func.blocks:
-        for ins in block.ins:
-            if ins.dst is not None:
-                counts[ins.dst] += 1
-    return counts
-
-
-def only_definitions(func: Function) -> dict[int, Ins]:
-    """The instruction that writes each virtual register that is written once.
-
-    Every read is dominated by it (reads of unwritten registers are refused), so
-    such a register may be reasoned about as if the code were in SSA form.
-    """
-    found: dict[int, Ins] = {}
-    several: set[int] = set()
-    for block in func.blocks:
-        for ins in block.ins:
-            dst = ins.dst
-            if dst is not None:
-                if dst in found:
-                    several.add(dst)
-                else:
-                    found[dst] = ins
-    for vreg in several:
-        del found[vreg]
-    return found
-
-
-def split_webs(func: Function) -> None:
-    """Give a new register to every independent life of a register.
+def split_webs(func: Function) -> bool:
+    """Give a new register to every independent life of a register; returns whether there was one.
 
     Two writes belong together when some read may see either. What a Python
     variable held before and after an unrelated assignment then no longer
     competes for the same machine register.
     """
     counts = definitions(func)
+    if max(counts, default=0) < 2:
+        return False
     sites: list[int] = []  # the register each numbered write goes to
     of_vreg: dict[int, int] = {}  # the writes to a register, as a bit set
     numbers: dict[int, int] = {}  # id of instruction -> its write's number
@@ -68,8 +44,6 @@ def split_webs(func: Function) -> None:
                 last[ins.dst] = 1 << len(sites)
                 sites.append(ins.dst)
         last_writes[block] = last
-    if not sites:
-        return
     reaching = _reaching(func, of_vreg, last_writes)
     parent = list(range(len(sites)))
 
@@ -102,7 +76,7 @@ def split_webs(func: Function) -> None:
             taken.add(vreg)
         new.append(webs[root])
     if new == sites:
-        return
+        return False
     for block in func.blocks:
         renames: dict[int, tuple[Ins, dict[int, int]]] = {}
         for ins, vreg, bits in seen[block]:
@@ -115,6 +89,7 @@ def split_webs(func: Function) -> None:
             number = numbers.get(id(ins))
             if number is not None:
                 ins.dst = new[number]
+    return True
 
 
 def _seen(block: Block, reaching: int, of_vreg: dict[int, int], numbers: dict[int, int]) -> list[tuple[Ins, int, int]]:
@@ -174,23 +149,25 @@ def _reaching(func: Function, of_vreg: dict[int, int], last_writes: dict[Block, 
     return start
 
 
-def eliminate_copies(func: Function) -> bool:
+def eliminate_copies(func: Function) -> int:
     """Replace a copy by its source where the two hold the same value for the copy's whole life.
 
     A copy is either removed altogether, from comparisons and other reads alike,
     or left alone: were it replaced in a comparison only, the verifier would know
-    the bounds of one register and see the other used.
+    the bounds of one register and see the other used. Returns what changed: nothing, COPIES
+    that are gone, or also OPERANDS of what reuse_values() compares.
     """
-    changed = False
+    only = only_definitions(func)
+    changed = 0
     while True:
-        only = only_definitions(func)
-        copies = {vreg: ins for vreg, ins in only.items() if ins.op == ir.MOV and ins.a != vreg}
+        copies = [ins for ins in only.values() if ins.op == ir.MOV and ins.a != ins.dst]
         if not copies:
             return changed
         renames: dict[int, int] = {}
         unsure: dict[int, list[int]] = {}  # source -> copies of it that need a look at its other writes
-        for vreg, ins in copies.items():
-            source = ins.a
+        for ins in copies:
+            vreg, source = ins.dst, ins.a
+            assert vreg is not None
             assert type(source) is int
             if source in only:
                 renames[vreg] = source
@@ -205,7 +182,7 @@ def eliminate_copies(func: Function) -> bool:
                         renames[vreg] = source
         if not renames:
             return changed
-        changed = True
+        changed |= COPIES
         for vreg in renames:
             source = renames[vreg]
             while source in renames:
@@ -214,7 +191,12 @@ def eliminate_copies(func: Function) -> bool:
         for block in func.blocks:
             block.ins = [ins for ins in block.ins if ins.dst not in renames]
             for ins in block.ins:
-                _rename_all(ins, renames)
+                if ins.a in renames or ins.b in renames or ins.args:
+                    _rename_all(ins, renames)
+                    if ins.op in _COMPARED:
+                        changed |= OPERANDS
+        for vreg in renames:
+            del only[vreg]
 
 
 def _written_while_live(func: Function, watched: dict[int, list[int]]) -> set[int]:
@@ -332,31 +314,60 @@ def _key(ins: Ins) -> _Key | None:
 
 
 def remove_dead(func: Function) -> bool:
-    """Remove what has no effect: results nobody reads, and cycles that only feed themselves."""
+    """Remove what has no effect: results nobody reads, and cycles that only feed themselves.
+
+    Returns whether that was all; else what is gone now may have been the only reader of something.
+    """
     needed: set[int] = set()
     feeds: dict[int, list[int]] = {}
     work: list[int] = []
+    written: set[int] = set()
+    several: set[int] = set()  # registers that are written more than once
     for block in func.blocks:
         for ins in block.ins:
             dst, a, b = ins.dst, ins.a, ins.b
             into = work
-            if dst is not None and ins.op in PURE:
-                into = feeds.setdefault(dst, [])
+            if dst is not None:
+                if dst in written:
+                    several.add(dst)
+                written.add(dst)
+                if ins.op in PURE:
+                    into = feeds.setdefault(dst, [])
             if type(a) is int:
                 into.append(a)
             if type(b) is int:
                 into.append(b)
-            for arg in ins.args:
-                if type(arg) is int:
-                    into.append(arg)
+            if ins.args:
+                for arg in ins.args:
+                    if type(arg) is int:
+                        into.append(arg)
     while work:
         vreg = work.pop()
         if vreg not in needed:
             needed.add(vreg)
             work += feeds.get(vreg, ())
+    # The only value that a register ever has is read if any is.
+    if several:
+        return _remove_unread(func, needed, several)
+    if len(needed) < len(written):
+        for block in func.blocks:
+            block.ins = [ins for ins in block.ins if ins.dst is None or ins.dst in needed or not _is_dropped(ins)]
+    return True
+
+
+def _is_dropped(ins: Ins) -> bool:
+    """Whether an instruction whose result is not read can go; of others only the result does."""
+    if ins.op in PURE or ins.op == ir.PARAM:
+        return True
+    ins.dst = None
+    return False
+
+
+def _remove_unread(func: Function, needed: set[int], several: set[int]) -> bool:
+    """Remove what writes a register that is not ``needed``, or one of ``several`` values that is not read."""
     live = Liveness(func)
+    every = True  # what is left is live without what is removed
     bits = live.bits
-    changed = False
     for block in func.blocks:
         alive = live.at_end[block]
         kept: list[Ins] = []
@@ -365,23 +376,23 @@ def remove_dead(func: Function) -> bool:
             if dst is not None:
                 bit = bits[dst]
                 dead = dst not in needed or not alive & bit or (a == dst and ins.op == ir.MOV)
-                if dead and (ins.op in PURE or ins.op == ir.PARAM):
-                    changed = True
-                    continue
-                alive &= ~bit
                 if dead:
-                    ins.dst = None
+                    every = every and dst not in needed and several.isdisjoint(uses(ins))
+                    if _is_dropped(ins):
+                        continue
+                alive &= ~bit
             if type(a) is int:
                 alive |= bits[a]
             if type(b) is int:
                 alive |= bits[b]
-            for arg in ins.args:
-                if type(arg) is int:
-                    alive |= bits[arg]
+            if ins.args:
+                for arg in ins.args:
+                    if type(arg) is int:
+                        alive |= bits[arg]
             kept.append(ins)
         if len(kept) != len(block.ins):
             block.ins = kept[::-1]
-    return changed
+    return every
 
 
 def hoist_constants(func: Function) -> bool:
@@ -422,9 +433,12 @@ def merge_tails(func: Function) -> bool:
     verifier too: an access through the same register is one through the same
     kind of pointer.
     """
+    ways = [(block.ins[-1].op, block.ins[-1].then, block.ins[-1].els) for block in func.blocks]
+    common = {way for way, count in Counter(ways).items() if count > 1}
     groups: dict[object, list[Block]] = {}
-    for block in func.blocks:
-        groups.setdefault(_ins_key(block.ins[-1]), []).append(block)
+    for block, way in zip(func.blocks, ways):
+        if way in common:
+            groups.setdefault(_ins_key(block.ins[-1]), []).append(block)
     changed = False
     for group in groups.values():
         while len(group) > 1:

@@ -8,9 +8,9 @@ ask which of the two holds for the value at hand (``Widths.of``).
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import uses
+from pybpf.lang.cfg import has_loops, uses
 from pybpf.lang.fold import MASK64
-from pybpf.lang.ir import Block, Function, Imm, Ins
+from pybpf.lang.ir import Function, Imm, Ins
 
 _BINARY = frozenset((
     ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
@@ -20,18 +20,20 @@ _NARROW = _BINARY | {ir.BSWAP, ir.MOV, ir.ZEXT, ir.SEXT}
 # kernel/bpf/verifier.c); newer ones follow OR and XOR, then MUL, but not shifts. Of the others it never does.
 _FORGOTTEN = frozenset((ir.MUL, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
 _UNFOLLOWED = frozenset((ir.BSWAP, ir.DIV, ir.MOD))
+_UNSURE = _FORGOTTEN | _UNFOLLOWED
 
 
 class Widths:
     """Upper bounds for the significant bits of each register's values."""
 
     def __init__(self, func: Function) -> None:
-        self.true = _solve(func, False)
-        self.proved = self.true
-        self.sensitive: set[int] = set()
-        if any(ins.op in _NARROW and is_forgotten(ins) for block in func.blocks for ins in block.ins):
-            self.proved = _solve(func, True)
-            self.sensitive = bounded(func)
+        loops = has_loops(func)
+        self.true = self.proved = _solve(func, loops, False)
+        forgotten = forgotten_results(func)
+        self.sensitive = bounded(func) if forgotten else set()
+        # What a sensitive value is made of is sensitive itself, so else the two agree on all that matter.
+        if not self.sensitive.isdisjoint(forgotten):
+            self.proved = _solve(func, loops, True)
 
     def of(self, vreg: int) -> int:
         """What may be relied on: of values that accesses depend on only what the verifier of Linux 5.10 sees too."""
@@ -60,15 +62,19 @@ def bounded(func: Function) -> set[int]:
     return found
 
 
+def forgotten_results(func: Function) -> list[int | None]:
+    """The registers with results that are forgotten."""
+    return [ins.dst for block in func.blocks for ins in block.ins if ins.op in _UNSURE and is_forgotten(ins)]
+
+
 def is_forgotten(ins: Ins) -> bool:
     """Whether there are verifiers that know nothing of the result's bounds."""
     return (ins.op in _FORGOTTEN and type(ins.b) is int) or ins.op in _UNFOLLOWED
 
 
-def _solve(func: Function, forgetting: bool) -> list[int]:
+def _solve(func: Function, loops: bool, forgetting: bool) -> list[int]:
     widths = [0] * len(func.vregs)
     # In reverse post-order what is written before it is read is also seen before.
-    loops = _has_loops(func)
     for turn in range(8):
         changed = False
         for block in func.blocks:
@@ -76,9 +82,12 @@ def _solve(func: Function, forgetting: bool) -> list[int]:
                 dst = ins.dst
                 if dst is None or widths[dst] == 64:
                     continue
-                width = _width(ins, widths)
-                if forgetting and is_forgotten(ins):
+                if ins.op not in _NARROW:
+                    width = _made_width(ins)
+                elif forgetting and is_forgotten(ins):
                     width = ins.size * 8 if ins.op != ir.BSWAP else 64
+                else:
+                    width = _width(ins, widths)
                 if width > widths[dst]:
                     # What still grows after some turns grows around a loop.
                     widths[dst] = width if turn < 4 else 64
@@ -90,24 +99,15 @@ def _solve(func: Function, forgetting: bool) -> list[int]:
     return widths
 
 
-def _has_loops(func: Function) -> bool:
-    passed: set[Block] = set()
-    for block in func.blocks:
-        passed.add(block)
-        last = block.ins[-1]
-        if last.then in passed or last.els in passed:
-            return True
-    return False
+def _made_width(ins: Ins) -> int:
+    """The width of what does not depend on a register's width."""
+    if ins.op == ir.CONST:
+        return (ins.imm & MASK64).bit_length()
+    return ins.size * 8 if ins.op == ir.LOAD and not ins.imm else 64
 
 
 def _width(ins: Ins, widths: list[int]) -> int:
     op = ins.op
-    if op == ir.CONST:
-        return (ins.imm & MASK64).bit_length()
-    if op == ir.LOAD:
-        return 64 if ins.imm else ins.size * 8
-    if op not in _NARROW:
-        return 64
     if op == ir.BSWAP:
         return ins.size * 8
     a = widths[ins.a] if type(ins.a) is int else 64
