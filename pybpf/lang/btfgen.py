@@ -19,10 +19,16 @@ class TypeTable:
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
-        self._structs: dict[StructType, int] = {}
+        self._ids: dict[Type, int] = {}
 
     def id(self, type: Type) -> int:
         """The BTF id of ``type``. Structures pull in what they refer to."""
+        found = self._ids.get(type)
+        if found is None:
+            found = self._ids[type] = self._made(type)
+        return found
+
+    def _made(self, type: Type) -> int:
         build = self.builder
         if type is void:
             return 0
@@ -40,15 +46,12 @@ class TypeTable:
         raise CompileError(f"internal error: type {type} has no BTF form; please report it")
 
     def _struct(self, type: StructType) -> int:
-        found = self._structs.get(type)
-        if found is not None:
-            return found
         build = self.builder
         if type.typedef:
             inner = build.declare_struct("", type.union)
-            found = self._structs[type] = build.typedef(type.name, inner)
+            found = self._ids[type] = build.typedef(type.name, inner)
         else:
-            inner = found = self._structs[type] = build.declare_struct(type.name, type.union)
+            inner = found = self._ids[type] = build.declare_struct(type.name, type.union)
         build.define_struct(inner, type.size, [self._member(field) for field in type.fields])
         return found
 

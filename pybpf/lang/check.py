@@ -90,17 +90,22 @@ def _fault(func: Function, block: Block, ins: Ins | None, what: str) -> CompileE
 
 
 def _problem(func: Function, ins: Ins, known: set[Block]) -> str:
-    op = ins.op
+    op, dst, a, b = ins.op, ins.dst, ins.a, ins.b
     shape = _SHAPES.get(op)
     if shape is None:
         return f"there is no operation {op!r}"
     vregs = len(func.vregs)
-    for name, value, want in (("dst", ins.dst, shape[0]), ("a", ins.a, shape[1]), ("b", ins.b, shape[2])):
-        # A register where one is wanted, and nothing where nothing is, are nearly all there is.
-        if 0 <= value < vregs if type(value) is int and want else not want and value is None:
-            continue
-        if not _fits(value, want, vregs):
-            return f"operand {name} is {value!r}"
+    wants_dst, wants_a, wants_b = shape
+    # A register where one is wanted, and nothing where nothing is, are nearly all there is.
+    right = 0 <= dst < vregs if type(dst) is int and wants_dst else not wants_dst and dst is None
+    if not right and not _fits(dst, wants_dst, vregs):
+        return f"operand dst is {dst!r}"
+    right = 0 <= a < vregs if type(a) is int and wants_a else not wants_a and a is None
+    if not right and not _fits(a, wants_a, vregs):
+        return f"operand a is {a!r}"
+    right = 0 <= b < vregs if type(b) is int and wants_b else not wants_b and b is None
+    if not right and not _fits(b, wants_b, vregs):
+        return f"operand b is {b!r}"
     sizes = _SIZES.get(op)
     if sizes is not None and ins.size not in sizes:
         return f"size {ins.size} is not one of {sizes}"

@@ -12,12 +12,13 @@ from pybpf.lang.ir import Loc
 class SourceFile:
     """The text of one source file. ``path`` is for people, ``label`` for objects (the same on every machine)."""
 
-    __slots__ = ("label", "lines", "path")
+    __slots__ = ("_locs", "label", "lines", "path")
 
     def __init__(self, path: str, label: str, text: str) -> None:
         self.path = path
         self.label = label
         self.lines = text.splitlines()
+        self._locs: dict[tuple[int, int], Loc] = {}
 
     def line(self, number: int) -> str:
         """Line ``number`` (1-based), without its end; empty when there is none."""
@@ -33,8 +34,11 @@ class SourceFile:
     def loc(self, node: ast.AST) -> Loc:
         """Where ``node`` starts, for line information."""
         line: int = getattr(node, "lineno", 1)
-        text = self.line(line)
-        return Loc(self.label, line, self.column(line, getattr(node, "col_offset", 0)), text.strip())
+        offset: int = getattr(node, "col_offset", 0)
+        loc = self._locs.get((line, offset))
+        if loc is None:
+            loc = self._locs[line, offset] = Loc(self.label, line, self.column(line, offset), self.line(line).strip())
+        return loc
 
     def place(self, node: ast.AST) -> str:
         """``file:line:col`` of ``node``, the path relative to the working directory if it lies under it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+from collections.abc import Callable
 from copy import copy
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
@@ -57,6 +58,22 @@ _CONSTANTS = (
     ModuleType, FunctionType, BuiltinFunctionType, type,
 )  # fmt: skip
 
+# The method for each kind of expression; some are those of later parts of the lowering.
+_LOWERINGS: dict[type[ast.expr], str] = {
+    ast.Constant: "_constant_expr",
+    ast.Name: "name",
+    ast.Attribute: "_attribute",
+    ast.Subscript: "_subscript",
+    ast.Call: "call_expr",
+    ast.BinOp: "_bin_op",
+    ast.UnaryOp: "_unary_op",
+    ast.Compare: "_truth",
+    ast.BoolOp: "_bool_op",
+    ast.IfExp: "_if_exp",
+    ast.NamedExpr: "_named_expr",
+    ast.Tuple: "_tuple",
+}
+
 
 class Expressions(Numbers):
     """Expressions."""
@@ -71,39 +88,34 @@ class Expressions(Numbers):
             raise self.error(node, str(error)) from None
 
     def _expr(self, node: ast.expr) -> Value:
-        if isinstance(node, ast.Constant):
-            return Const(node.value)
-        if isinstance(node, ast.Name):
-            return self.name(node)
-        if isinstance(node, ast.Attribute):
-            return self._attribute(node)
-        if isinstance(node, ast.Subscript):
-            return self._subscript(node)
-        if isinstance(node, ast.Call):
-            return self.call_expr(node)
-        if isinstance(node, ast.BinOp):
-            left = self.number(self.expr(node.left), node.left)
-            return self.binary(node.op, left, self.number(self.expr(node.right), node.right), node)
-        if isinstance(node, ast.UnaryOp):
-            if isinstance(node.op, ast.Not):
-                return self._truth(node)
-            return self.unary(node.op, self.number(self.expr(node.operand), node.operand), node)
-        if isinstance(node, ast.Compare):
+        name = _LOWERINGS.get(type(node))
+        if name is None:
+            raise self.error(node, f"{type(node).__name__} is not part of the language")
+        lower: Callable[[ast.expr], Value] = getattr(self, name)
+        return lower(node)
+
+    def _constant_expr(self, node: ast.Constant) -> Const:
+        return Const(node.value)
+
+    def _bin_op(self, node: ast.BinOp) -> Int | Const:
+        left = self.number(self.expr(node.left), node.left)
+        return self.binary(node.op, left, self.number(self.expr(node.right), node.right), node)
+
+    def _unary_op(self, node: ast.UnaryOp) -> Int | Const:
+        if isinstance(node.op, ast.Not):
             return self._truth(node)
-        if isinstance(node, ast.BoolOp):
-            return self._bool_op(node)
-        if isinstance(node, ast.IfExp):
-            return self._if_exp(node)
-        if isinstance(node, ast.NamedExpr):
-            assert isinstance(node.target, ast.Name)
-            self.assign_name(node.target.id, self.rvalue(self.expr(node.value), node.value), node.value)
-            return self.name(node.target)
-        if isinstance(node, ast.Tuple):
-            items = [self.expr(item) for item in node.elts]
-            if all(isinstance(item, Const) for item in items):
-                return Const(tuple(item.value for item in items if isinstance(item, Const)))
-            return Group(items)
-        raise self.error(node, f"{type(node).__name__} is not part of the language")
+        return self.unary(node.op, self.number(self.expr(node.operand), node.operand), node)
+
+    def _named_expr(self, node: ast.NamedExpr) -> Value:
+        assert isinstance(node.target, ast.Name)
+        self.assign_name(node.target.id, self.rvalue(self.expr(node.value), node.value), node.value)
+        return self.name(node.target)
+
+    def _tuple(self, node: ast.Tuple) -> Const | Group:
+        items = [self.expr(item) for item in node.elts]
+        if all(isinstance(item, Const) for item in items):
+            return Const(tuple(item.value for item in items if isinstance(item, Const)))
+        return Group(items)
 
     # --- names and parts
 

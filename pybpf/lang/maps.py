@@ -52,11 +52,11 @@ class Map:
         """The map's name. Raises CompileError for a map that no module-level variable holds."""
         if self._name is None:
             for name, value in self._home.items():
-                if value is self:
-                    self._name = name
-                    break
-            else:
-                raise CompileError(f"a {self.kind} has no name: assign it to a module-level variable or give it name=")
+                # One look names all that are at home there.
+                if isinstance(value, Map) and value._name is None and value._home is self._home:
+                    value._name = name
+        if self._name is None:
+            raise CompileError(f"a {self.kind} has no name: assign it to a module-level variable or give it name=")
         return self._name
 
     def call_it(self, model: Map) -> None:

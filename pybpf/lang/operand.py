@@ -168,10 +168,10 @@ SIGNED, UNSIGNED, EITHER = "signed", "unsigned", "either"
 
 def int_constant(value: Value) -> int | None:
     """The number, if it is known when compiling."""
-    if isinstance(value, Const) and isinstance(value.value, int):
+    if type(value) is Int:
+        return value.op.value if isinstance(value.op, Imm) else None
+    if type(value) is Const and isinstance(value.value, int):
         return int(value.value)
-    if isinstance(value, Int) and isinstance(value.op, Imm):
-        return value.op.value
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-import tokenize
+from importlib.util import decode_source
 from types import FunctionType
 
 from pybpf.errors import CompileError
@@ -152,9 +152,13 @@ def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 def _read(path: str, module: str) -> str:
     try:
-        with tokenize.open(path) as file:  # honours the coding line
-            return file.read()
-    except (OSError, SyntaxError) as error:
+        with open(path, "rb") as file:
+            raw = file.read()
+        first, second, *_ = [*raw.split(b"\n", 2), b""]
+        if b"coding" in first or b"coding" in second:  # as it may say in one of these
+            return decode_source(raw)
+        return "\n".join(raw.decode("utf-8-sig").replace("\r\n", "\n").split("\r"))
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
         # Inside a zip archive only the module's loader can read it.
         loader = getattr(sys.modules.get(module), "__loader__", None)
         get_source = getattr(loader, "get_source", None)
