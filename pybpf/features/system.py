@@ -81,8 +81,12 @@ def _lockdown() -> Finding:
 
 def _seccomp() -> Finding:
     mode = privilege.status("Seccomp")
-    if mode in ("", "0"):
-        return Finding("no seccomp filter", YES if mode else UNKNOWN)
+    if not mode:
+        return Finding(
+            "no seccomp filter", UNKNOWN, reason="/proc/self/status does not tell: CONFIG_SECCOMP is not set"
+        )
+    if mode == "0":
+        return Finding("no seccomp filter", YES)
     return Finding("no seccomp filter", NO, reason="a filter may refuse bpf()", remedy="run outside the container")
 
 
@@ -115,8 +119,10 @@ def _jit() -> Finding:
 
 def _hardening() -> Finding:
     value = _read(f"{_NET}/bpf_jit_harden")
-    if value in (None, "0"):
-        return Finding("JIT not hardened", YES if value else UNKNOWN)
+    if value is None:
+        return Finding("JIT not hardened", UNKNOWN, reason=f"{_NET}/bpf_jit_harden cannot be read")
+    if value == "0":
+        return Finding("JIT not hardened", YES)
     who = "of all users" if value == "2" else "of others than root"
     return Finding("JIT not hardened", NO, reason=f"constants in programs {who} are blinded, which makes them slower")
 
