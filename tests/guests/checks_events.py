@@ -147,11 +147,15 @@ def check_stacks_and_running_calls():
 @check(timeout=60.0)
 def check_relative_paths():
     """Option resolve-paths: by the current folder and by a descriptor, as the kernel has them."""
+    from bfer.catalogue import Catalogue
+
     with tempfile.TemporaryDirectory(prefix="checks") as folder:
         os.mkdir(f"{folder}/below")
         deeds = "import os, sys; os.chdir(sys.argv[1]); fd = os.open('below', os.O_RDONLY); os.mkdir('x', dir_fd=fd); "
         deeds += "os.chdir('below/x'); os.rmdir(sys.argv[1] + '/below/x'); os.access('y', 0)"
-        words = ["event=open,openat,mkdirat,access,faccessat", "-o", "option:resolve-paths", "-o", "json"]
+        known = Catalogue(os.uname().machine).events
+        calls = [name for name in ("open", "openat", "mkdirat", "access", "faccessat") if name in known]
+        words = [f"event={','.join(calls)}", "-o", "option:resolve-paths", "-o", "json"]
         status, output, _ = bfer("trace", *words, command=[sys.executable, "-S", "-c", deeds, folder])
         equal(status, 0)
         found = {}
