@@ -10,6 +10,7 @@ from programs.common import *
 from programs.fields import *
 from programs.paths import *
 from programs.records import *
+from programs.selection import *
 from pybpf.ktypes import pt_regs
 from pybpf.lang import *
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from programs.common import *
 from programs.fields import *
 from programs.records import *
+from programs.selection import *
 from pybpf.ktypes import pt_regs
 from pybpf.lang import *
 

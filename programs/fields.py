@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from programs.common import *
 from programs.records import *
+from programs.selection import *
 from programs.walk import *
 from pybpf.ktypes import pt_regs___arm64
 from pybpf.lang import *

@@ -11,6 +11,7 @@ from __future__ import annotations
 from programs.events import *
 from programs.paths import *
 from programs.records import *
+from programs.selection import *
 from pybpf.ktypes import path, task_struct
 from pybpf.lang import *
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from programs.common import *
 from programs.fields import *
 from programs.records import *
+from programs.selection import *
 from programs.walk import *
 from pybpf.ktypes import inode___ctime, inode___seconds
 from pybpf.lang import *

@@ -10,6 +10,7 @@ from __future__ import annotations
 from programs.common import *
 from programs.fields import *
 from programs.paths import *
+from programs.selection import *
 from pybpf.ktypes import cgroup as struct_cgroup
 from pybpf.ktypes import linux_binprm, task_struct
 from pybpf.lang import *

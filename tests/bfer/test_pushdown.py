@@ -33,7 +33,7 @@ def plan_or_none(*texts: str) -> Plan | None:
 
 
 def kernel_passes(plan: Plan, number: int, path: bytes, status: int = 0) -> bool:
-    """path_is_selected() of programs/common.py, with a trie and a hash that work as the kernel's."""
+    """path_is_selected() of programs/selection.py, with a trie and a hash that work as the kernel's."""
     wanted, unwanted = plan.shapes[number].rule
     if not wanted and not unwanted:
         return True
@@ -65,7 +65,7 @@ def rules(plan: Plan) -> dict[int, tuple[int, int]]:
 
 
 def numbers_pass(plan: Plan, number: int, raw: bytes) -> bool:
-    """call_is_selected() of programs/common.py."""
+    """call_is_selected() of programs/selection.py."""
     shape = plan.shapes[number]
     result, *args, _, _ = CALL.unpack_from(raw, BLOCK_START + WHO_SIZE)
     if shape.bits and not args[shape.masked] & shape.bits:
