@@ -8,7 +8,7 @@ import os
 from tests.guests.checks import check, equal, skip
 from tests.guests.checks_trace import argument, bfer
 from tests.guests.eventkit import arguments, encoded
-from tests.guests.modulekit import LOADED, MODULE, deeds, need, seen, values
+from tests.guests.modulekit import MODULE, deeds, need, seen, values
 
 
 @check(timeout=60.0)
@@ -53,34 +53,38 @@ def check_module_that_starts():
     equal(len({prev, following, prev_next}) >= 2, True)
 
 
-FROM_MEMORY = """python3 -S -c "
+# By number, for insmod may make either call. Of x86-64, which alone has the module.
+LOADS = """python3 -S -c "
 import ctypes
 with open('{module}', 'rb') as file:
     image = file.read()
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.syscall({number}, image, ctypes.c_ulong(len(image)), b'') != 0:
-    raise SystemExit(ctypes.get_errno())
+    words = {words}
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(*words) != 0:
+        raise SystemExit(ctypes.get_errno())
 "
 """
-INIT_MODULE = 175  # of x86-64, which alone has the module
+FINIT_MODULE = "313, file.fileno(), b'', 0"
+INIT_MODULE = "175, image, ctypes.c_ulong(len(image)), b''"
 
 
 @check(timeout=60.0)
 def check_module_that_comes_and_goes():
     """Its name and versions, and the file that it was read from: none where it came out of memory."""
     need()
-    script = " && ".join([LOADED, "rmmod deeds", FROM_MEMORY.format(module=MODULE, number=INIT_MODULE).strip()])
-    found = seen("module_load,module_free", script + " && rmmod deeds")
+    loads = [LOADS.format(module=MODULE, words=words).strip() for words in (FINIT_MODULE, INIT_MODULE)]
+    found = seen("module_load,module_free", " && ".join(f"{load} && rmmod deeds" for load in loads))
     file = os.stat(MODULE)
     names = {"name": "deeds", "version": "1.5", "src_version": "0123456789ABCDEF"}
     place = {"pathname": MODULE, "dev": encoded(file.st_dev), "inode": file.st_ino, "ctime": file.st_ctime_ns}
     nowhere = {"pathname": "", "dev": 0, "inode": 0, "ctime": 0}
     equal([*map(arguments, found["module_load"])], [{**names, **place}, {**names, **nowhere}])
-    equal([event["processName"] for event in found["module_load"]], ["insmod", "python3"])
+    equal([event["processName"] for event in found["module_load"]], ["python3"] * 2)
     equal([*map(arguments, found["module_free"])], [names] * 2)
     equal({event["processName"] for event in found["module_free"]}, {"rmmod"})
-    found = seen("module_load", f"{LOADED} && rmmod deeds", "module_load.pathname=*/other.ko")
-    equal(found, {})
+    for path, count in (("*/deeds.ko", 1), ("*/other.ko", 0)):
+        found = seen("module_load", f"{loads[0]} && rmmod deeds", f"module_load.pathname={path}")
+        equal((path, len(found.get("module_load", []))), (path, count))
 
 
 @check(timeout=60.0)
