@@ -25,7 +25,7 @@ options:
   -o, --output OUTPUT     how and where events are written, see below; can be repeated
       --duration TIME     stop after TIME: 10, 10s, 500ms, 2m, 1h
       --buffer SIZE       buffer between kernel and bfer: 16K to 1G, a power of two
-                          (default 1M; of memory up to 128M: 256K, from 2G on: 4M)
+                          (default 1M; of memory up to 128M: 256K, from 2G on: 8M)
       --btf FILE          the kernel's BTF, where /sys/kernel/btf/vmlinux is missing: a file, or a
                           folder or archive with RELEASE.btf in it
   -q, --quiet             no header, no summary, no notes

@@ -174,7 +174,7 @@ def check_tree(policy: Policy, command: bool) -> None:
 
 
 def default_buffer(path: str = "/proc/meminfo") -> int:
-    """1 MiB: a quarter of that on a machine with little memory, four times as much where nobody will miss it."""
+    """1 MiB: a quarter of that on a machine with little memory, eight times as much where nobody will miss it."""
     if is_small(path):
         return 256 << 10
-    return 4 << 20 if is_large(path) else 1 << 20
+    return 8 << 20 if is_large(path) else 1 << 20

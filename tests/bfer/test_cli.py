@@ -300,7 +300,7 @@ def test_nobody_reads_the_help() -> None:
 
 def test_size_of_the_buffer(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
-    sizes = ((65536, 256 << 10), (131072, 256 << 10), (131073, 1 << 20), ((2 << 20) - 1, 1 << 20), (2 << 20, 4 << 20))
+    sizes = ((65536, 256 << 10), (131072, 256 << 10), (131073, 1 << 20), ((2 << 20) - 1, 1 << 20), (2 << 20, 8 << 20))
     for kilobytes, expected in sizes:
         meminfo.write_text(f"MemTotal:       {kilobytes} kB\nMemFree: 1 kB\n")
         assert default_buffer(str(meminfo)) == expected
