@@ -42,6 +42,8 @@ class Hooked:
             place, _, called = rest.partition("tramp:")[2].partition("(")
             self.trampoline = place.strip()
             self._called(called.partition(")")[0])
+        elif "ops:" in rest:  # arm64 from 6.3 on: found by what stands before the function
+            self._called(rest.partition("ops:")[2].partition("(")[2].partition(")")[0])
         elif "->" in rest:
             self._called(rest.partition("->")[2].lstrip(">"))
 

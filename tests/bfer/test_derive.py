@@ -234,6 +234,7 @@ proc_create (1) R I     \ttramp: 0xffffffffc0201000 (kprobe_ftrace_handler+0x0/0
 schedule (2) R   \t->ftrace_ops_list_func+0x0/0x230
 do_init_module (1) R   D   M \ttramp: ftrace_regs_caller+0x0/0x65 (call_direct_funcs+0x0/0x20)
 \tdirect-->bpf_trampoline_6442494999+0x0/0x7f
+vfs_read (1)           O  \tops: global_ops+0x0/0x1c0 (function_trace_call+0x0/0x1b8)
 __x64_sys_kill (1)           \ttramp: 0xffffffffc0000000 (evil_hook+0x10/0x20 [evil]) ->evil_hook+0x10/0x20 [evil]
 nothing to see here
 """
@@ -245,9 +246,10 @@ def test_lines_of_enabled_functions() -> None:
         ("proc_create", 1, "kprobe_ftrace_handler", 0, ""),
         ("schedule", 2, "ftrace_ops_list_func", 0, ""),
         ("do_init_module", 1, "call_direct_funcs", 0, ""),
+        ("vfs_read", 1, "function_trace_call", 0, ""),
         ("__x64_sys_kill", 1, "evil_hook", 16, "evil"),
     ]
-    assert [one.flags for one in found] == ["RI", "R", "RDM", ""]
+    assert [one.flags for one in found] == ["RI", "R", "RDM", "O", ""]
     assert found[0].trampoline == "0xffffffffc0201000"
 
 
