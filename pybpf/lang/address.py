@@ -5,7 +5,7 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
-from pybpf.lang.registers import read_counts
+from pybpf.lang.registers import Registers
 
 
 def constants_last(func: Function) -> bool:
@@ -42,7 +42,7 @@ def constants_last(func: Function) -> bool:
                 constant = signed(ins.b.value & MASK64)
                 if func.vregs[dst] == ir.SCALAR and -0x4000 <= constant <= 0x4000:
                     if reads is None:
-                        reads = read_counts(func)
+                        reads = Registers(func).reads
                     if reads[dst] == 1:
                         sums[dst] = (ins.a, constant)
         block.ins = out

@@ -36,25 +36,11 @@ def only_definitions(func: Function) -> dict[int, Ins]:
     return found
 
 
-def read_counts(func: Function) -> list[int]:
-    """How many operands each register is."""
-    counts = [0] * len(func.vregs)
-    for block in func.blocks:
-        for ins in block.ins:
-            a, b = ins.a, ins.b
-            if type(a) is int:
-                counts[a] += 1
-            if type(b) is int:
-                counts[b] += 1
-            if ins.args:
-                for arg in ins.args:
-                    if type(arg) is int:
-                        counts[arg] += 1
-    return counts
-
-
 class Registers:
-    """All of it, from one look at the function: ``only`` is what only_definitions() gives, ``reads`` read_counts()."""
+    """Writes and reads from one look at the function: ``only`` is what only_definitions() gives.
+
+    ``reads`` says how many operands each register is.
+    """
 
     __slots__ = ("only", "reads", "several")
 
