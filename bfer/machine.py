@@ -1,6 +1,8 @@
-"""How much this machine has."""
+"""How much this machine has, and its name."""
 
 from __future__ import annotations
+
+import os
 
 _SMALL, _LARGE = 128 << 20, 2 << 30
 _MEMINFO = "/proc/meminfo"
@@ -41,3 +43,15 @@ def _read(path: str) -> int:
             return int(file.readline().split()[1]) << 10
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def own_node(key: bytes) -> bytes | None:
+    """The nodename that this process sees, padded to 64 bytes, if it is what records mean by ``key`` (NODE_KEY)."""
+    from bfer.records import NODE_KEY, node_id
+
+    uts_ns, number = NODE_KEY.unpack(key)
+    name = os.fsencode(os.uname().nodename).ljust(64, b"\0")
+    try:
+        return name if number == node_id(name) and uts_ns == os.stat("/proc/self/ns/uts").st_ino else None
+    except OSError:
+        return None

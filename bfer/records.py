@@ -34,6 +34,14 @@ BLOCK = Struct(
     "IB2x"  # event, status
 )
 NODE_KEY = Struct("=II")
+_NODE_FACTOR = 0x9E3779B97F4A7C15
+_NODE_WORDS = Struct("=8Q")
+
+
+def node_id(name: bytes) -> int:
+    """What stands for a nodename, which is padded to 64 bytes: the upper half of its words' sum, each by its factor."""
+    words = enumerate(_NODE_WORDS.unpack(name), 1)
+    return sum(word * pow(_NODE_FACTOR, i, 1 << 64) for i, word in words) >> 32 & 0xFFFFFFFF
 
 
 class Block:

@@ -6,6 +6,8 @@ Names, their order and the form of what is unknown are strace's.
 
 from __future__ import annotations
 
+from bfer.machine import own_node
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +73,10 @@ class Names:
         """The nodename that records mean by ``key`` (NODE_KEY)."""
         name = self._nodes.get(key)
         if name is None:
-            found = self.read_node(key) if self.read_node is not None else None
+            if self.read_node is None:
+                return b""
+            # Most often it is this process's, and to read a map may cost events (bfer/doorbell.py).
+            found = own_node(key) or self.read_node(key)
             if found is None:
                 return b""
             if len(self._nodes) >= _NODES_MAX:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from struct import Struct
+from struct import Struct, unpack
 from sys import byteorder
 
 import pytest
@@ -20,6 +20,7 @@ from bfer.output.sink import OPTIONS
 from bfer.policy import NUMBERS
 from bfer.pushdown import Shape, push_down
 from programs import OBJECTS, common, execs, processes, syscalls
+from programs.common import NODE_FACTORS
 from pybpf.lang.surface import PROGRAMS
 from pybpf.lang.types import field_at
 
@@ -66,6 +67,11 @@ def test_the_rest_of_a_record() -> None:
     assert field_at(layout, "length")[0] == user.BLOCK_START + user.BLOCK.size
     assert field_at(layout, "path")[0] == user.DATA_START == user.BLOCK_START + user.BLOCK.size + 1
     assert kernel.NodeKey.layout.size == user.NODE_KEY.size
+    assert kernel.NodeName.layout.size == 64 == 8 * len(NODE_FACTORS)
+    for name in (b"a", b"board.example.org", bytes(range(192, 256))):
+        words = unpack("=8Q", name.ljust(64, b"\0"))
+        total = sum(word * factor for word, factor in zip(words, NODE_FACTORS)) % (1 << 64)
+        assert user.node_id(name.ljust(64, b"\0")) == total >> 32
     assert field_at(kernel.FieldRecord.layout, "data")[0] == user.DATA_START
     assert field_at(layout, "result")[0] == user.BLOCK_START + user.WHO_SIZE
     assert user.WHO_SIZE + user.CALL.size == user.BLOCK.size
