@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bfer.generic import Generic
+    from btf.errors import Error
     from btf.reader import Btf
 
     Params = list[tuple[str, int]]
@@ -199,8 +200,8 @@ class Kernel:
             raise UsageError(f"{spelled!r} must name category and tracepoint, as in tp:sched:sched_switch")
         try:
             tracefs.root()
-        except LinkError:
-            return self._tp_without_tracefs(spelled, name if colon else category)
+        except LinkError as error:
+            return self._tp_without_tracefs(spelled, name if colon else category, error)
         if not colon:
             homes = [home for home, _ in tracefs.event_names("*", category)]
             hint = f": did you mean tp:{homes[0]}:{category}?" if homes else ", as in tp:sched:sched_switch"
@@ -222,8 +223,11 @@ class Kernel:
         args = formats.arguments(category, fields, printed, self._owner.names)
         return self._event(spelled, "tp", f"tp/{category}/{name}", args)
 
-    def _tp_without_tracefs(self, spelled: str, name: str) -> GenericEvent:
+    def _tp_without_tracefs(self, spelled: str, name: str, why: Error) -> GenericEvent:
         """Where the format of a tracepoint cannot be had, and it cannot be attached to: its arguments instead."""
+        if prototypes.tracepoint(self.types, name) is None:
+            hint = self._tracepoint_like(name)
+            raise UsageError(f"{spelled!r}: {why}; the kernel's types have no tracepoint {name!r}{hint}")
         event = self._raw_tp(spelled, name)
         self._owner.note(
             f"{spelled}: tracefs is not mounted: the tracepoint's arguments are shown instead of its fields"
@@ -234,15 +238,15 @@ class Kernel:
         params = prototypes.tracepoint(self.types, target)
         types = self.types
         if params is None:
-            from bfer.generic.alike import alike
-
-            every = [word[len(_TRACEPOINT) :] for word in types.btf.names_starting(_TRACEPOINT)]
-            hint = alike(target, every)
-            if ":" in target:
-                hint = ": it is named without its category"
+            hint = ": it is named without its category" if ":" in target else self._tracepoint_like(target)
             raise UsageError(f"{spelled!r}: this kernel has no tracepoint {target!r}{hint}")
         base = "tp_btf" if spelled.startswith("tp_btf") else "raw_tp"
         return self._event(spelled, base, f"{base}/{target}", prototypes.each(types, params))
+
+    def _tracepoint_like(self, name: str) -> str:
+        from bfer.generic.alike import alike
+
+        return alike(name, [word[len(_TRACEPOINT) :] for word in self.types.btf.names_starting(_TRACEPOINT)])
 
     # --- patterns --------------------------------------------------------------------------
 

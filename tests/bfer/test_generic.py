@@ -113,6 +113,11 @@ def test_tracepoints_without_tracefs(vmlinux: Types, monkeypatch: pytest.MonkeyP
     assert policy.notes == [
         "tp:sched:sched_switch: tracefs is not mounted: the tracepoint's arguments are shown instead of its fields"
     ]
+    missing = (
+        "tracefs is not mounted .*; the kernel's types have no tracepoint 'sched_swich': did you mean 'sched_switch'"
+    )
+    with pytest.raises(UsageError, match=missing):
+        uprobe("tp:sched:sched_swich")
 
 
 @pytest.mark.parametrize(
