@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bfer.catalogue import Event
     from btf.reader import Btf
     from pybpf.links import Link
+    from pybpf.links.probe_events import Guard
     from pybpf.maps import Map
     from pybpf.object.elf import FileBytes
     from pybpf.object.spec import ObjectSpec
@@ -154,6 +155,7 @@ class Hooks:
         self._task_btf = task_btf
         # What the last object's types are here: its programs are loaded one by one, and many are alike.
         self._target: Target | None = None
+        self._guard: Guard | None = None
 
     def load(self, load: Load, btf: Btf | None) -> None:
         """Load what the kernel takes of each event."""
@@ -223,6 +225,10 @@ class Hooks:
 
     def attach(self, load: Load, btf: Btf | None) -> None:
         """Let them run; where that fails, load and attach the next kind of hook."""
+        from bfer.returning import guard
+
+        # First, so that they do not see how it is started.
+        self._guard = guard(program for hook in self.hooks for program in hook.programs)
         try:
             self._attach(load, btf)
         finally:
@@ -264,6 +270,8 @@ class Hooks:
     def detach(self) -> None:
         for hook in self.hooks:
             hook.detach()
+        if self._guard is not None:
+            self._guard.close()
 
     def close(self) -> None:
         self.detach()

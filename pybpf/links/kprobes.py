@@ -71,7 +71,7 @@ def attach_kprobe(
     returns: bool = False,
     cookie: int = 0,
     maxactive: int = 0,
-    janitor: bool = True,
+    fork: bool = True,
     order: Sequence[str] = orders.KPROBE,
 ) -> Link:
     """Run a kprobe program at the kernel function ``function`` (or address), ``offset`` bytes into it.
@@ -80,7 +80,8 @@ def attach_kprobe(
     return as it has made room for: that is one for each processor on a kernel that is not preemptible (before 6.2),
     while a function like vfs_read sleeps in any number of threads. ``maxactive`` (4096 at most) asks for other room,
     which takes a named event in tracefs; where that cannot be had, the ways of ``order`` come next, as without.
-    Such an event outlives a process that is killed, unless a ``janitor`` (forked from this process) looks after it.
+    Such an event outlives a process that is killed, so a shell looks after it, or where there is none a ``fork`` of
+    this process, if that is allowed.
     ``cookie`` needs 5.15. ``order`` is the mechanisms to try. Raises LinkError.
     """
     place = f"{function:#x}" if isinstance(function, int) else function
@@ -95,7 +96,7 @@ def attach_kprobe(
     tried: list[Attempt] = []
     if returns and maxactive:
         try:
-            return _tracefs(program, function, offset, returns, cookie, what, maxactive, janitor)
+            return _tracefs(program, function, offset, returns, cookie, what, maxactive, fork)
         except LinkError as error:
             # Forbidden or not there: it says nothing of the other ways.
             tried.append(Attempt(f"tracefs, maxactive {maxactive}", error))
@@ -142,10 +143,10 @@ def _tracefs(
     cookie: int,
     what: str,
     maxactive: int = 0,
-    janitor: bool = True,
+    fork: bool = True,
 ) -> Link:
     place = f"{function}+{offset}" if isinstance(function, str) else f"{function + offset:#x}"
-    return probe_events.attach(program, "kprobe_events", place, returns, -1, what, cookie, maxactive, janitor)
+    return probe_events.attach(program, "kprobe_events", place, returns, -1, what, cookie, maxactive, fork)
 
 
 def attach_kprobe_multi(

@@ -1,7 +1,7 @@
 """Probes as named events in tracefs, for kernels whose perf has no probe events of its own.
 
-Such an event is not tied to a descriptor: closing its link removes it, or a janitor
-if this process is killed. It also carries its maker's process id and start time in
+Such an event is not tied to a descriptor: closing its link removes it, or a janitor (a
+shell) if this process is killed. It also carries its maker's process id and start time in
 its name, so that whoever makes the next one removes what even that left.
 """
 
@@ -15,7 +15,7 @@ from time import sleep
 from pybpf import abi, commands, kernel, tracefs
 from pybpf.errors import LinkError
 from pybpf.links.events import EventLink, attach_event
-from pybpf.links.janitor import Janitor
+from pybpf.links.janitor import Janitor, ShellJanitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,34 @@ if TYPE_CHECKING:
 
 _GROUP = "pybpf_"
 FILES = ("kprobe_events", "uprobe_events")
-_PATIENCE, _PAUSE = 200, 0.05  # how often a janitor looks, and how long it waits in between (seconds)
+# For how long a janitor tries, and how long it waits in between, in seconds.
+_PATIENCE, _PAUSE = 10.0, 0.1
+# The same by a shell: its arguments are the group, how often to try, and the files. The names are read before any is
+# removed, since the kernel counts its place in a list that gets shorter. What the dying process still holds is EBUSY.
+_SCRIPT = r"""
+group=$1 tries=$2 pause=:
+shift 2
+rest() {
+    sleep 0.1 || { sleep 1; tries=$((tries - 9)); }
+    tries=$((tries - 1))
+}
+while :; do
+    left=
+    for file; do
+        found=
+        while read -r event place; do
+            case $event in *:"$group"/*) found="$found ${event#*:}" ;; esac
+        done <"$file"
+        case $found in '') continue ;; esac
+        left=1
+        $pause
+        for event in $found; do echo "-:$event" >>"$file"; done
+    done
+    case $left in '') exit ;; esac
+    case $tries in 0 | -*) exit ;; esac
+    pause=rest
+done
+"""
 _number = 0
 _swept: set[str] = set()
 
@@ -92,18 +119,26 @@ def _left(file: str) -> list[str]:
 
 
 class _Probes:
-    """The events of this process: how many there are, and who removes them if it is killed."""
+    """The events of this process: how many guards there are, and who removes the events if it is killed."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.owner = 0
         self.janitor: Janitor | None = None
 
-    def add(self) -> None:
-        if not self.count:
-            self.janitor = Janitor(partial(_sweep_after, os.getpid(), start_time("self")))
+    def add(self, fork: bool) -> None:
+        """One more guard. Raises LinkError if there is to be a janitor and cannot."""
+        if self.owner != os.getpid():  # a forked process has a copy of what its parent counts
+            if self.janitor is not None:
+                self.janitor.dismiss()
+            self.count, self.owner, self.janitor = 0, os.getpid(), None
+        if self.janitor is None:
+            self.janitor = _janitor(fork)
         self.count += 1
 
     def drop(self) -> None:
+        if self.owner != os.getpid():
+            return
         self.count -= 1
         if not self.count and self.janitor is not None:
             self.janitor.dismiss()
@@ -113,9 +148,42 @@ class _Probes:
 _probes = _Probes()
 
 
+class Guard:
+    """Until it is closed there is a process that removes this one's events if it is killed.
+
+    Every event holds one. Whoever holds one before the first program is attached, and until the last one is detached,
+    has that process's own doings seen by none. It is a shell; where there is none, a ``fork`` of this process, or
+    without that nothing, until the next process makes an event. Raises LinkError.
+    """
+
+    def __init__(self, fork: bool = True) -> None:
+        _probes.add(fork)
+        self._closed = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            _probes.drop()
+
+
+def _janitor(fork: bool) -> Janitor | None:
+    root = tracefs.root()
+    files = [path for file in FILES if os.access(path := f"{root}/{file}", os.F_OK)]
+    if not files:
+        return None
+    try:
+        return ShellJanitor(_SCRIPT, _group(), str(round(_PATIENCE / _PAUSE)), *files)
+    except (OSError, NotImplementedError):  # no shell, or a C library that starts none as it should be
+        pass
+    try:
+        return Janitor(partial(_sweep_after, os.getpid(), start_time("self"))) if fork else None
+    except OSError as error:
+        raise kernel.failure(LinkError, "fork", "a janitor of events in tracefs", error.errno or 0) from None
+
+
 def _sweep_after(pid: int, started: str) -> None:
     """The maker was killed: its events can go when it is gone as a whole, and its descriptors with it."""
-    for _ in range(_PATIENCE):
+    for _ in range(round(_PATIENCE / _PAUSE)):
         if start_time(pid) != started and not any(_left(file) for file in FILES):
             return
         sleep(_PAUSE)
@@ -130,12 +198,12 @@ def attach(
     what: str,
     cookie: int = 0,
     maxactive: int = 0,
-    janitor: bool = True,
+    fork: bool = True,
 ) -> EventLink:
     """Make an event at ``place``, as the file wants it written, and put ``program`` on it. Raises LinkError.
 
-    ``maxactive`` is how many calls the kernel remembers until they return, 0 for what it thinks right. Without
-    a ``janitor`` the next process that makes an event removes what is left if this one is killed.
+    ``maxactive`` is how many calls the kernel remembers until they return, 0 for what it thinks right. ``fork`` is
+    as for Guard.
     """
     global _number
     if file not in _swept:
@@ -145,21 +213,18 @@ def attach(
     group, name = _group(), f"e{_number}"
     kind = f"r{maxactive or ''}" if returns else "p"
     event = f"{group}/{name}"
-    if janitor:
-        _probes.add()
+    guard = Guard(fork)
 
     def after() -> None:
         try:
             remove(file, event)
         finally:
-            if janitor:
-                _probes.drop()
+            guard.close()
 
     try:
         _write(file, f"{kind}:{event} {place}\n", what)
     except BaseException:
-        if janitor:
-            _probes.drop()
+        guard.close()
         raise
     try:
         number = tracefs.event_id(group, name)

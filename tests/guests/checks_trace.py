@@ -183,11 +183,11 @@ def check_follow():
         equal([(comm, result > 2) for comm, path, result in got if path == target], [("tail", True)])
 
 
-def tracer_of(tree):
+def tracer_of(tree, events="open*"):
     """A running bfer that traces a process's descendants, with its header read, and what it has made in the kernel."""
     before = objects()
     tracer = subprocess.Popen(
-        [*BFER, "trace", "event=open*", f"tree={tree}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*BFER, "trace", f"event={events}", f"tree={tree}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     head = tracer.stdout.readline()
     if not head:
@@ -224,11 +224,48 @@ def check_tree_and_nothing_left():
         wait_until_gone(made)
 
 
+def probes_of(pid):
+    """What a process has in kprobe_events."""
+    try:
+        with open("/sys/kernel/tracing/kprobe_events") as file:
+            return [line for line in file if f":pybpf_{pid}_" in line]
+    except OSError:
+        return []
+
+
+def children_of(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{int(name)}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(name))
+        except (OSError, ValueError):
+            pass
+    return found
+
+
+def own_memory(pid):
+    """The kB that a process shares with no other."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+
+
 @check
 def check_nothing_left_after_a_kill():
-    """SIGKILL: the kernel itself lets go of everything, by the objects' ids."""
-    tracer, made = tracer_of(os.getpid())
+    """SIGKILL: the kernel itself lets go of everything, by the objects' ids; a shell removes the probe in tracefs."""
+    tracer, made = tracer_of(os.getpid(), "open*,kretprobe:vfs_readlink")
+    probes, shells = probes_of(tracer.pid), children_of(tracer.pid)
+    if in_guest() and os.uname().machine == "x86_64":
+        equal(len(probes), 1)
+    if probes:
+        equal(len(shells), 1)
+        figure("memory of what stands by to remove probes, kB", own_memory(shells[0]))
     tracer.kill()
     tracer.communicate()
     equal(tracer.returncode, -signal.SIGKILL)
+    end = time.monotonic() + 20
+    while probes_of(tracer.pid) or any(os.path.exists(f"/proc/{pid}") for pid in shells):
+        assert time.monotonic() < end, (probes_of(tracer.pid), shells)
+        time.sleep(0.05)
     wait_until_gone(made)

@@ -11,15 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from pybpf.links import janitor as janitors
 from pybpf.links.attachment import Attachment
-from pybpf.links.janitor import Janitor
+from pybpf.links.janitor import Janitor, ShellJanitor
 
 ROOT = Path(__file__).parents[2]
+KINDS = ("fork", "shell")
 OWNER = """
 import os, sys, time
-from pybpf.links.janitor import Janitor
-path, orderly = sys.argv[1], sys.argv[2] == "orderly"
-janitor = Janitor(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY)))
+from pybpf.links.janitor import Janitor, ShellJanitor
+kind, path, how = sys.argv[1:]
+orderly = how == "orderly"
+if kind == "fork":
+    janitor = Janitor(lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY)))
+else:
+    janitor = ShellJanitor(': >"$1"', path)
 print(janitor._pid, flush=True)
 if orderly:
     janitor.dismiss()
@@ -29,8 +35,8 @@ else:
 """
 
 
-def owner(path: Path, how: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", OWNER, str(path), how]
+def owner(kind: str, path: Path, how: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", OWNER, kind, str(path), how]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -50,12 +56,14 @@ def wait(condition) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_it_cleans_up_after_a_killed_process(tmp_path, number):
-    process = owner(tmp_path / "cleaned", "killed")
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_cleans_up_after_a_killed_process(tmp_path, kind, number):
+    process = owner(kind, tmp_path / "cleaned", "killed")
     assert process.stdout is not None
     janitor = int(process.stdout.readline())
     # Its own signals do not end it, and the other end of a pipe that it inherited is not held open.
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    wait(lambda: os.getsid(janitor) != os.getsid(0))  # what is typed at the terminal is not for it
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         os.kill(janitor, ignored)
     time.sleep(0.05)
     assert not (tmp_path / "cleaned").exists()
@@ -67,22 +75,31 @@ def test_it_cleans_up_after_a_killed_process(tmp_path, number):
     wait(lambda: gone(janitor))
 
 
-def test_dismissed_it_does_nothing(tmp_path):
-    process = owner(tmp_path / "cleaned", "orderly")
+@pytest.mark.parametrize("kind", KINDS)
+def test_dismissed_it_does_nothing(tmp_path, kind):
+    process = owner(kind, tmp_path / "cleaned", "orderly")
     out, _ = process.communicate()
     assert process.returncode == 0
     assert gone(int(out))
     assert not (tmp_path / "cleaned").exists()
 
 
-def test_a_janitor_that_was_killed_is_no_error(tmp_path):
-    janitor = Janitor(lambda: None)
+@pytest.mark.parametrize("make", [lambda: Janitor(lambda: None), lambda: ShellJanitor("exit")])
+def test_a_janitor_that_was_killed_is_no_error(make):
+    janitor = make()
     os.kill(janitor._pid, signal.SIGKILL)
     os.waitpid(janitor._pid, 0)
     janitor.dismiss()
 
 
-def test_it_holds_no_descriptor_but_those_it_needs(tmp_path):
+def test_no_zombie_remains():
+    janitor = ShellJanitor("exit")
+    janitor.dismiss()
+    with pytest.raises(ProcessLookupError):
+        os.kill(janitor._pid, 0)
+
+
+def test_it_holds_no_descriptor_but_those_it_needs():
     reading, writing = os.pipe()
     kept = os.open("/dev/null", os.O_RDONLY)
     janitor = Janitor(lambda: None, (kept,))
@@ -95,6 +112,27 @@ def test_it_holds_no_descriptor_but_those_it_needs(tmp_path):
         janitor.dismiss()
         os.close(reading)
         os.close(kept)
+
+
+def test_a_shell_gets_no_descriptor_of_ours():
+    """Nor one that was given to this process, whose other end somebody may read to its end."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    janitor = ShellJanitor("exit")
+    try:
+        assert sorted(os.listdir(f"/proc/{janitor._pid}/fd"), key=int) == ["0", "1", "2"]
+        assert os.readlink(f"/proc/{janitor._pid}/cwd") == "/"
+        os.close(writing)
+        assert os.read(reading, 1) == b""
+    finally:
+        janitor.dismiss()
+        os.close(reading)
+
+
+def test_without_a_shell_there_is_no_shell_janitor(monkeypatch):
+    monkeypatch.setattr(janitors, "SHELL", "/no/such/shell")
+    with pytest.raises(FileNotFoundError):
+        ShellJanitor("exit")
 
 
 class Noted(Attachment):
