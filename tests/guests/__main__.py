@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.guests import kept, pages, project, qemu, report
+from tests.guests import pages, project, qemu, report
 from tests.guests.fetch import say
 from tests.guests.matrix import GUESTS, MATRIX, USUAL, Unavailable
 
@@ -79,8 +79,6 @@ def _matrix(names: list[str], wanted: list[str], write: bool) -> int:
             say(f"{name}: checks")
             reports[name] = report.boot(name, archive, wanted, lambda data: os.write(2, data))
             say(f"{name}: {reports[name].unavailable or f'{reports[name].seconds:.0f} s'}")
-            if kept.by_hand(name):
-                kept.keep(reports[name], some=bool(wanted))
     text = report.tables(reports)
     print(text)
     if write:

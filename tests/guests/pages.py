@@ -19,10 +19,16 @@ def write(reports: dict[str, report.Report], some: bool = False) -> None:
     if usual and not some:
         _put("kernels.md", CHECKS, report.tables(usual))
     if len(usual) < len(reports):
-        _put("kernels.md", BY_HAND, report.tables(kept.kept()))
+        known = kept.read(_after("kernels.md", BY_HAND))
+        _put("kernels.md", BY_HAND, report.tables(kept.merged(known, reports, some)))
     events = eventtable.section(usual)
     if events:
         _put("events.md", KERNELS, events)
+
+
+def _after(name: str, mark: str) -> str:
+    """What stands between the mark and the next heading."""
+    return (TREE / "docs" / name).read_text().partition(mark)[2].partition("\n## ")[0]
 
 
 def _put(name: str, mark: str, text: str) -> None:

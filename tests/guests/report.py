@@ -194,7 +194,8 @@ def losses(reports: dict[str, Report]) -> dict[tuple[str, str], str]:
     return found
 
 
-_MARKS = {PASS: "yes", SKIP: "no", FAIL: "FAIL"}
+MARKS = {PASS: "yes", SKIP: "no", FAIL: "FAIL"}
+LOST = "LOST"
 
 
 def tables(reports: dict[str, Report]) -> str:
@@ -209,9 +210,9 @@ def tables(reports: dict[str, Report]) -> str:
         cells = []
         for report in shown:
             result = report.results.get(name)
-            cell = "not run" if result is None else _MARKS[result.outcome]
+            cell = "not run" if result is None else MARKS[result.outcome]
             if result is not None and (name_lost := lost.get((report.name, name))):
-                cell, reason = "LOST", name_lost
+                cell, reason = LOST, name_lost
             else:
                 reason = "" if result is None else result.reason
             if reason:

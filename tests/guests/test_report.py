@@ -9,7 +9,7 @@ import pytest
 from bfer.docs import KERNELS
 from tests.guests import eventtable, kept, pages
 from tests.guests.checks import FAIL, PASS, SKIP, Result
-from tests.guests.report import Report, losses
+from tests.guests.report import Report, losses, tables
 
 
 def reported(**outcomes: tuple[str, str]) -> dict[str, Report]:
@@ -84,18 +84,16 @@ def test_guests_that_are_booted_by_hand_have_a_table_of_their_own(
 ) -> None:
     """Made of all of their runs: some checks that are run again replace what is known of these."""
     monkeypatch.setattr(pages, "TREE", tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs/kernels.md"
     page.write_text(f"# Kernels\n{pages.CHECKS}old\n\n## By hand\n\n{pages.BY_HAND}")
 
-    def run(name: str, some: bool, **outcomes: str) -> None:
+    def run(name: str, some: bool, release: str = "6.12.0", **outcomes: str) -> None:
         report = Report(name)
-        report.release = "6.12.0"
+        report.release = release
         report.results = {
             f"maps.{what}": Result(f"maps.{what}", outcome, "", 0.0) for what, outcome in outcomes.items()
         }
-        kept.keep(report, some)
         pages.write({name: report}, some)
 
     run("armhf-5.10", False, arrays=PASS)
@@ -107,7 +105,33 @@ def test_guests_that_are_booted_by_hand_have_a_table_of_their_own(
     assert rows == [["maps.arrays", "yes", "yes"], ["maps.hashes", "yes", "not run"]]
     run("riscv64-6.12", False, hashes=PASS)  # a run of all says what there is
     assert "| maps.arrays | not run      | yes        |" in page.read_text()
+    run("riscv64-6.12", True, release="6.12.1", arrays=PASS)  # nothing is known of another kernel
+    assert "| maps.hashes |" not in page.read_text()
     by_hand = page.read_text().partition("## By hand")[2]
     pages.write({"6.1": Report("6.1")})
     assert "old" not in page.read_text()
     assert page.read_text().partition("## By hand")[2] == by_hand
+
+
+def test_a_table_is_read_back() -> None:
+    old, new = Report("arm64-6.12"), Report("arm64-6.12-musl")
+    old.release, new.release = "6.12.0", "6.12.1"
+    old.results = {"maps.a": Result("maps.a", PASS, "", 0.0), "maps.b": Result("maps.b", SKIP, "one. or [2]", 0.0)}
+    new.results = {"maps.c": Result("maps.c", FAIL, "checks.py:1: no", 0.0), "maps.b": old.results["maps.b"]}
+    old.figures, new.figures = {"peak, kB": "1"}, {"MemTotal, kB": "2"}
+    text = tables({"arm64-6.12": old, "arm64-6.12-musl": new})
+    assert tables(kept.read(text)) == text
+    assert kept.read("") == {}
+
+
+def test_what_was_lost_is_read_back() -> None:
+    check = "maps.arrays"
+    text = tables(reported(**{"5.10": (check, PASS), "6.12": (check, SKIP)}))
+    assert "LOST" in text
+    assert tables(kept.read(text)) == text
+
+
+def test_the_page_is_read_back() -> None:
+    text = pages._after("kernels.md", pages.BY_HAND)
+    assert len(kept.read(text)) > 3
+    assert tables(kept.read(text)).strip() == text.strip()
