@@ -1,4 +1,4 @@
-"""What the guests outside of continuous integration showed: a table made of several runs, and read back for the next."""
+"""What guests outside of continuous integration showed: a table made of several runs, read back for the next one."""
 
 from __future__ import annotations
 
