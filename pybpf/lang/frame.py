@@ -119,11 +119,13 @@ def drop_dead_stores(func: Function) -> bool:
 
     A zeroed object keeps the zeros of its padding and of what is set on some paths only.
     """
-    fixed = escaped(func)
+    fixed: set[Slot] | None = None
     changed = False
     for block in func.blocks:
         if not any(type(ins.a) is Slot and ins.op == ir.STORE for ins in block.ins):
             continue
+        if fixed is None:
+            fixed = escaped(func)
         covered: dict[Slot, int] = {}  # bytes that will be overwritten, as bit sets
         kept: list[Ins] = []
         for ins in reversed(block.ins):

@@ -107,14 +107,17 @@ def frame_layout(func: Function, tight: bool) -> tuple[dict[Slot, int], int]:
     bounds. ``tight`` packs by the slots' own alignment instead.
     """
     slots: dict[Slot, None] = {}
+    users: list[Ins] = []
     for block in func.blocks:
         for ins in block.ins:
             if type(ins.a) is Slot:
                 slots[ins.a] = None
-            if ins.op == ir.FRAME:
+                users.append(ins)
+            elif ins.op == ir.FRAME:
                 assert isinstance(ins.ref, Slot)
                 slots[ins.ref] = None
-    upper = _word_keys(func) if slots and not tight else set()
+                users.append(ins)
+    upper = _word_keys(func, users) if slots and not tight else set()
     order = sorted(slots, key=lambda slot: -slot.align) if tight else list(slots)
     offsets: dict[Slot, int] = {}
     depth = 0
@@ -125,32 +128,39 @@ def frame_layout(func: Function, tight: bool) -> tuple[dict[Slot, int], int]:
     return offsets, -(-depth // 8) * 8
 
 
-def _word_keys(func: Function) -> set[Slot]:
-    """Slots of which only 4 bytes are used, as a map's key or value that was stored from a register."""
+def _word_keys(func: Function, users: list[Ins]) -> set[Slot]:
+    """Slots of which only 4 bytes are used, as a map's key or value that was stored from a register.
+
+    ``users`` are the instructions that refer to slots.
+    """
     stored: set[Slot] = set()
     refused: set[Slot] = set()
     holders: dict[int, Slot] = {}
-    for block in func.blocks:
-        for ins in block.ins:
-            if type(ins.a) is Slot:
-                if ins.op != ir.STORE or ins.size != 4 or ins.off or ins.a.size != 8:
-                    refused.add(ins.a)
-                elif type(ins.b) is int:
-                    stored.add(ins.a)
-            elif ins.op == ir.FRAME:
-                assert isinstance(ins.ref, Slot)
-                assert ins.dst is not None
-                if holders.setdefault(ins.dst, ins.ref) is not ins.ref or ins.off:
-                    refused |= {ins.ref, holders[ins.dst]}
+    for ins in users:
+        if type(ins.a) is Slot:
+            if ins.op != ir.STORE or ins.size != 4 or ins.off or ins.a.size != 8:
+                refused.add(ins.a)
+            elif type(ins.b) is int:
+                stored.add(ins.a)
+        else:
+            assert isinstance(ins.ref, Slot)
+            assert ins.dst is not None
+            if holders.setdefault(ins.dst, ins.ref) is not ins.ref or ins.off:
+                refused |= {ins.ref, holders[ins.dst]}
     if stored <= refused:
         return set()
     for block in func.blocks:
         for ins in block.ins:
-            if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[:1] and ins.args[0] not in holders:
-                continue
+            if ins.args:
+                if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[0] not in holders:
+                    continue
+                refused.update([holders[arg] for arg in ins.args if arg in holders])  # type: ignore[index]
             if ins.dst in holders and ins.op != ir.FRAME:
                 refused.add(holders[ins.dst])
-            refused.update(holders[vreg] for vreg in uses(ins) if vreg in holders)
+            if ins.a in holders:
+                refused.add(holders[ins.a])  # type: ignore[index]
+            if ins.b in holders:
+                refused.add(holders[ins.b])  # type: ignore[index]
     return stored - refused
 
 

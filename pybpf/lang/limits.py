@@ -13,7 +13,7 @@ from __future__ import annotations
 from pybpf.lang import ir
 from pybpf.lang.cfg import has_loops, loop_depths, uses
 from pybpf.lang.ir import Function, Imm, Ins
-from pybpf.lang.widths import Widths, forgotten_results, is_forgotten
+from pybpf.lang.widths import forgotten_results, is_forgotten, true_widths
 
 _ORDERS = frozenset(("gt", "ge", "lt", "le", "sgt", "sge", "slt", "sle"))
 _MOST = 13  # bits: after 8192 jumps in a row verifiers give up (BPF_COMPLEXITY_LIMIT_JMP_SEQ)
@@ -29,7 +29,7 @@ def show_bounds(func: Function) -> None:
     tested = _tested_in_loops(func)
     if not tested:
         return
-    widths = Widths(func).true
+    widths = true_widths(func)
     for block in func.blocks:
         code: list[Ins] = []
         for ins in block.ins:

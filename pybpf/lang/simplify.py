@@ -9,25 +9,30 @@ from pybpf.lang.ir import Function, Imm, Ins, Slot
 from pybpf.lang.registers import Registers
 from pybpf.lang.widths import Widths
 
+_ACCESSES = frozenset((ir.LOAD, ir.STORE, ir.ATOMIC))
 _SIGNED_OF_EXTENSION = frozenset(("eq", "ne", "sgt", "sge", "slt", "sle"))
 
 
 def simplify(func: Function) -> int:
     """Rewrite every instruction to its cheapest equal form; returns what changed: VALUES, FLOW, both or nothing."""
-    changed = 0
     registers = Registers(func)
-    only, reads = registers.only, registers.reads
-    widths = Widths(func)
+    only, reads = registers.only.copy(), registers.reads
+    widths = Widths(func, registers.only)
+    found: list[tuple[list[Ins], int, Ins]] = []  # put in their places at the end: the widths are those of the code now
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
             new = _simplified(ins, only, widths, reads) if ins.op in _IMPROVED else None
             if new is not None:
                 if new.loc is None:
                     new.loc = ins.loc
-                block.ins[index] = new
-                changed |= VALUES if new.then is ins.then and new.els is ins.els else FLOW
+                found.append((block.ins, index, new))
                 if new.dst is not None and new.dst in only:
                     only[new.dst] = new
+    changed = 0
+    for code, index, new in found:
+        old = code[index]
+        changed |= VALUES if new.then is old.then and new.els is old.els else FLOW
+        code[index] = new
     return changed
 
 
@@ -282,17 +287,24 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
 
 def fold_addresses(func: Function) -> bool:
     """Access memory by frame place or by base and offset instead of by a computed address; whether any is now."""
+    addresses: dict[int, int] = {}  # register -> reads as the address of an access that could take an offset
+    computed: set[int | None] = set()
+    for block in func.blocks:
+        for ins in block.ins:
+            op = ins.op
+            if op in _ACCESSES:
+                if ins.ref is None and type(ins.a) is int:
+                    addresses[ins.a] = addresses.get(ins.a, 0) + 1
+            elif op == ir.ADD or op == ir.FRAME:
+                computed.add(ins.dst)
+    if computed.isdisjoint(addresses):
+        return False
     changed = False
     registers = Registers(func)
     only, reads = registers.only, registers.reads
-    addresses: dict[int, int] = {}  # register -> reads as the address of an access that could take an offset
-    for block in func.blocks:
-        for ins in block.ins:
-            if ins.op in (ir.LOAD, ir.STORE, ir.ATOMIC) and ins.ref is None and type(ins.a) is int:
-                addresses[ins.a] = addresses.get(ins.a, 0) + 1
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
-            if ins.op not in (ir.LOAD, ir.STORE, ir.ATOMIC) or ins.ref is not None:
+            if ins.op not in _ACCESSES or ins.ref is not None:
                 continue
             while type(ins.a) is int:
                 source = only.get(ins.a)

@@ -24,20 +24,42 @@ _UNSURE = _FORGOTTEN | _UNFOLLOWED
 
 
 class Widths:
-    """Upper bounds for the significant bits of each register's values."""
+    """Upper bounds for the significant bits of each register's values.
 
-    def __init__(self, func: Function) -> None:
-        loops = has_loops(func)
-        self.true = self.proved = _solve(func, loops, False)
-        forgotten = forgotten_results(func)
-        self.sensitive = bounded(func) if forgotten else set()
-        # What a sensitive value is made of is sensitive itself, so else the two agree on all that matter.
-        if not self.sensitive.isdisjoint(forgotten):
-            self.proved = _solve(func, loops, True)
+    They are worked out when the first is asked for that is computed from others (most are not: what was loaded,
+    what a call gave), so ``func`` must stay as it is for as long as questions come. ``only`` is what
+    only_definitions() gives of it.
+    """
+
+    def __init__(self, func: Function, only: dict[int, Ins]) -> None:
+        self._func = func
+        self._only = only
+        self._true: list[int] | None = None
 
     def of(self, vreg: int) -> int:
         """What may be relied on: of values that accesses depend on only what the verifier of Linux 5.10 sees too."""
-        return self.proved[vreg] if vreg in self.sensitive else self.true[vreg]
+        maker = self._only.get(vreg)
+        if maker is not None and maker.op not in _NARROW:
+            return _made_width(maker)
+        if self._true is None:
+            self._true = self._work_out()
+        return self._proved[vreg] if vreg in self._sensitive else self._true[vreg]
+
+    def _work_out(self) -> list[int]:
+        func = self._func
+        loops = has_loops(func)
+        true = self._proved = _solve(func, loops, False)
+        forgotten = forgotten_results(func)
+        self._sensitive = bounded(func) if forgotten else set()
+        # What a sensitive value is made of is sensitive itself, so else the two agree on all that matter.
+        if not self._sensitive.isdisjoint(forgotten):
+            self._proved = _solve(func, loops, True)
+        return true
+
+
+def true_widths(func: Function) -> list[int]:
+    """The same for every register, whatever a verifier sees."""
+    return _solve(func, has_loops(func), False)
 
 
 def bounded(func: Function) -> set[int]:
