@@ -109,7 +109,7 @@ class Assembler:
         at = 0
         for insn in self._insns:
             slots.append(at)
-            at += insn.slots
+            at += 2 if insn.op == LD_IMM64 else 1
 
     def _distance(self, index: int, label: Label) -> int:
         return self._slots[self._places[label]] - self._slots[index] - 1

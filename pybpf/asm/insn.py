@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 
 _SLOT = {"little": struct.Struct("<BBhi"), "big": struct.Struct(">BBhi")}
+_PACK = {order: slot.pack for order, slot in _SLOT.items()}
 
 
 class Insn:
@@ -110,25 +111,25 @@ class Insn:
 
     def encode(self, byteorder: str = "little") -> bytes:
         """The 8 or 16 bytes of the instruction. Raises AsmError for a field out of range."""
-        big = byteorder == "big"
-        if not 0 <= self.op <= 0xFF:
-            raise AsmError(f"opcode {self.op:#x} does not fit 8 bits")
+        op, dst, src, imm = self.op, self.dst, self.src, self.imm
         # The fields have 4 bits, but 11 to 15 mean nothing in code that is given to a kernel.
-        if not 0 <= self.dst < MAX_BPF_REG or not 0 <= self.src < MAX_BPF_REG:
+        if not 0 <= dst < MAX_BPF_REG or not 0 <= src < MAX_BPF_REG:
             raise AsmError(f"no such register in {self!r}: registers are r0 to r10")
-        regs = self.dst << 4 | self.src if big else self.src << 4 | self.dst
-        if not -0x8000 <= self.off <= 0x7FFF:
-            raise AsmError(f"offset {self.off} of {self!r} does not fit 16 bits")
-        slot = _SLOT[byteorder]
-        imm = self.imm
-        if self.op == LD_IMM64:
+        regs = dst << 4 | src if byteorder == "big" else src << 4 | dst
+        pack = _PACK[byteorder]
+        try:
+            if op != LD_IMM64:
+                return pack(op, regs, self.off, imm)
             if not 0 <= imm <= MASK64:
                 raise AsmError(f"immediate {imm} does not fit 64 bits")
-            low, high = _s32(imm), _s32(imm >> 32)
-            return slot.pack(self.op, regs, self.off, low) + slot.pack(0, 0, 0, high)
-        if not -0x8000_0000 <= imm <= 0x7FFF_FFFF:
-            raise AsmError(f"immediate {imm} of {self!r} does not fit 32 bits (signed)")
-        return slot.pack(self.op, regs, self.off, imm)
+            return pack(op, regs, self.off, _s32(imm)) + pack(0, 0, 0, _s32(imm >> 32))
+        except struct.error:
+            pass
+        if not 0 <= op <= 0xFF:
+            raise AsmError(f"opcode {op:#x} does not fit 8 bits")
+        if not -0x8000 <= self.off <= 0x7FFF:
+            raise AsmError(f"offset {self.off} of {self!r} does not fit 16 bits")
+        raise AsmError(f"immediate {imm} of {self!r} does not fit 32 bits (signed)")
 
 
 class Word(Insn):

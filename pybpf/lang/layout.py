@@ -178,7 +178,8 @@ class _Writer:
 
     def write(self, ins: MIns) -> None:
         """Append one instruction."""
-        self.line(ins.loc)
+        if ins.loc is not self.loc:
+            self.line(ins.loc)
         if ins.op == FRAME_ADDRESS:
             self.asm.emit(Insn(BPF_ALU64 | BPF_MOV | BPF_X, ins.dst, BPF_REG_FP))
             self.asm.emit(Insn(BPF_ALU64 | BPF_ADD, ins.dst, imm=ins.imm))

@@ -124,6 +124,13 @@ class MIns:
     def effects(self) -> tuple[int, int]:
         """The registers read and those written, as bit sets; r10 is left out."""
         flags = self.flags
+        # Most instructions set a register, by another one, by none or by what it holds.
+        if flags == WRITES_DST | READS_SRC:
+            return 1 << self.src & _NOT_FRAME, 1 << self.dst
+        if flags == WRITES_DST:
+            return 0, 1 << self.dst
+        if flags == WRITES_DST | READS_DST:
+            return 1 << self.dst, 1 << self.dst
         if flags & CALLS:
             return (2 << self.nargs) - 2, CLOBBERED
         dst, src = 1 << self.dst, 1 << self.src

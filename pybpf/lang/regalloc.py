@@ -19,6 +19,7 @@ from pybpf.lang.mir import (
     READS_SRC,
     WRITES_DST,
     WRITES_SRC,
+    MBlock,
     MFunction,
     MIns,
     MLiveness,
@@ -68,6 +69,11 @@ def _bits(mask: int) -> list[int]:
     return found
 
 
+def _weight(block: MBlock) -> float:
+    """How often a block runs, at a guess."""
+    return 10.0 ** min(block.depth, 6)
+
+
 class _Colouring:
     """One attempt: ``registers`` maps virtual registers to machine registers unless ``spilled`` is not empty."""
 
@@ -81,7 +87,7 @@ class _Colouring:
         self.moves: list[tuple[int, int]] = []
         self.moves_of: dict[int, set[int]] = {}
         self.weights: dict[int, float] = {}  # of moves
-        self.costs = [0.0] * count
+        self.costs: list[float] | None = None  # of spilling, when that is thought of
         self.present = 0
         self.stack: list[int] = []
         self.on_stack = 0
@@ -100,20 +106,13 @@ class _Colouring:
         adjacent = self.adjacent
         numbers: dict[tuple[int, int], int] = {}
         liveness = MLiveness(self.func.blocks)
-        costs, present = self.costs, 0
+        present = 0
         for block in self.func.blocks:
             live = liveness.at_end[block]
             present |= live
-            weight = 10.0 ** min(block.depth, 6)
-            if block.test is not None:
-                self._count(block.test, weight)
+            weight = _weight(block)
             for ins, (reads, writes) in zip(reversed(block.ins), liveness.effects[block]):
-                flags = ins.flags
-                if flags & (READS_DST | WRITES_DST):
-                    costs[ins.dst] += weight * 2 if flags & READS_DST and flags & WRITES_DST else weight
-                if flags & (READS_SRC | WRITES_SRC):
-                    costs[ins.src] += weight
-                present |= reads | writes
+                present |= writes
                 others = live | writes
                 if ins.op == MOVE and ins.src != BPF_REG_FP:
                     others &= ~(1 << ins.src)
@@ -124,7 +123,7 @@ class _Colouring:
                             self.moves.append(pair)
                             self.weights[number] = 0.0
                         self.weights[number] += weight
-                if flags & (CALLS | WRITES_SRC | EXCHANGES):
+                if ins.flags & (CALLS | WRITES_SRC | EXCHANGES):
                     for register in _bits(writes):
                         adjacent[register] |= others & ~(1 << register)
                 elif writes:
@@ -144,12 +143,20 @@ class _Colouring:
         for register in range(FIRST_VIRTUAL, len(adjacent)):
             self.degree[register] = bin(adjacent[register]).count("1")
 
-    def _count(self, ins: MIns, weight: float) -> None:
-        flags = ins.flags
-        if flags & (READS_DST | WRITES_DST):
-            self.costs[ins.dst] += weight * (2 if flags & READS_DST and flags & WRITES_DST else 1)
-        if flags & (READS_SRC | WRITES_SRC):
-            self.costs[ins.src] += weight
+    def _costs(self) -> list[float]:
+        """What spilling would cost: how often each register, with those coalesced with it, is read or written."""
+        costs = [0.0] * self.func.count
+        for block in self.func.blocks:
+            weight = _weight(block)
+            for ins in block.ins if block.test is None else [*block.ins, block.test]:
+                flags = ins.flags
+                if flags & (READS_DST | WRITES_DST):
+                    costs[ins.dst] += weight * 2 if flags & READS_DST and flags & WRITES_DST else weight
+                if flags & (READS_SRC | WRITES_SRC):
+                    costs[ins.src] += weight
+        for register in self.alias:
+            costs[self._find(register)] += costs[register]
+        return costs
 
     def _find(self, register: int) -> int:
         while register in self.alias:
@@ -207,6 +214,8 @@ class _Colouring:
     def _spill_key(self, register: int) -> tuple[float, int]:
         if register in self.never:
             return _NEVER, register
+        if self.costs is None:
+            self.costs = self._costs()
         cost = self.costs[register]
         if register in self.func.bounded:
             cost *= 64  # each reload has to show its bounds again
@@ -306,7 +315,8 @@ class _Colouring:
         self.alias[drop] = keep
         self.moves_of.setdefault(keep, set()).update(self.moves_of.get(drop, ()))
         self._enable(drop)
-        self.costs[keep] += self.costs[drop]
+        if self.costs is not None:
+            self.costs[keep] += self.costs[drop]
         if drop not in self.never:
             self.never.discard(keep)
         # Neighbours of both lose one; of the others, those of drop become those of keep.
