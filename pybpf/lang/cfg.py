@@ -19,24 +19,11 @@ PURE = frozenset(
 VALUES, FLOW = 1, 2  # what a pass changed: what is computed, where control goes
 
 
-def uses(ins: Ins) -> list[int]:
-    """The virtual registers an instruction reads, in operand order."""
-    a, b = ins.a, ins.b
-    found = []
-    if type(a) is int:
-        found.append(a)
-    if type(b) is int:
-        found.append(b)
-    if ins.args:
-        found += [operand for operand in ins.args if type(operand) is int]
-    return found
-
-
 def clone_ins(ins: Ins) -> Ins:
     """A copy of one instruction (jump targets still the same blocks)."""
     # Past __init__, whose keywords cost more than all else here.
     new = Ins.__new__(Ins)
-    new.op, new.dst, new.a, new.b, new.args = ins.op, ins.dst, ins.a, ins.b, ins.args
+    new.op, new.dst, new.a, new.b, new.args, new.reads = ins.op, ins.dst, ins.a, ins.b, ins.args, ins.reads
     new.imm, new.off, new.size, new.ref, new.loc = ins.imm, ins.off, ins.size, ins.ref, ins.loc
     new.cond, new.then, new.els = ins.cond, ins.then, ins.els
     return new
@@ -203,18 +190,12 @@ class Liveness:
                 elif target is not None:
                     loops = True
             for ins in reversed(block.ins):
-                dst, a, b = ins.dst, ins.a, ins.b
+                dst = ins.dst
                 if dst is not None:
                     written |= bits[dst]
                     read &= ~bits[dst]
-                if type(a) is int:
-                    read |= bits[a]
-                if type(b) is int:
-                    read |= bits[b]
-                if ins.args:
-                    for arg in ins.args:
-                        if type(arg) is int:
-                            read |= bits[arg]
+                for vreg in ins.reads:
+                    read |= bits[vreg]
             reads[block], passed[block], at_end[block] = read, ~written, out
             at_start[block] = read | out & ~written
         while loops:
@@ -229,6 +210,24 @@ class Liveness:
                     if start != at_start[block]:
                         at_start[block] = start
                         loops = True
+
+
+def live_at_start(blocks: list[Block], reads: dict[Block, int], passed: dict[Block, int]) -> dict[Block, int]:
+    """What is live at each block's start, from what it reads before it writes that, and what it leaves alone."""
+    found = dict.fromkeys(blocks, 0)
+    changed = True
+    while changed:
+        changed = False
+        for block in reversed(blocks):
+            last = block.ins[-1]
+            out = 0 if last.then is None else found[last.then]
+            if last.els is not None:
+                out |= found[last.els]
+            start = reads[block] | out & passed[block]
+            if start != found[block]:
+                found[block] = start
+                changed = True
+    return found
 
 
 def has_loops(func: Function) -> bool:

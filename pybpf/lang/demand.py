@@ -74,6 +74,8 @@ def _demand(func: Function, again: bool) -> list[int]:
         changed = False
         for block in reversed(func.blocks):
             for ins in reversed(block.ins):
+                if not ins.reads:
+                    continue
                 a, b = ins.a, ins.b
                 if type(a) is int or type(b) is int:
                     left, right = _operands(ins, wanted)

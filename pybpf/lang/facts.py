@@ -204,7 +204,7 @@ def _rewrite(ins: Ins, facts: Facts, func: Function) -> Ins:
     swapped = (ins.op in _COMMUTES or ins.op == ir.BRANCH) and type(ins.b) is int and _known(ins.a, facts) is not None
     if swapped:
         ins = clone_ins(ins)
-        ins.a, ins.b = ins.b, _known(ins.a, facts)
+        ins.set_operands(ins.b, _known(ins.a, facts))
         if ins.op == ir.BRANCH:
             ins.cond = MIRRORED[ins.cond]
     b = _known(ins.b, facts)
@@ -215,11 +215,7 @@ def _rewrite(ins: Ins, facts: Facts, func: Function) -> Ins:
     if b is None and a is None and args == ins.args:
         return ins
     ins = clone_ins(ins)
-    ins.args = args
-    if b is not None:
-        ins.b = b
-    if a is not None:
-        ins.a = a
+    ins.set_operands(ins.a if a is None else a, ins.b if b is None else b, args)
     return ins
 
 

@@ -86,9 +86,13 @@ class Slot:
 
 
 class Ins:
-    """One instruction; see the table at the top for the fields an ``op`` uses."""
+    """One instruction; see the table at the top for the fields an ``op`` uses.
 
-    __slots__ = ("a", "args", "b", "cond", "dst", "els", "imm", "loc", "off", "op", "ref", "size", "then")
+    ``reads`` are the registers among its operands ``a``, ``b`` and ``args``, in this order. So these are
+    set together: when it is made, or by set_operands().
+    """
+
+    __slots__ = ("a", "args", "b", "cond", "dst", "els", "imm", "loc", "off", "op", "reads", "ref", "size", "then")
 
     def __init__(
         self,
@@ -111,15 +115,33 @@ class Ins:
         self.dst = dst
         self.a = a
         self.b = b
+        self.args = args
+        # As set_operands() has it, without a call: so many are made.
+        if args:
+            self.reads = _registers(a, b, *args)
+        elif type(a) is int:
+            self.reads = (a, b) if type(b) is int else (a,)
+        else:
+            self.reads = (b,) if type(b) is int else ()
         self.imm = imm
         self.off = off
         self.size = size
         self.ref = ref
-        self.args = args
         self.cond = cond
         self.then = then
         self.els = els
         self.loc = loc
+
+    def set_operands(
+        self, a: int | Slot | Imm | None, b: int | Imm | None = None, args: tuple[int | Imm, ...] = ()
+    ) -> None:
+        """Give it other operands."""
+        self.a, self.b, self.args = a, b, args
+        self.reads = _registers(a, b, *args)
+
+
+def _registers(*operands: object) -> tuple[int, ...]:
+    return tuple([operand for operand in operands if type(operand) is int])
 
 
 class Block:

@@ -57,7 +57,7 @@ from pybpf.asm.opcodes import (
 )
 from pybpf.errors import CompileError
 from pybpf.lang import ir
-from pybpf.lang.cfg import Liveness, loop_depths, uses
+from pybpf.lang.cfg import Liveness, loop_depths
 from pybpf.lang.fold import MASK64, fits_s32, signed
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
 from pybpf.lang.mir import FIRST_VIRTUAL, FRAME_ADDRESS, MOVE, MOVE32_IMM, MOVE_IMM, MBlock, MFunction, MIns
@@ -151,16 +151,13 @@ def _word_keys(func: Function, users: list[Ins]) -> set[Slot]:
         return set()
     for block in func.blocks:
         for ins in block.ins:
-            if ins.args:
-                if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[0] not in holders:
-                    continue
-                refused.update([holders[arg] for arg in ins.args if arg in holders])  # type: ignore[index]
+            if ins.op == ir.CALL and ins.imm in _MAP_ACCESS and ins.args[:1] and ins.args[0] not in holders:
+                continue
             if ins.dst in holders and ins.op != ir.FRAME:
                 refused.add(holders[ins.dst])
-            if ins.a in holders:
-                refused.add(holders[ins.a])  # type: ignore[index]
-            if ins.b in holders:
-                refused.add(holders[ins.b])  # type: ignore[index]
+            for vreg in ins.reads:
+                if vreg in holders:
+                    refused.add(holders[vreg])
     return stored - refused
 
 
@@ -229,17 +226,11 @@ class _Lowering:
         afters = []
         for ins in reversed(block.ins):
             afters.append(alive)
-            dst, a, b = ins.dst, ins.a, ins.b
+            dst = ins.dst
             if dst is not None:
                 alive &= ~bits[dst]
-            if type(a) is int:
-                alive |= bits[a]
-            if type(b) is int:
-                alive |= bits[b]
-            if ins.args:
-                for arg in ins.args:
-                    if type(arg) is int:
-                        alive |= bits[arg]
+            for vreg in ins.reads:
+                alive |= bits[vreg]
         return afters[::-1]
 
     # --- small helpers ---
@@ -316,7 +307,7 @@ class _Lowering:
             return needed
         for block in self.func.blocks:
             for ins in block.ins:
-                reads = uses(ins)
+                reads = list(ins.reads)
                 core = self._core_operand(ins)
                 if core is not None:
                     reads.remove(core.dst)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ that contradicts the bounds, on a way that is never taken, they forget both and 
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import has_loops, loop_depths, uses
+from pybpf.lang.cfg import has_loops, loop_depths
 from pybpf.lang.ir import Function, Imm, Ins
 from pybpf.lang.widths import forgotten_results, is_forgotten, true_widths
 
@@ -48,25 +48,26 @@ def _spare_counters(func: Function) -> None:
         return
     depths = loop_depths(func.blocks)
     tests = [block.ins[-1] for block in func.blocks if depths[block] and block.ins[-1].op == ir.BRANCH]
-    counters = {vreg for test in tests if test.cond in _ORDERS for vreg in uses(test)}
+    counters = {vreg for test in tests if test.cond in _ORDERS for vreg in test.reads}
     for block in func.blocks:
         test = block.ins[-1]
         if depths[block] and test in bits and test.a in counters:
             copy = func.vreg()
             block.ins.insert(-1, Ins(ir.AND, dst=copy, a=test.a, b=test.b, size=test.size, loc=test.loc))
-            test.a, test.b, test.cond, test.size = copy, Imm(0), "ne", 8
+            test.set_operands(copy, Imm(0))
+            test.cond, test.size = "ne", 8
 
 
 def _tested_in_loops(func: Function) -> set[int]:
     """The registers that branches in loops compare, and what those are made of."""
     depths = loop_depths(func.blocks)
-    work = [vreg for block in func.blocks if depths[block] for vreg in uses(block.ins[-1])]
+    work = [vreg for block in func.blocks if depths[block] for vreg in block.ins[-1].reads]
     found = set(work)
     feeds: dict[int, list[int]] = {}
     for block in func.blocks:
         for ins in block.ins:
             if ins.dst is not None and ins.op != ir.LOAD and ins.op not in ir.CALLS:
-                feeds.setdefault(ins.dst, []).extend(uses(ins))
+                feeds.setdefault(ins.dst, []).extend(ins.reads)
     while work:
         for vreg in feeds.get(work.pop(), ()):
             if vreg not in found:

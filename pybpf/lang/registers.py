@@ -51,19 +51,13 @@ class Registers:
         only, reads, several = self.only, self.reads, self.several
         for block in func.blocks:
             for ins in block.ins:
-                dst, a, b = ins.dst, ins.a, ins.b
+                dst = ins.dst
                 if dst is not None:
                     if dst in only:
                         several.add(dst)
                     else:
                         only[dst] = ins
-                if type(a) is int:
-                    reads[a] += 1
-                if type(b) is int:
-                    reads[b] += 1
-                if ins.args:
-                    for arg in ins.args:
-                        if type(arg) is int:
-                            reads[arg] += 1
+                for vreg in ins.reads:
+                    reads[vreg] += 1
         for vreg in several:
             del only[vreg]

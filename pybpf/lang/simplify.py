@@ -207,7 +207,7 @@ def _stored(ins: Ins, only: dict[int, Ins]) -> Ins | None:
     if not narrowing or (ins.size == 8):
         return None
     new = clone_ins(ins)
-    new.b = source.a
+    new.set_operands(ins.a, source.a)
     return new
 
 
@@ -247,7 +247,8 @@ def _branch(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) ->
     if cond == ins.cond and value == ins.b.value & (1 << bits) - 1:
         return None
     new = clone_ins(ins)
-    new.cond, new.b = cond, Imm(signed(value, bits))
+    new.cond = cond
+    new.set_operands(a, Imm(signed(value, bits)))
     return new
 
 
@@ -257,17 +258,18 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
     if type(x) is not int or x not in only:
         return None
     new = clone_ins(ins)
-    new.a = x
     if source.op == ir.AND and isinstance(source.b, Imm) and source.size == 8 and value == 0 and cond in ("eq", "ne"):
         if not fits_s32(source.b.value):
             return None
-        new.cond, new.b = "set", source.b
+        new.cond = "set"
+        new.set_operands(x, source.b)
         if cond == "eq":
             new.then, new.els = ins.els, ins.then
         return new
     if source.op == ir.BSWAP and source.size < 8 and cond in ("eq", "ne") and widths.of(x) <= source.size * 8:
         # The constant is swapped instead.
-        new.cond, new.b = cond, Imm(signed(swap(value, source.size, bool(source.imm)), 32))
+        new.cond = cond
+        new.set_operands(x, Imm(signed(swap(value, source.size, bool(source.imm)), 32)))
         if source.size == 4:
             new.size = 4
         return new
@@ -281,7 +283,8 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
         allowed = cond in ("eq", "ne", "gt", "ge", "lt", "le", "set")
     if not allowed:
         return None
-    new.cond, new.b, new.size = cond, Imm(signed(value, 32)), 4
+    new.cond, new.size = cond, 4
+    new.set_operands(x, Imm(signed(value, 32)))
     return new
 
 
@@ -325,7 +328,8 @@ def _with_offset(ins: Ins, source: Ins, only: dict[int, Ins], only_addresses: bo
     if source.op == ir.FRAME:
         assert isinstance(source.ref, Slot)
         new = clone_ins(ins)
-        new.a, new.off = source.ref, ins.off + source.off
+        new.off = ins.off + source.off
+        new.set_operands(source.ref, ins.b, ins.args)
         return new
     if source.op != ir.ADD or source.size != 8 or not isinstance(source.b, Imm) or not only_addresses:
         return None
@@ -334,5 +338,6 @@ def _with_offset(ins: Ins, source: Ins, only: dict[int, Ins], only_addresses: bo
     if type(base) is not int or base not in only or not -0x8000 <= off <= 0x7FFF:
         return None
     new = clone_ins(ins)
-    new.a, new.off = base, off
+    new.off = off
+    new.set_operands(base, ins.b, ins.args)
     return new

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import PURE, Liveness, predecessors, uses
+from pybpf.lang.cfg import PURE, Liveness, predecessors
 from pybpf.lang.fold import fits_s32
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Slot
 from pybpf.lang.registers import definitions, only_definitions
@@ -97,16 +97,12 @@ def _seen(block: Block, reaching: int, of_vreg: dict[int, int], numbers: dict[in
     found = []
     current: dict[int, int] = {}
     for ins in block.ins:
-        a, b = ins.a, ins.b
-        if type(a) is int and a in of_vreg:
-            found.append((ins, a, current.get(a, reaching & of_vreg[a])))
-        if type(b) is int and b in of_vreg:
-            found.append((ins, b, current.get(b, reaching & of_vreg[b])))
-        for arg in ins.args:
-            if type(arg) is int and arg in of_vreg:
-                found.append((ins, arg, current.get(arg, reaching & of_vreg[arg])))
+        for vreg in ins.reads:
+            if vreg in of_vreg:
+                found.append((ins, vreg, current.get(vreg, reaching & of_vreg[vreg])))
         dst = ins.dst
-        if dst is not None and dst in of_vreg:
+        if dst in of_vreg:
+            assert dst is not None
             current[dst] = 1 << numbers[id(ins)]
     return found
 
@@ -118,6 +114,7 @@ def _rename_all(ins: Ins, new: dict[int, int]) -> None:
         ins.b = new.get(ins.b, ins.b)
     if ins.args:
         ins.args = tuple([new.get(arg, arg) if type(arg) is int else arg for arg in ins.args])
+    ins.reads = tuple([new.get(vreg, vreg) for vreg in ins.reads])
 
 
 def _reaching(func: Function, of_vreg: dict[int, int], last_writes: dict[Block, dict[int, int]]) -> dict[Block, int]:
@@ -191,10 +188,12 @@ def eliminate_copies(func: Function) -> int:
         for block in func.blocks:
             block.ins = [ins for ins in block.ins if ins.dst not in renames]
             for ins in block.ins:
-                if ins.a in renames or ins.b in renames or ins.args:
-                    _rename_all(ins, renames)
-                    if ins.op in _COMPARED:
-                        changed |= OPERANDS
+                for vreg in ins.reads:
+                    if vreg in renames:
+                        _rename_all(ins, renames)
+                        if ins.op in _COMPARED:
+                            changed |= OPERANDS
+                        break
         for vreg in renames:
             del only[vreg]
 
@@ -210,7 +209,7 @@ def _written_while_live(func: Function, watched: dict[int, list[int]]) -> set[in
                 if ins.dst in watched:
                     result.update(vreg for vreg in watched[ins.dst] if alive >> vreg & 1)
                 alive &= ~(1 << ins.dst)
-            for vreg in uses(ins):
+            for vreg in ins.reads:
                 alive |= 1 << vreg
     return result
 
@@ -325,7 +324,7 @@ def remove_dead(func: Function) -> bool:
     several: set[int] = set()  # registers that are written more than once
     for block in func.blocks:
         for ins in block.ins:
-            dst, a, b = ins.dst, ins.a, ins.b
+            dst = ins.dst
             into = work
             if dst is not None:
                 if dst in written:
@@ -333,14 +332,7 @@ def remove_dead(func: Function) -> bool:
                 written.add(dst)
                 if ins.op in PURE:
                     into = feeds.setdefault(dst, [])
-            if type(a) is int:
-                into.append(a)
-            if type(b) is int:
-                into.append(b)
-            if ins.args:
-                for arg in ins.args:
-                    if type(arg) is int:
-                        into.append(arg)
+            into += ins.reads
     while work:
         vreg = work.pop()
         if vreg not in needed:
@@ -372,23 +364,17 @@ def _remove_unread(func: Function, needed: set[int], several: set[int]) -> bool:
         alive = live.at_end[block]
         kept: list[Ins] = []
         for ins in reversed(block.ins):
-            dst, a, b = ins.dst, ins.a, ins.b
+            dst = ins.dst
             if dst is not None:
                 bit = bits[dst]
-                dead = dst not in needed or not alive & bit or (a == dst and ins.op == ir.MOV)
+                dead = dst not in needed or not alive & bit or (ins.a == dst and ins.op == ir.MOV)
                 if dead:
-                    every = every and dst not in needed and several.isdisjoint(uses(ins))
+                    every = every and dst not in needed and several.isdisjoint(ins.reads)
                     if _is_dropped(ins):
                         continue
                 alive &= ~bit
-            if type(a) is int:
-                alive |= bits[a]
-            if type(b) is int:
-                alive |= bits[b]
-            if ins.args:
-                for arg in ins.args:
-                    if type(arg) is int:
-                        alive |= bits[arg]
+            for vreg in ins.reads:
+                alive |= bits[vreg]
             kept.append(ins)
         if len(kept) != len(block.ins):
             block.ins = kept[::-1]
@@ -418,7 +404,7 @@ def hoist_constants(func: Function) -> bool:
                 continue
             if live is None:
                 live = Liveness(func)
-            if ins.dst in uses(last) or live.at_start[other] >> ins.dst & 1:
+            if ins.dst in last.reads or live.at_start[other] >> ins.dst & 1:
                 continue
             block.ins.insert(-1, side.ins.pop(0))
             changed = True

@@ -8,7 +8,7 @@ ask which of the two holds for the value at hand (``Widths.of``).
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import has_loops, uses
+from pybpf.lang.cfg import has_loops
 from pybpf.lang.fold import MASK64
 from pybpf.lang.ir import Function, Imm, Ins
 
@@ -69,12 +69,11 @@ def bounded(func: Function) -> set[int]:
     for block in func.blocks:
         for ins in block.ins:
             if ins.op in ir.CALLS:
-                found.update([arg for arg in ins.args if type(arg) is int])
-            elif ins.dst is not None and ins.op not in (ir.LOAD, ir.CONST):
-                reads = uses(ins)
+                found.update(ins.reads)
+            elif ins.dst is not None and ins.op != ir.LOAD and ins.reads:
                 if func.vregs[ins.dst] == ir.POINTER:
-                    found.update(reads)
-                feeds.setdefault(ins.dst, []).extend(reads)
+                    found.update(ins.reads)
+                feeds.setdefault(ins.dst, []).extend(ins.reads)
     work = list(found)
     while work:
         for vreg in feeds.get(work.pop(), ()):

@@ -30,7 +30,8 @@ class NativeGenerator(Generator):
         super().statement(block)
         for ins in block.ins[before:]:
             if ins.op in (ir.CALL, ir.CALLSUB):
-                ins.op, ins.imm, ins.ref, ins.args = ir.CALL, CPU, None, ()
+                ins.op, ins.imm, ins.ref = ir.CALL, CPU, None
+                ins.set_operands(None)
                 if ins.dst is not None:
                     dst, ins.dst = ins.dst, None
                     block.ins.append(Ins(ir.CONST, dst=dst, imm=self.constant()))
