@@ -159,16 +159,15 @@ def _problem(func: Function, ins: Ins, known: set[Block], params: list[Ins], las
         return "parameters are taken at the entry's start only"
     if op == ir.ATOMIC and ins.imm not in _ATOMICS:
         return f"there is no atomic operation {ins.imm:#x}"
-    if op in ir.CALLS:
-        right = len(ins.args) <= 5
-    else:
-        right = len(ins.args) == (op == ir.ATOMIC and ins.imm == BPF_CMPXCHG)
-    if not right or not all([type(arg) is int or _is_sound(arg) for arg in ins.args]):
+    count = len(ins.args)
+    right = count <= 5 if op in ir.CALLS else count == (op == ir.ATOMIC and ins.imm == BPF_CMPXCHG)
+    if not right or not all(type(arg) is int or _is_sound(arg) for arg in ins.args):
         return f"arguments are {ins.args!r}"
     return ""
 
 
-def _is_sound(value: Imm | Slot) -> bool:
+def _is_sound(value: object) -> bool:
+    """Whether a constant fits 64 bits, or a place has a size."""
     if isinstance(value, Slot):
         return value.size > 0
     return isinstance(value, Imm) and -(1 << 63) <= value.value < 1 << 64

@@ -25,11 +25,13 @@ class Routine:
 
     __slots__ = ("assigned", "function", "names", "node", "source")
 
-    def __init__(self, function: FunctionType, node: ast.FunctionDef, source: SourceFile) -> None:
+    def __init__(
+        self, function: FunctionType, node: ast.FunctionDef, source: SourceFile, assigned: frozenset[str]
+    ) -> None:
         self.function = function
         self.node = node
         self.source = source
-        self.assigned = assigned_names(node.body)
+        self.assigned = assigned
         self.names: dict[str, object] = {}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             try:
@@ -133,8 +135,8 @@ class Sources:
                     f"{path}:{code.co_firstlineno}:1: function {code.co_name!r} is not at this line: "
                     "the file changed since it was imported, or this is not a plain 'def'"
                 )
-            check_body(file.source, node, head_only=declared)
-            found = self._routines[function] = Routine(function, node, file.source)
+            assigned = check_body(file.source, node, head_only=declared)
+            found = self._routines[function] = Routine(function, node, file.source, assigned)
         return found
 
 

@@ -7,12 +7,13 @@ fields that the compiler handles, also in code that turns out to be dead.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
 
 from pybpf.lang.diagnostics import SourceFile, error_at
 
 # Nodes that are understood, with the fields that hold further nodes. What of these must be empty is checked below.
-_STATEMENTS: dict[type[ast.AST], tuple[str, ...]] = {
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Return: ("value",),
     ast.Assign: ("targets", "value"),
     ast.AugAssign: ("target", "value"),
@@ -26,14 +27,14 @@ _STATEMENTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Break: (),
     ast.Continue: (),
     ast.Delete: ("targets",),
-}
-_EXPRESSIONS: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.withitem: ("context_expr", "optional_vars"),
     ast.BoolOp: ("values",),
     ast.BinOp: ("left", "right"),
     ast.UnaryOp: ("operand",),
     ast.IfExp: ("test", "body", "orelse"),
     ast.Compare: ("left", "comparators"),
     ast.Call: ("func", "args", "keywords"),
+    ast.keyword: ("value",),
     ast.Constant: (),
     ast.Attribute: ("value",),
     ast.Subscript: ("value", "slice"),
@@ -42,7 +43,7 @@ _EXPRESSIONS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Slice: ("lower", "upper", "step"),
     ast.NamedExpr: ("target", "value"),
 }
-_FIELDS = {**_STATEMENTS, **_EXPRESSIONS, ast.withitem: ("context_expr", "optional_vars"), ast.keyword: ("value",)}
+_FROM_LAST = {kind: fields[::-1] for kind, fields in _FIELDS.items()}
 
 _HINTS: dict[type, str] = {
     ast.AsyncFor: "'async' is not part of the language",
@@ -86,8 +87,8 @@ def nodes(body: Iterable[ast.AST]) -> list[ast.AST]:
     return found
 
 
-def check_body(source: SourceFile, function: ast.FunctionDef, *, head_only: bool = False) -> None:
-    """Raise CompileError for the first thing in ``function`` that the language does not know.
+def check_body(source: SourceFile, function: ast.FunctionDef, *, head_only: bool = False) -> frozenset[str]:
+    """The names that ``function`` assigns. Raises CompileError for the first thing in it that the language lacks.
 
     With ``head_only`` it is a declaration, whose body is ``...`` or a docstring.
     """
@@ -101,102 +102,97 @@ def check_body(source: SourceFile, function: ast.FunctionDef, *, head_only: bool
             raise error_at(source, bad, f"{what} are not part of the language")
     if getattr(function, "type_params", None):
         raise error_at(source, function, "type parameters are not part of the language")
+    if not head_only:
+        return _check(source, function.body)
     for statement in function.body:
-        if not head_only:
-            _statement(source, statement)
-        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             raise error_at(source, statement, "the body of a kernel function's declaration is '...'")
+    return frozenset()
 
 
-def _statement(source: SourceFile, node: ast.stmt) -> None:
-    if type(node) not in _STATEMENTS:
-        raise error_at(source, node, _hint(node))
-    if isinstance(node, ast.For):
-        if node.orelse:
-            raise error_at(source, node.orelse[0], "'for ... else' is not part of the language")
-        _target(source, node.target)
-        _expression(source, node.iter)
-        _block(source, node.body)
-    elif isinstance(node, ast.While):
-        if node.orelse:
-            raise error_at(source, node.orelse[0], "'while ... else' is not part of the language")
-        _expression(source, node.test)
-        _block(source, node.body)
-    elif isinstance(node, ast.If):
-        _expression(source, node.test)
-        _block(source, node.body)
-        _block(source, node.orelse)
-    elif isinstance(node, ast.With):
-        if len(node.items) != 1:
-            raise error_at(source, node.items[1].context_expr, "one item in a 'with': nest them")
-        item = node.items[0]
-        _expression(source, item.context_expr)
-        if not isinstance(item.optional_vars, ast.Name):
-            raise error_at(source, item.optional_vars or node, "write 'with ring.reserve(T) as name'")
-        _block(source, node.body)
-    elif isinstance(node, ast.Assign):
-        for target in node.targets:
-            _target(source, target)
-        _expression(source, node.value)
-    elif isinstance(node, ast.AnnAssign):
-        if not isinstance(node.target, ast.Name):
-            raise error_at(source, node.target, "only a variable can be annotated")
-        if node.value is None:
-            raise error_at(source, node, f"variable {node.target.id!r} needs a value: write '{node.target.id}: T = 0'")
-        _expression(source, node.annotation)
-        _expression(source, node.value)
-    elif isinstance(node, ast.Delete):
-        for target in node.targets:
-            if not isinstance(target, ast.Subscript):
-                raise error_at(source, target, "only an entry of a map can be deleted: del m[k]")
-            _expression(source, target)
-    else:
-        _children(source, node, _STATEMENTS[type(node)])
+def _check(source: SourceFile, body: list[ast.stmt]) -> frozenset[str]:
+    """Look at every node of ``body``, in the order of the text; the names that are assigned."""
+    assigned = []
+    work: list[ast.AST] = [*reversed(body)]
+    while work:
+        node = work.pop()
+        kind = type(node)
+        fields = _FROM_LAST.get(kind)
+        if fields is None:
+            raise error_at(source, node, _HINTS.get(kind, f"{kind.__name__} is not part of the language"))
+        if kind is ast.Name:
+            if type(node.ctx) is ast.Store:  # type: ignore[attr-defined]
+                assigned.append(node.id)  # type: ignore[attr-defined]
+            continue
+        rule = _RULES.get(kind)
+        if rule is not None:
+            fault = rule(node)
+            if fault is not None:
+                raise error_at(source, *fault)
+        for field in fields:
+            child = getattr(node, field)
+            if type(child) is list:
+                work += reversed(child)
+            elif child is not None:
+                work.append(child)
+    return frozenset(assigned)
 
 
-def _block(source: SourceFile, body: list[ast.stmt]) -> None:
-    for statement in body:
-        _statement(source, statement)
+# --- what a node must not be, beyond its kind: the offending part, and why
+
+_Fault = Optional["tuple[ast.AST, str]"]
 
 
-def _target(source: SourceFile, node: ast.expr) -> None:
-    if isinstance(node, ast.Tuple):
-        for element in node.elts:
-            _target(source, element)
-    elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
-        _expression(source, node)
-    else:
-        raise error_at(source, node, _hint(node))
+def _loop(node: ast.For | ast.While) -> _Fault:
+    if node.orelse:
+        word = "for" if isinstance(node, ast.For) else "while"
+        return node.orelse[0], f"'{word} ... else' is not part of the language"
+    return None
 
 
-def _expression(source: SourceFile, node: ast.expr) -> None:
-    fields = _EXPRESSIONS.get(type(node))
-    if fields is None:
-        raise error_at(source, node, _hint(node))
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, (float, complex)) or node.value is Ellipsis:
-            raise error_at(source, node, f"{node.value!r}: there are only integers, strings and bytes in the kernel")
-        return
-    if isinstance(node, ast.Call):
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                raise error_at(source, keyword.value, "'**' is not part of the language: write the arguments out")
-            _expression(source, keyword.value)
-        for argument in (node.func, *node.args):
-            _expression(source, argument)
-        return
-    _children(source, node, fields)
+def _with(node: ast.With) -> _Fault:
+    if len(node.items) != 1:
+        return node.items[1].context_expr, "one item in a 'with': nest them"
+    name = node.items[0].optional_vars
+    if not isinstance(name, ast.Name):
+        return name or node, "write 'with ring.reserve(T) as name'"
+    return None
 
 
-def _children(source: SourceFile, node: ast.AST, fields: tuple[str, ...]) -> None:
-    for field in fields:
-        child = getattr(node, field)
-        if type(child) is list:
-            for element in child:
-                _expression(source, element)
-        elif child is not None:
-            _expression(source, child)
+def _annotated(node: ast.AnnAssign) -> _Fault:
+    if not isinstance(node.target, ast.Name):
+        return node.target, "only a variable can be annotated"
+    if node.value is None:
+        return node, f"variable {node.target.id!r} needs a value: write '{node.target.id}: T = 0'"
+    return None
 
 
-def _hint(node: ast.AST) -> str:
-    return _HINTS.get(type(node), f"{type(node).__name__} is not part of the language")
+def _delete(node: ast.Delete) -> _Fault:
+    for target in node.targets:
+        if not isinstance(target, ast.Subscript):
+            return target, "only an entry of a map can be deleted: del m[k]"
+    return None
+
+
+def _constant(node: ast.Constant) -> _Fault:
+    if isinstance(node.value, (float, complex)) or node.value is Ellipsis:
+        return node, f"{node.value!r}: there are only integers, strings and bytes in the kernel"
+    return None
+
+
+def _call(node: ast.Call) -> _Fault:
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            return keyword.value, "'**' is not part of the language: write the arguments out"
+    return None
+
+
+_RULES: dict[type[ast.AST], Callable[[Any], _Fault]] = {
+    ast.For: _loop,
+    ast.While: _loop,
+    ast.With: _with,
+    ast.AnnAssign: _annotated,
+    ast.Delete: _delete,
+    ast.Constant: _constant,
+    ast.Call: _call,
+}
