@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 # Columns of numbers in the table.
 X86_64, I386, GENERIC, ARM, S390X = range(5)
 
-# Bits and sign of the types that are not 64 bits without one; all else is (pointers too).
-_INTS = ("int", "pid_t", "uid_t", "gid_t", "mqd_t", "clockid_t", "key_t", "timer_t", "key_serial_t", "idtype_t")
-_WORDS = ("unsigned int", "u32", "umode_t", "bool", "mode_t", "dev_t", "socklen_t")
+# Bits and sign of the types that are not 64 bits without one; all else is (pointers too), but for mode_t, of which
+# the kernel takes 16.
+_INTS = ("int", "pid_t", "mqd_t", "clockid_t", "key_t", "timer_t", "key_serial_t", "idtype_t")
+_WORDS = ("unsigned int", "u32", "uid_t", "gid_t", "umode_t", "bool", "dev_t", "socklen_t")
 _LONGS = ("long", "off_t", "loff_t", "ssize_t")
 
 # The kind that a type implies.
@@ -142,7 +143,7 @@ class Arg:
         self.slot = _SLOTS.get(self.kind, slot) if self.option else slot
         self.is_path = self.memory == KIND_STRING and self.name in _PATHS
         self.signed = self.type in _INTS or self.type in _LONGS
-        self.bits = 32 if self.type in _INTS or self.type in _WORDS else 64
+        self.bits = 16 if self.type == "mode_t" else 32 if self.type in _INTS or self.type in _WORDS else 64
 
 
 class Event:
@@ -183,7 +184,7 @@ class Event:
         self.is_compat = COMPAT <= number < HOOKS
         if self.is_compat:  # all registers have 32 bits
             for arg in self.args:
-                arg.bits = 32
+                arg.bits = min(arg.bits, 32)
         if not hooks:
             self._find_structures(machine if STRUCTURES in options else "")
         self.program = self._program()

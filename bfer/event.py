@@ -200,7 +200,7 @@ class Decoder:
 
 def _value(arg: Arg, value: object) -> Any:
     if type(value) is int:
-        return values.number(arg, value)
+        return values.plain(arg, value)
     return _plain(value)
 
 

@@ -252,6 +252,7 @@ class _Events:
             elif (
                 not arg.memory
                 and arg.slot < ARGS
+                and arg.bits >= 32  # the programs compare 32 or 64
                 and all(isinstance(item, int) for item in choice.wanted + choice.unwanted)
             ):
                 self.add_values(event, shape, arg, choice)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK = 1, 2, 10, 16, 17, 38, 40
 
 
+_UNIX_PATH = 108
+
+
 def decode(data: bytes, names: Names) -> dict[str, str | bytes]:
     """The members of the address; what is too short for its family has the family alone."""
     if len(data) < 2:
@@ -73,7 +76,7 @@ def short(data: bytes) -> str:
 
 
 def _unix(data: bytes) -> dict[str, str | bytes]:
-    path = data[2:]
+    path = data[2 : 2 + _UNIX_PATH]
     if path[:1] == b"\0":  # the abstract name space: all bytes count
         return {"sun_path": b"@" + path[1:]}
     return {"sun_path": path.partition(b"\0")[0]}

@@ -36,6 +36,8 @@ _NSIG = 64
 # The structures, with how much of the caller's memory they are.
 _MEMORY = {
     "int": KIND_INT,
+    "id": KIND_INT,
+    "uint": KIND_INT,
     "wstatus": KIND_INT | KIND_CHECKED,
     "stat": KIND_WORDS + 18,
     "statx": KIND_WORDS + 18,
@@ -49,6 +51,14 @@ _MEMORY = {
     "rlimit": KIND_WORDS + 2,
     "rusage": KIND_WORDS + 5,
     "tms": KIND_WORDS + 4,
+    "timezone": KIND_WORDS + 1,
+    "utimbuf": KIND_WORDS + 2,
+    "mq_attr": KIND_WORDS + 4,
+    "sched_attr": KIND_WORDS + 6,
+    "cap_header": KIND_WORDS + 1,
+    "cap_data": KIND_WORDS + 3,
+    "mount_attrs": KIND_WORDS + 4 | KIND_CHECKED,
+    "landlock_attr": KIND_WORDS + 1 | KIND_CHECKED,
     "sysinfo": KIND_WORDS + 14,
     "utsname": KIND_WORDS + 41,
     "sigset": KIND_WORDS + 1,
@@ -57,6 +67,7 @@ _MEMORY = {
     "msghdr": KIND_WORDS + 7,
     "pollfds": KIND_ITEMS_8,
     "iovecs": KIND_ITEMS_16,
+    "remote_iovecs": KIND_ITEMS_16,
     "epoll_event": KIND_WORDS + 2,
     "epoll_events": KIND_EVENTS,
 }
@@ -65,7 +76,7 @@ _GENERIC = ("aarch64", "riscv64", "loongarch64")
 _ONLY_X86 = {"epoll_events": KIND_EVENTS_PACKED}
 _ONLY_GENERIC = {"stat": KIND_WORDS + 16}
 # What 32-bit callers have the same of.
-_SAME_IN_32_BITS = ("int", "wstatus", "sigset", "pollfds")
+_SAME_IN_32_BITS = ("int", "id", "uint", "wstatus", "sigset", "pollfds")
 
 
 def memory(kind: str, machine: str, compat: bool) -> int:
@@ -99,6 +110,16 @@ def _members(layout: str, *members: str) -> Decode:
 
 def _int(data: bytes, args: Sequence[int], names: Names) -> object:
     return [unpack_from("=i", data)[0]]
+
+
+def _uint(data: bytes, args: Sequence[int], names: Names) -> object:
+    return [unpack_from("=I", data)[0]]
+
+
+def _id(data: bytes, args: Sequence[int], names: Names) -> object:
+    """Of a user or a group; -1 is none."""
+    (value,) = unpack_from("=I", data)
+    return [-1 if value == 0xFFFFFFFF else value]
 
 
 def _stat(data: bytes, args: Sequence[int], names: Names) -> object:
@@ -226,12 +247,33 @@ def _epoll_events(data: bytes, args: Sequence[int], names: Names) -> object:
     return _items("=IQ" if packed else "=I4xQ", 12 if packed else 16, None, *_EVENT)(data, args, names)
 
 
+def _capabilities(data: bytes, args: Sequence[int], names: Names) -> object:
+    """As versions 2 and 3 have them, lower and upper halves apart."""
+    words = unpack_from("=6I", data)
+    members = ("effective:capabilities", "permitted:capabilities", "inheritable:capabilities")
+    return {name: words[at] | words[at + 3] << 32 for at, name in enumerate(members)}
+
+
 _DECODERS: dict[str, Decode] = {
+    "timezone": _members("=ii", "tz_minuteswest", "tz_dsttime"),
+    "utimbuf": _members("=qq", "actime", "modtime"),
+    "mq_attr": _members("=Qqqq", "mq_flags:mq_flags", "mq_maxmsg", "mq_msgsize", "mq_curmsgs"),
+    "sched_attr": _members(
+        "=IIQiIQQQ",
+        *("size", "sched_policy:sched_policy", "sched_flags:sched_flags", "sched_nice", "sched_priority"),
+        *("sched_runtime", "sched_deadline", "sched_period"),
+    ),
+    "cap_header": _members("=Ii", "version:cap_version", "pid"),
+    "cap_data": _capabilities,
+    "mount_attrs": _members("=QQQQ", "attr_set:mount_attrs", "attr_clr:mount_attrs", "propagation:mount", "userns_fd"),
+    "landlock_attr": _members("=Q", "handled_access_fs:landlock_fs"),
+    "id": _id,
+    "uint": _uint,
     "int": _int,
     "stat": _stat,
     "statx": _STATX,
     "statfs": _members(
-        "=qqQQQQQ", "f_type:filesystem", "f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree"
+        "=QqQQQQQ", "f_type:filesystem", "f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree"
     ),
     "timespec": _TIMESPEC,
     "timespecs": _timespecs,
@@ -246,15 +288,16 @@ _DECODERS: dict[str, Decode] = {
     "utsname": _names_of_system,
     "sigset": _sigset,
     "sigaction": _sigaction,
-    "sigstack": _members("=Qi4xQ", "ss_sp:ptr", "ss_flags:sigstack", "ss_size"),
+    "sigstack": _members("=QI4xQ", "ss_sp:ptr", "ss_flags:sigstack", "ss_size"),
     "wstatus": _wait_status,
     "msghdr": _members(
-        "=QI4xQQQQI",
+        "=Qi4xQQQQI",
         *("msg_name:ptr", "msg_namelen", "msg_iov:ptr", "msg_iovlen", "msg_control:ptr", "msg_controllen"),
         "msg_flags:msg",
     ),
-    "pollfds": _items("=ihh", 8, 1, "fd", "events:poll", "revents:poll"),
+    "pollfds": _items("=iHH", 8, 1, "fd", "events:poll", "revents:poll"),
     "iovecs": _items("=QQ", 16, 2, "iov_base:ptr", "iov_len"),
+    "remote_iovecs": _items("=QQ", 16, 4, "iov_base:ptr", "iov_len"),
     "epoll_event": _epoll_event,
     "epoll_events": _epoll_events,
 }

@@ -24,24 +24,79 @@ _BY_ANOTHER = {
             17: "udp_option",
             263: "packet_option",
             270: "netlink_option",
+            40: "vsock_option",
+            283: "xdp_option",
         },
         "",
     ),
-    "ipproto": (0, {2: "ipproto", 10: "ipproto", 16: "netlink"}, ""),
+    "ipproto": (0, {2: "ipproto", 10: "ipproto", 16: "netlink", 17: "ethernet", 33: "af"}, ""),
     # F_DUPFD and others take numbers, F_SETFD flags ...; most of the rest addresses of locks.
     "fcntl_arg": (
         1,
         {
-            **dict.fromkeys((0, 1, 3, 8, 9, 11, 1025, 1026, 1030, 1031, 1032, 1034), ""),
+            **dict.fromkeys((1, 3, 9, 11, 1025, 1031, 1032, 1034), ""),
+            **dict.fromkeys((0, 8, 1030), "int"),
             2: "fd_flags",
             4: "open",
             10: "signal",
             1024: "lease",
+            1026: "notify",
             1033: "seals",
         },
         "ptr",
     ),
+    "prctl_arg2": (
+        0,
+        {
+            **dict.fromkeys((8, 29, 36, 38, 41, 57, 67), ""),
+            1: "signal",
+            4: "dumpable",
+            22: "seccomp_mode",
+            23: "capability",
+            24: "capability",
+            26: "tsc",
+            28: "securebits",
+            33: "mce_kill",
+            35: "mm_field",
+            47: "cap_ambient",
+            52: "speculation",
+            53: "speculation",
+            55: "tagged",
+            59: "dispatch",
+            62: "sched_core",
+            65: "mdwe",
+            0x53564D41: "vma",
+            0x59616D61: "ptracer",
+        },
+        "ptr",
+    ),
+    "prctl_arg3": (0, {47: "capability", 53: "speculation_flags", 62: ""}, "ptr"),
+    "ptrace_addr": (0, {0x4204: "regset", 0x4205: "regset"}, "ptr"),
+    "ptrace_data": (
+        0,
+        {**dict.fromkeys((7, 9, 17, 24, 31, 32), "signal"), 0x4200: "ptrace_options", 0x4206: "ptrace_options"},
+        "ptr",
+    ),
+    # Nearly all commands begin with a key; some have another one, or a user, behind it.
+    "keyctl_arg2": (
+        0,
+        {
+            **dict.fromkeys((*range(14), 15, 16, 17, *range(19, 22), 24, 29, 30, 32), "keyring"),
+            1: "ptr",
+            14: "reqkey",
+            22: "int",
+        },
+        "ptr",
+    ),
+    "keyctl_arg3": (
+        0,
+        {**dict.fromkeys((8, 9, 22, 30), "keyring"), 0: "int", 4: "int", 5: "key_perms", 13: "", 15: "", 19: ""},
+        "ptr",
+    ),
 }
+
+# Unsigned, but of which all bits together mean none: so -1 is shown.
+_IDS = ("uid_t", "gid_t")
 
 
 class Cut(bytes):
@@ -79,6 +134,22 @@ def number(arg: Arg, raw: int) -> int:
     return value - (1 << arg.bits) if arg.signed and value >> arg.bits - 1 else value
 
 
+def plain(arg: Arg, raw: int, args: Sequence[int] = ()) -> int:
+    """The value of ``arg`` as outputs show it where it has no name."""
+    value = number(arg, raw)
+    if value == 0xFFFFFFFF and (arg.type in _IDS or arg.kind == "id"):
+        return -1
+    if arg.kind in _BY_ANOTHER and args and _meant(arg.kind, args) == "int":
+        return (value & 0xFFFFFFFF) - (value << 1 & 1 << 32)
+    return value
+
+
+def _meant(kind: str, args: Sequence[int]) -> str:
+    """The kind that another argument decides about."""
+    place, kinds, other = _BY_ANOTHER[kind]
+    return kinds.get(args[place] & 0xFFFFFFFF, other)
+
+
 def named(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str | None:
     """The value of ``arg`` by name: flags, modes, addresses; None for a plain number.
 
@@ -86,9 +157,8 @@ def named(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str | N
     """
     kind = arg.kind
     if kind in _BY_ANOTHER and args:
-        place, kinds, other = _BY_ANOTHER[kind]
-        kind = kinds.get(args[place] & 0xFFFFFFFF, other)
-    if kind == "ptr" or arg.type.endswith("*"):
+        kind = _meant(kind, args)
+    if kind == "ptr" or arg.type.endswith(("*", "]")):
         value = raw & ((1 << arg.bits) - 1)
         return f"{value:#x}" if value else "NULL"
     if not kind:
@@ -99,7 +169,7 @@ def named(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str | N
 def text(arg: Arg, raw: int, names: Names, args: Sequence[int] = ()) -> str:
     """The value of ``arg`` for people."""
     name = named(arg, raw, names, args)
-    return str(number(arg, raw)) if name is None else name
+    return str(plain(arg, raw, args)) if name is None else name
 
 
 def parse(arg: Arg, word: str, names: Names) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, CUSTOM, FLAGS, OCTAL, Kind, flags
+from bfer.names import CHOICE, CUSTOM, FLAGS, OCTAL, Kind, flags, hexadecimal, joined, with_size
 
 _ACCESS = (("O_RDONLY", 0), ("O_WRONLY", 1), ("O_RDWR", 2), ("O_ACCMODE", 3))
 
@@ -63,9 +63,126 @@ _SPECIAL = (("S_ISUID", 0o4000), ("S_ISGID", 0o2000), ("S_ISVTX", 0o1000))
 
 
 def _inode_mode(value: int) -> str:
-    names = [_TYPES[value & 0o170000]] if value & 0o170000 in _TYPES else []
+    type = value & 0o170000
+    if type and type not in _TYPES:
+        return f"0{value:o}"
+    names = [_TYPES[type]] if type else []
     names += [name for name, bit in _SPECIAL if value & bit]
-    return "|".join([*names, f"0{value & 0o777:o}" if value & 0o777 else "000"])
+    rest = value & ~0o177000
+    return "|".join([*names, f"0{rest:02o}"])
+
+
+def _device(value: int) -> str:
+    """As the kernel packs a device's numbers for user space (include/linux/kdev_t.h)."""
+    major = value >> 8 & 0xFFF | value >> 32 & 0xFFFFF000
+    minor = value & 0xFF | value >> 12 & 0xFFFFF00
+    return f"makedev({hexadecimal(major)}, {hexadecimal(minor)})"
+
+
+def _packed(parts: list[str]) -> int | None:
+    both = joined(parts, (32, {}), (0, {}))
+    if both is None:
+        return None
+    major, minor = both >> 32, both & 0xFFFFFFFF
+    return minor & 0xFF | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
+
+
+# include/uapi/linux/fcntl.h; what several calls have in common.
+_AT = (
+    ("AT_SYMLINK_NOFOLLOW", 0x100),
+    ("AT_REMOVEDIR", 0x200),
+    ("AT_SYMLINK_FOLLOW", 0x400),
+    ("AT_NO_AUTOMOUNT", 0x800),
+    ("AT_EMPTY_PATH", 0x1000),
+    ("AT_RECURSIVE", 0x8000),
+)
+_MEMFD = (
+    ("MFD_CLOEXEC", 1),
+    ("MFD_ALLOW_SEALING", 2),
+    ("MFD_HUGETLB", 4),
+    ("MFD_NOEXEC_SEAL", 8),
+    ("MFD_EXEC", 0x10),
+)
+
+
+def _memfd(value: int) -> str:
+    return with_size(value, _MEMFD, "MFD_HUGE_SHIFT")
+
+
+_IOCTLS = (
+    ("TCGETS", 0x5401),
+    ("TCSETS", 0x5402),
+    ("TCSETSW", 0x5403),
+    ("TCSETSF", 0x5404),
+    ("TCGETA", 0x5405),
+    ("TCSETA", 0x5406),
+    ("TCSETAW", 0x5407),
+    ("TCSETAF", 0x5408),
+    ("TCSBRK", 0x5409),
+    ("TCXONC", 0x540A),
+    ("TCFLSH", 0x540B),
+    ("TIOCEXCL", 0x540C),
+    ("TIOCNXCL", 0x540D),
+    ("TIOCSCTTY", 0x540E),
+    ("TIOCGPGRP", 0x540F),
+    ("TIOCSPGRP", 0x5410),
+    ("TIOCOUTQ", 0x5411),
+    ("TIOCSTI", 0x5412),
+    ("TIOCGWINSZ", 0x5413),
+    ("TIOCSWINSZ", 0x5414),
+    ("TIOCMGET", 0x5415),
+    ("TIOCMBIS", 0x5416),
+    ("TIOCMBIC", 0x5417),
+    ("TIOCMSET", 0x5418),
+    ("TIOCGSOFTCAR", 0x5419),
+    ("TIOCSSOFTCAR", 0x541A),
+    ("FIONREAD", 0x541B),
+    ("TIOCLINUX", 0x541C),
+    ("TIOCCONS", 0x541D),
+    ("TIOCGSERIAL", 0x541E),
+    ("TIOCSSERIAL", 0x541F),
+    ("TIOCPKT", 0x5420),
+    ("FIONBIO", 0x5421),
+    ("TIOCNOTTY", 0x5422),
+    ("TIOCSETD", 0x5423),
+    ("TIOCGETD", 0x5424),
+    ("TCSBRKP", 0x5425),
+    ("TIOCSBRK", 0x5427),
+    ("TIOCCBRK", 0x5428),
+    ("TIOCGSID", 0x5429),
+    ("TIOCGRS485", 0x542E),
+    ("TIOCSRS485", 0x542F),
+    ("TCGETX", 0x5432),
+    ("TCSETX", 0x5433),
+    ("TCSETXF", 0x5434),
+    ("TCSETXW", 0x5435),
+    ("TIOCVHANGUP", 0x5437),
+    ("FIONCLEX", 0x5450),
+    ("FIOCLEX", 0x5451),
+    ("FIOASYNC", 0x5452),
+    ("TIOCSERCONFIG", 0x5453),
+    ("TIOCSERGWILD", 0x5454),
+    ("TIOCSERSWILD", 0x5455),
+    ("TIOCGLCKTRMIOS", 0x5456),
+    ("TIOCSLCKTRMIOS", 0x5457),
+    ("TIOCSERGSTRUCT", 0x5458),
+    ("TIOCSERGETLSR", 0x5459),
+    ("TIOCSERGETMULTI", 0x545A),
+    ("TIOCSERSETMULTI", 0x545B),
+    ("TIOCMIWAIT", 0x545C),
+    ("TIOCGICOUNT", 0x545D),
+    ("FIOQSIZE", 0x5460),
+)
+_DIRECTIONS = ("_IOC_NONE", "_IOC_WRITE", "_IOC_READ", "_IOC_READ|_IOC_WRITE")
+
+
+def _ioctl(value: int) -> str:
+    """A request by name, or by the parts of which its number is made (include/uapi/asm-generic/ioctl.h)."""
+    for name, number in _IOCTLS:
+        if number == value:
+            return name
+    parts = [hexadecimal(part) for part in (value >> 8 & 0xFF, value & 0xFF, value >> 16 & 0x3FFF)]
+    return f"_IOC({_DIRECTIONS[value >> 30 & 3]}, {', '.join(parts)})"
 
 
 KINDS = {
@@ -75,6 +192,7 @@ KINDS = {
     "opened_arm": _open_kind((*_ARM, _EXECUTED)),
     "open_only": Kind(FLAGS, _GENERIC),
     "open_only_arm": Kind(FLAGS, _ARM),
+    "mq_flags": Kind(FLAGS, (("O_NONBLOCK", 0o4000),)),
     "mode": Kind(OCTAL),
     "fd_flags": Kind(FLAGS, (("FD_CLOEXEC", 1),)),
     "lease": Kind(CHOICE, (("F_RDLCK", 0), ("F_WRLCK", 1), ("F_UNLCK", 2))),
@@ -90,7 +208,7 @@ KINDS = {
         ),
     ),
     "inode_mode": Kind(CUSTOM, (*[(name, value) for value, name in _TYPES.items()], *_SPECIAL), _inode_mode),
-    "unlinkat": Kind(FLAGS, (("AT_REMOVEDIR", 0x200),)),
+    "dev": Kind(CUSTOM, (), _device, _packed),
     "resolve": Kind(
         FLAGS,
         (
@@ -138,16 +256,16 @@ KINDS = {
             ("FALLOC_FL_UNSHARE_RANGE", 0x40),
         ),
     ),
-    "at": Kind(
+    "at": Kind(FLAGS, _AT),
+    "at_statx": Kind(FLAGS, (*_AT, ("AT_STATX_FORCE_SYNC", 0x2000), ("AT_STATX_DONT_SYNC", 0x4000))),
+    "at_handle": Kind(
         FLAGS,
         (
-            ("AT_SYMLINK_NOFOLLOW", 0x100),
+            ("AT_HANDLE_MNT_ID_UNIQUE", 1),
+            ("AT_HANDLE_CONNECTABLE", 2),
+            ("AT_HANDLE_FID", 0x200),
             ("AT_SYMLINK_FOLLOW", 0x400),
-            ("AT_NO_AUTOMOUNT", 0x800),
             ("AT_EMPTY_PATH", 0x1000),
-            ("AT_STATX_FORCE_SYNC", 0x2000),
-            ("AT_STATX_DONT_SYNC", 0x4000),
-            ("AT_RECURSIVE", 0x8000),
         ),
     ),
     "at_eaccess": Kind(
@@ -168,16 +286,7 @@ KINDS = {
             ("RENAME_WHITEOUT", 4),
         ),
     ),
-    "memfd": Kind(
-        FLAGS,
-        (
-            ("MFD_CLOEXEC", 1),
-            ("MFD_ALLOW_SEALING", 2),
-            ("MFD_HUGETLB", 4),
-            ("MFD_NOEXEC_SEAL", 8),
-            ("MFD_EXEC", 0x10),
-        ),
-    ),
+    "memfd": Kind(CUSTOM, _MEMFD, _memfd),
     "close_range": Kind(
         FLAGS,
         (
@@ -197,8 +306,8 @@ KINDS = {
     "statx": Kind(
         FLAGS,
         (
-            ("STATX_BASIC_STATS", 0x7FF),
             ("STATX_ALL", 0xFFF),
+            ("STATX_BASIC_STATS", 0x7FF),
             ("STATX_TYPE", 1),
             ("STATX_MODE", 2),
             ("STATX_NLINK", 4),
@@ -282,6 +391,9 @@ KINDS = {
             ("F_GETOWN", 9),
             ("F_SETSIG", 10),
             ("F_GETSIG", 11),
+            ("F_GETLK64", 12),
+            ("F_SETLK64", 13),
+            ("F_SETLKW64", 14),
             ("F_SETOWN_EX", 15),
             ("F_GETOWN_EX", 16),
             ("F_OFD_GETLK", 36),
@@ -292,6 +404,7 @@ KINDS = {
             ("F_NOTIFY", 1026),
             ("F_DUPFD_QUERY", 1027),
             ("F_CREATED_QUERY", 1028),
+            ("F_CANCELLK", 1029),
             ("F_DUPFD_CLOEXEC", 1030),
             ("F_SETPIPE_SZ", 1031),
             ("F_GETPIPE_SZ", 1032),
@@ -304,70 +417,11 @@ KINDS = {
         ),
     ),
     "ioctl": Kind(
-        CHOICE,
-        (
-            ("TCGETS", 0x5401),
-            ("TCSETS", 0x5402),
-            ("TCSETSW", 0x5403),
-            ("TCSETSF", 0x5404),
-            ("TCGETA", 0x5405),
-            ("TCSETA", 0x5406),
-            ("TCSETAW", 0x5407),
-            ("TCSETAF", 0x5408),
-            ("TCSBRK", 0x5409),
-            ("TCXONC", 0x540A),
-            ("TCFLSH", 0x540B),
-            ("TIOCEXCL", 0x540C),
-            ("TIOCNXCL", 0x540D),
-            ("TIOCSCTTY", 0x540E),
-            ("TIOCGPGRP", 0x540F),
-            ("TIOCSPGRP", 0x5410),
-            ("TIOCOUTQ", 0x5411),
-            ("TIOCSTI", 0x5412),
-            ("TIOCGWINSZ", 0x5413),
-            ("TIOCSWINSZ", 0x5414),
-            ("TIOCMGET", 0x5415),
-            ("TIOCMBIS", 0x5416),
-            ("TIOCMBIC", 0x5417),
-            ("TIOCMSET", 0x5418),
-            ("TIOCGSOFTCAR", 0x5419),
-            ("TIOCSSOFTCAR", 0x541A),
-            ("FIONREAD", 0x541B),
-            ("TIOCLINUX", 0x541C),
-            ("TIOCCONS", 0x541D),
-            ("TIOCGSERIAL", 0x541E),
-            ("TIOCSSERIAL", 0x541F),
-            ("TIOCPKT", 0x5420),
-            ("FIONBIO", 0x5421),
-            ("TIOCNOTTY", 0x5422),
-            ("TIOCSETD", 0x5423),
-            ("TIOCGETD", 0x5424),
-            ("TCSBRKP", 0x5425),
-            ("TIOCSBRK", 0x5427),
-            ("TIOCCBRK", 0x5428),
-            ("TIOCGSID", 0x5429),
-            ("TIOCGRS485", 0x542E),
-            ("TIOCSRS485", 0x542F),
-            ("TCGETX", 0x5432),
-            ("TCSETX", 0x5433),
-            ("TCSETXF", 0x5434),
-            ("TCSETXW", 0x5435),
-            ("TIOCVHANGUP", 0x5437),
-            ("FIONCLEX", 0x5450),
-            ("FIOCLEX", 0x5451),
-            ("FIOASYNC", 0x5452),
-            ("TIOCSERCONFIG", 0x5453),
-            ("TIOCSERGWILD", 0x5454),
-            ("TIOCSERSWILD", 0x5455),
-            ("TIOCGLCKTRMIOS", 0x5456),
-            ("TIOCSLCKTRMIOS", 0x5457),
-            ("TIOCSERGSTRUCT", 0x5458),
-            ("TIOCSERGETLSR", 0x5459),
-            ("TIOCSERGETMULTI", 0x545A),
-            ("TIOCSERSETMULTI", 0x545B),
-            ("TIOCMIWAIT", 0x545C),
-            ("TIOCGICOUNT", 0x545D),
-            ("FIOQSIZE", 0x5460),
+        CUSTOM,
+        _IOCTLS,
+        _ioctl,
+        lambda parts: joined(
+            parts, (30, {name: number for number, name in enumerate(_DIRECTIONS)}), (8, {}), (0, {}), (16, {})
         ),
     ),
 }

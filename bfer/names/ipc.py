@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, hexadecimal, with_size
 
 _GET = (("IPC_CREAT", 0o1000), ("IPC_EXCL", 0o2000), ("IPC_NOWAIT", 0o4000))
 _SHMGET = (("IPC_CREAT", 0o1000), ("IPC_EXCL", 0o2000), ("SHM_HUGETLB", 0o4000), ("SHM_NORESERVE", 0o10000))
 
 
-def _with_mode(table: tuple[tuple[str, int], ...]) -> Kind:
+def _with_mode(table: tuple[tuple[str, int], ...], shift: str = "") -> Kind:
     def text(value: int) -> str:
-        mode = f"{value & 0o777:#o}".replace("0o", "0") if value & 0o777 else "000"
-        return f"{flags(value & ~0o777, table)}|{mode}" if value & ~0o777 else mode
+        mode = f"0{value & 0o777:02o}"
+        rest = value & ~0o777
+        names = with_size(rest, table, shift) if shift else flags(rest, table)
+        return f"{names}|{mode}" if rest else mode
 
     return Kind(CUSTOM, table, text)
+
+
+def _command(table: tuple[tuple[str, int], ...]) -> Kind:
+    """A command, with a flag that C libraries add where the kernel has an older form, too."""
+    names = {value: name for name, value in table}
+
+    def text(value: int) -> str:
+        command = value & ~0x100
+        name = names.get(command) or hexadecimal(command)
+        return f"IPC_64|{name}" if value & 0x100 else name
+
+    return Kind(CUSTOM, (*table, ("IPC_64", 0x100)), text)
 
 
 # include/uapi/linux/futex.h
@@ -26,6 +40,7 @@ _FUTEX = (
 _OPERATIONS = (
     *[(f"FUTEX_{name}", number) for number, name in enumerate(_FUTEX)],
     *[(f"FUTEX_{name}_PRIVATE", number | 0x80) for number, name in enumerate(_FUTEX)],
+    ("FUTEX_PRIVATE_FLAG", 0x80),
     ("FUTEX_CLOCK_REALTIME", 0x100),
 )
 _SIZES = ("FUTEX2_SIZE_U8", "FUTEX2_SIZE_U16", "FUTEX2_SIZE_U32", "FUTEX2_SIZE_U64")
@@ -34,7 +49,9 @@ _FUTEX2 = (("FUTEX2_NUMA", 4), ("FUTEX2_MPOL", 8), ("FUTEX2_PRIVATE", 128))
 
 def _futex(value: int) -> str:
     operation = value & 0x7F
-    name = f"FUTEX_{_FUTEX[operation]}" if operation < len(_FUTEX) else f"{operation:#x}"
+    if operation >= len(_FUTEX):
+        return flags(value, (("FUTEX_PRIVATE_FLAG", 0x80), ("FUTEX_CLOCK_REALTIME", 0x100)))
+    name = f"FUTEX_{_FUTEX[operation]}"
     if value & 0x80:
         name += "_PRIVATE"
     if value & 0x100:
@@ -50,11 +67,10 @@ def _futex2(value: int) -> str:
 
 KINDS = {
     "ipcget": _with_mode(_GET),
-    "shmget": _with_mode(_SHMGET),
+    "shmget": _with_mode(_SHMGET, "SHM_HUGE_SHIFT"),
     "futex": Kind(CUSTOM, _OPERATIONS, _futex),
     "futex2": Kind(CUSTOM, (*zip(_SIZES, range(4)), *_FUTEX2), _futex2),
-    "shmctl_cmd": Kind(
-        CHOICE,
+    "shmctl_cmd": _command(
         (
             ("IPC_RMID", 0),
             ("IPC_SET", 1),
@@ -67,8 +83,7 @@ KINDS = {
             ("SHM_STAT_ANY", 15),
         ),
     ),
-    "msgctl_cmd": Kind(
-        CHOICE,
+    "msgctl_cmd": _command(
         (
             ("IPC_RMID", 0),
             ("IPC_SET", 1),
@@ -79,8 +94,7 @@ KINDS = {
             ("MSG_STAT_ANY", 13),
         ),
     ),
-    "semctl": Kind(
-        CHOICE,
+    "semctl": _command(
         (
             ("IPC_RMID", 0),
             ("IPC_SET", 1),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, with_size
 
 # include/uapi/asm-generic/mman.h; MAP_32BIT is x86's.
-_SHARING = ("MAP_FILE", "MAP_SHARED", "MAP_PRIVATE", "MAP_SHARED_VALIDATE")
+_SHARING = {"MAP_FILE": 0, "MAP_SHARED": 1, "MAP_PRIVATE": 2, "MAP_SHARED_VALIDATE": 3, "MAP_DROPPABLE": 8}
+_TYPES = {value: name for name, value in _SHARING.items()}
 _MAP = (
     ("MAP_FIXED", 0x10),
     ("MAP_ANONYMOUS", 0x20),
@@ -21,27 +22,28 @@ _MAP = (
     ("MAP_HUGETLB", 0x40000),
     ("MAP_SYNC", 0x80000),
     ("MAP_FIXED_NOREPLACE", 0x100000),
-    ("MAP_UNINITIALIZED", 0x4000000),
 )
 _POLICIES = ("DEFAULT", "PREFERRED", "BIND", "INTERLEAVE", "LOCAL", "PREFERRED_MANY", "WEIGHTED_INTERLEAVE")
 _POLICY = (("MPOL_F_STATIC_NODES", 0x8000), ("MPOL_F_RELATIVE_NODES", 0x4000), ("MPOL_F_NUMA_BALANCING", 0x2000))
 
 
 def _mmap(value: int) -> str:
-    sharing = _SHARING[value & 3]
-    rest = value & ~3
-    return f"{sharing}|{flags(rest, _MAP)}" if rest else sharing
+    sharing = _TYPES.get(value & 0xF) or f"{value & 0xF:#x}"
+    rest = value & ~0xF
+    return f"{sharing}|{with_size(rest, _MAP, 'MAP_HUGE_SHIFT')}" if rest else sharing
 
 
 def _mempolicy(value: int) -> str:
     rest = value & 0xE000
     mode = value & ~0xE000
-    name = f"MPOL_{_POLICIES[mode]}" if mode < len(_POLICIES) else f"{mode:#x}"
+    if mode >= len(_POLICIES):
+        return flags(value, _POLICY)
+    name = f"MPOL_{_POLICIES[mode]}"
     return f"{name}|{flags(rest, _POLICY)}" if rest else name
 
 
 KINDS = {
-    "mmap": Kind(CUSTOM, tuple(zip(_SHARING, range(4))) + _MAP, _mmap),
+    "mmap": Kind(CUSTOM, (*_SHARING.items(), *_MAP), _mmap),
     "mempolicy": Kind(CUSTOM, (*[(f"MPOL_{name}", n) for n, name in enumerate(_POLICIES)], *_POLICY), _mempolicy),
     "prot": Kind(
         FLAGS,
@@ -140,6 +142,8 @@ KINDS = {
         (
             ("PKEY_DISABLE_ACCESS", 1),
             ("PKEY_DISABLE_WRITE", 2),
+            ("PKEY_DISABLE_EXECUTE", 4),
+            ("PKEY_DISABLE_READ", 8),
         ),
     ),
     "memfd_secret": Kind(

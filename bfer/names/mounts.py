@@ -2,7 +2,117 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, FLAGS, Kind
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, hexadecimal, joined
+
+# include/uapi/linux/mount.h; all of the upper half may be a number that old programs pass.
+_MAGIC = 0xC0ED0000
+_MOUNT = (
+    ("MS_RDONLY", 1),
+    ("MS_NOSUID", 2),
+    ("MS_NODEV", 4),
+    ("MS_NOEXEC", 8),
+    ("MS_SYNCHRONOUS", 0x10),
+    ("MS_REMOUNT", 0x20),
+    ("MS_MANDLOCK", 0x40),
+    ("MS_DIRSYNC", 0x80),
+    ("MS_NOSYMFOLLOW", 0x100),
+    ("MS_NOATIME", 0x400),
+    ("MS_NODIRATIME", 0x800),
+    ("MS_BIND", 0x1000),
+    ("MS_MOVE", 0x2000),
+    ("MS_REC", 0x4000),
+    ("MS_SILENT", 0x8000),
+    ("MS_POSIXACL", 0x10000),
+    ("MS_UNBINDABLE", 0x20000),
+    ("MS_PRIVATE", 0x40000),
+    ("MS_SLAVE", 0x80000),
+    ("MS_SHARED", 0x100000),
+    ("MS_RELATIME", 0x200000),
+    ("MS_KERNMOUNT", 0x400000),
+    ("MS_I_VERSION", 0x800000),
+    ("MS_STRICTATIME", 0x1000000),
+    ("MS_LAZYTIME", 0x2000000),
+    ("MS_SUBMOUNT", 0x4000000),
+    ("MS_NOREMOTELOCK", 0x8000000),
+    ("MS_NOSEC", 0x10000000),
+    ("MS_BORN", 0x20000000),
+    ("MS_ACTIVE", 0x40000000),
+    ("MS_NOUSER", 0x80000000),
+)
+
+
+def _mount(value: int) -> str:
+    if value & 0xFFFF0000 == _MAGIC:
+        rest = value & ~0xFFFF0000
+        return f"MS_MGC_VAL|{flags(rest, _MOUNT)}" if rest else "MS_MGC_VAL"
+    return flags(value, _MOUNT)
+
+
+_MOUNT_ATTR = (
+    ("MOUNT_ATTR_RDONLY", 1),
+    ("MOUNT_ATTR_NOSUID", 2),
+    ("MOUNT_ATTR_NODEV", 4),
+    ("MOUNT_ATTR_NOEXEC", 8),
+    ("MOUNT_ATTR_NOATIME", 0x10),
+    ("MOUNT_ATTR_STRICTATIME", 0x20),
+    ("MOUNT_ATTR_NODIRATIME", 0x80),
+    ("MOUNT_ATTR_IDMAP", 0x100000),
+    ("MOUNT_ATTR_NOSYMFOLLOW", 0x200000),
+)
+
+# include/linux/swap.h
+_SWAP = (
+    ("SWAP_FLAG_PREFER", 0x8000),
+    ("SWAP_FLAG_DISCARD", 0x10000),
+    ("SWAP_FLAG_DISCARD_ONCE", 0x20000),
+    ("SWAP_FLAG_DISCARD_PAGES", 0x40000),
+)
+
+# include/uapi/linux/quota.h and dqblk_xfs.h, and what went before them
+_QUOTA = {
+    0x100: "Q_V1_QUOTAON",
+    0x200: "Q_V1_QUOTAOFF",
+    0x300: "Q_V1_GETQUOTA",
+    0x400: "Q_V1_SETQUOTA",
+    0x500: "Q_V1_SETUSE",
+    0x600: "Q_V1_SYNC",
+    0x700: "Q_SETQLIM",
+    0x800: "Q_V1_GETSTATS",
+    0x1000: "Q_V1_RSQUASH",
+    0x800001: "Q_SYNC",
+    0x800002: "Q_QUOTAON",
+    0x800003: "Q_QUOTAOFF",
+    0x800004: "Q_GETFMT",
+    0x800005: "Q_GETINFO",
+    0x800006: "Q_SETINFO",
+    0x800007: "Q_GETQUOTA",
+    0x800008: "Q_SETQUOTA",
+    0x800009: "Q_GETNEXTQUOTA",
+    0x5801: "Q_XQUOTAON",
+    0x5802: "Q_XQUOTAOFF",
+    0x5803: "Q_XGETQUOTA",
+    0x5804: "Q_XSETQLIM",
+    0x5805: "Q_XGETQSTAT",
+    0x5806: "Q_XQUOTARM",
+    0x5807: "Q_XQUOTASYNC",
+    0x5808: "Q_XGETQSTATV",
+    0x5809: "Q_XGETNEXTQUOTA",
+}
+_QUOTA_TYPES = ("USRQUOTA", "GRPQUOTA", "PRJQUOTA")
+
+
+def _swap(value: int) -> str:
+    """The low bits are a priority."""
+    names = flags(value & ~0x7FFF, _SWAP)
+    return f"{names}|{value & 0x7FFF}" if value & 0x8000 or value & 0x7FFF else names
+
+
+def _quota(value: int) -> str:
+    """A command, and below it whose quota is meant."""
+    command, type = value >> 8, value & 0xFF
+    kind = _QUOTA_TYPES[type] if type < len(_QUOTA_TYPES) else hexadecimal(type)
+    return f"QCMD({_QUOTA.get(command) or hexadecimal(command)}, {kind})"
+
 
 KINDS = {
     "filesystem": Kind(
@@ -49,37 +159,7 @@ KINDS = {
             ("XFS_SUPER_MAGIC", 0x58465342),
         ),
     ),
-    "mount": Kind(
-        FLAGS,
-        (
-            ("MS_MGC_VAL", 0xC0ED0000),
-            ("MS_RDONLY", 1),
-            ("MS_NOSUID", 2),
-            ("MS_NODEV", 4),
-            ("MS_NOEXEC", 8),
-            ("MS_SYNCHRONOUS", 0x10),
-            ("MS_REMOUNT", 0x20),
-            ("MS_MANDLOCK", 0x40),
-            ("MS_DIRSYNC", 0x80),
-            ("MS_NOSYMFOLLOW", 0x100),
-            ("MS_NOATIME", 0x400),
-            ("MS_NODIRATIME", 0x800),
-            ("MS_BIND", 0x1000),
-            ("MS_MOVE", 0x2000),
-            ("MS_REC", 0x4000),
-            ("MS_SILENT", 0x8000),
-            ("MS_POSIXACL", 0x10000),
-            ("MS_UNBINDABLE", 0x20000),
-            ("MS_PRIVATE", 0x40000),
-            ("MS_SLAVE", 0x80000),
-            ("MS_SHARED", 0x100000),
-            ("MS_RELATIME", 0x200000),
-            ("MS_KERNMOUNT", 0x400000),
-            ("MS_I_VERSION", 0x800000),
-            ("MS_STRICTATIME", 0x1000000),
-            ("MS_LAZYTIME", 0x2000000),
-        ),
-    ),
+    "mount": Kind(CUSTOM, (("MS_MGC_VAL", _MAGIC), *_MOUNT), _mount),
     "umount": Kind(
         FLAGS,
         (
@@ -135,21 +215,8 @@ KINDS = {
         FLAGS,
         (("FSMOUNT_CLOEXEC", 1),),
     ),
-    "mount_attr": Kind(
-        FLAGS,
-        (
-            ("MOUNT_ATTR_RELATIME", 0),
-            ("MOUNT_ATTR_RDONLY", 1),
-            ("MOUNT_ATTR_NOSUID", 2),
-            ("MOUNT_ATTR_NODEV", 4),
-            ("MOUNT_ATTR_NOEXEC", 8),
-            ("MOUNT_ATTR_NOATIME", 0x10),
-            ("MOUNT_ATTR_STRICTATIME", 0x20),
-            ("MOUNT_ATTR_NODIRATIME", 0x80),
-            ("MOUNT_ATTR_IDMAP", 0x100000),
-            ("MOUNT_ATTR_NOSYMFOLLOW", 0x200000),
-        ),
-    ),
+    "mount_attr": Kind(FLAGS, (("MOUNT_ATTR_RELATIME", 0), *_MOUNT_ATTR)),
+    "mount_attrs": Kind(FLAGS, _MOUNT_ATTR),
     "fspick": Kind(
         FLAGS,
         (
@@ -159,11 +226,15 @@ KINDS = {
             ("FSPICK_EMPTY_PATH", 8),
         ),
     ),
-    "swap": Kind(
-        FLAGS,
-        (
-            ("SWAP_FLAG_PREFER", 0x8000),
-            ("SWAP_FLAG_DISCARD", 0x10000),
+    "swap": Kind(CUSTOM, _SWAP, _swap),
+    "quota": Kind(
+        CUSTOM,
+        (),
+        _quota,
+        lambda parts: joined(
+            parts,
+            (8, {name: number for number, name in _QUOTA.items()}),
+            (0, {name: number for number, name in enumerate(_QUOTA_TYPES)}),
         ),
     ),
     "listmount": Kind(

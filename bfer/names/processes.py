@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, hexadecimal, joined
 
 # include/uapi/asm-generic/signal.h; from 32 on they are real-time signals.
 _SIGNALS = (
@@ -63,6 +63,16 @@ _CLONE = (
     ("CLONE_INTO_CGROUP", 0x200000000),
 )
 
+# include/uapi/linux/personality.h: what is below the flags
+_SYSTEMS = (
+    ("PER_LINUX", 0),
+    ("PER_BSD", 6),
+    ("PER_LINUX32", 8),
+    ("PER_RISCOS", 12),
+    ("PER_OSF4", 15),
+    ("PER_HPUX", 16),
+    ("PER_MASK", 255),
+)
 _POLICIES = ("OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE", "EXT")
 _PERSONALITY = (
     ("UNAME26", 0x20000),
@@ -84,7 +94,9 @@ def _signal(value: int) -> str:
         return f"SIG{_SIGNALS[value - 1]}"
     if value == 32:
         return "SIGRTMIN"
-    return f"SIGRT_{value - 32}" if 32 < value <= 64 else str(value)
+    if 32 < value <= 64:
+        return f"SIGRT_{value - 32}"
+    return str(value - (1 << 32) if value >> 31 == 1 else value)
 
 
 def _clone(value: int) -> str:
@@ -108,21 +120,65 @@ def _policy(value: int) -> str:
 
 
 def _personality(value: int) -> str:
-    if value & 0xFF or value == 0xFFFFFFFF:
+    """The lowest byte is a system, the others are flags; 0xffffffff asks only."""
+    if value == 0xFFFFFFFF:
         return f"{value:#x}"
-    return f"PER_LINUX|{flags(value, _PERSONALITY)}" if value else "PER_LINUX"
+    system = value & 0xFF
+    name = next((name for name, known in _SYSTEMS if known == system), f"{system:#x}")
+    return f"{name}|{flags(value & ~0xFF, _PERSONALITY)}" if value & ~0xFF else name
+
+
+# include/uapi/linux/ioprio.h
+_IO_CLASSES = ("NONE", "RT", "BE", "IDLE")
+
+
+def _ioprio(value: int) -> str:
+    """A class, above a level."""
+    kind = value >> 13
+    name = f"IOPRIO_CLASS_{_IO_CLASSES[kind]}" if kind < len(_IO_CLASSES) else hexadecimal(kind)
+    return f"IOPRIO_PRIO_VALUE({name}, {value & 0x1FFF})"
 
 
 def _limit(value: int) -> str:
     return "RLIM64_INFINITY" if value == (1 << 64) - 1 else str(value)
 
 
+# include/uapi/linux/landlock.h, in the order of their bits
+_LANDLOCK_FS = (
+    *("EXECUTE", "WRITE_FILE", "READ_FILE", "READ_DIR", "REMOVE_DIR", "REMOVE_FILE", "MAKE_CHAR", "MAKE_DIR"),
+    *("MAKE_REG", "MAKE_SOCK", "MAKE_FIFO", "MAKE_BLOCK", "MAKE_SYM", "REFER", "TRUNCATE", "IOCTL_DEV"),
+)
+
 KINDS = {
+    "landlock_fs": Kind(
+        FLAGS, tuple([(f"LANDLOCK_ACCESS_FS_{name}", 1 << bit) for bit, name in enumerate(_LANDLOCK_FS)])
+    ),
+    "sched_flags": Kind(
+        FLAGS,
+        (
+            ("SCHED_FLAG_RESET_ON_FORK", 1),
+            ("SCHED_FLAG_RECLAIM", 2),
+            ("SCHED_FLAG_DL_OVERRUN", 4),
+            ("SCHED_FLAG_KEEP_POLICY", 8),
+            ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+            ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+            ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+        ),
+    ),
     "signal": Kind(CUSTOM, _SIGNAL, _signal),
     "clone": Kind(CUSTOM, _CLONE + _SIGNAL, _clone),
     "clone3": Kind(FLAGS, _CLONE),
     "sched": Kind(CUSTOM, _SCHED, _policy),
-    "personality": Kind(CUSTOM, (("PER_LINUX", 0), *_PERSONALITY), _personality),
+    "sched_policy": Kind(CHOICE, _SCHED[:-1]),
+    "ioprio": Kind(
+        CUSTOM,
+        (),
+        _ioprio,
+        lambda parts: joined(
+            parts, (13, {f"IOPRIO_CLASS_{name}": number for number, name in enumerate(_IO_CLASSES)}), (0, {})
+        ),
+    ),
+    "personality": Kind(CUSTOM, (*_SYSTEMS, *_PERSONALITY), _personality),
     "unshare": Kind(
         FLAGS,
         (
@@ -242,10 +298,16 @@ KINDS = {
             ("PTRACE_SETFPREGS", 15),
             ("PTRACE_ATTACH", 16),
             ("PTRACE_DETACH", 17),
+            ("PTRACE_GETFPXREGS", 18),
+            ("PTRACE_SETFPXREGS", 19),
+            ("PTRACE_OLDSETOPTIONS", 21),
             ("PTRACE_SYSCALL", 24),
+            ("PTRACE_GET_THREAD_AREA", 25),
+            ("PTRACE_SET_THREAD_AREA", 26),
             ("PTRACE_ARCH_PRCTL", 30),
             ("PTRACE_SYSEMU", 31),
             ("PTRACE_SYSEMU_SINGLESTEP", 32),
+            ("PTRACE_SINGLEBLOCK", 33),
             ("PTRACE_SETOPTIONS", 0x4200),
             ("PTRACE_GETEVENTMSG", 0x4201),
             ("PTRACE_GETSIGINFO", 0x4202),
@@ -262,6 +324,9 @@ KINDS = {
             ("PTRACE_SECCOMP_GET_METADATA", 0x420D),
             ("PTRACE_GET_SYSCALL_INFO", 0x420E),
             ("PTRACE_GET_RSEQ_CONFIGURATION", 0x420F),
+            ("PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG", 0x4210),
+            ("PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG", 0x4211),
+            ("PTRACE_SET_SYSCALL_INFO", 0x4212),
         ),
     ),
     "prctl": Kind(
@@ -298,6 +363,7 @@ KINDS = {
             ("PR_TASK_PERF_EVENTS_DISABLE", 31),
             ("PR_TASK_PERF_EVENTS_ENABLE", 32),
             ("PR_MCE_KILL", 33),
+            ("PR_MCE_KILL_GET", 34),
             ("PR_SET_MM", 35),
             ("PR_SET_CHILD_SUBREAPER", 36),
             ("PR_GET_CHILD_SUBREAPER", 37),
@@ -330,6 +396,16 @@ KINDS = {
             ("PR_GET_MDWE", 66),
             ("PR_SET_MEMORY_MERGE", 67),
             ("PR_GET_MEMORY_MERGE", 68),
+            ("PR_RISCV_V_SET_CONTROL", 69),
+            ("PR_RISCV_V_GET_CONTROL", 70),
+            ("PR_RISCV_SET_ICACHE_FLUSH_CTX", 71),
+            ("PR_PPC_GET_DEXCR", 72),
+            ("PR_PPC_SET_DEXCR", 73),
+            ("PR_GET_SHADOW_STACK_STATUS", 74),
+            ("PR_SET_SHADOW_STACK_STATUS", 75),
+            ("PR_LOCK_SHADOW_STACK_STATUS", 76),
+            ("PR_TIMER_CREATE_RESTORE_IDS", 77),
+            ("PR_FUTEX_HASH", 78),
             ("PR_SET_VMA", 0x53564D41),
             ("PR_SET_PTRACER", 0x59616D61),
         ),
@@ -443,6 +519,7 @@ KINDS = {
             ("SA_RESTORER", 0x04000000),
             ("SA_ONSTACK", 0x08000000),
             ("SA_RESTART", 0x10000000),
+            ("SA_INTERRUPT", 0x20000000),
             ("SA_NODEFER", 0x40000000),
             ("SA_RESETHAND", 0x80000000),
             ("SA_NOCLDSTOP", 0x1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, FLAGS, HEX, Kind
+from bfer.names import CHOICE, CUSTOM, FLAGS, HEX, Kind, flags
 
 _CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
@@ -22,21 +22,60 @@ _BPF_PROGRAMS = (
     "SK_LOOKUP SYSCALL NETFILTER"
 )
 
+# include/uapi/linux/keyctl.h
+_KEYRINGS = (
+    ("KEY_SPEC_REQUESTOR_KEYRING", -8),
+    ("KEY_SPEC_REQKEY_AUTH_KEY", -7),
+    ("KEY_SPEC_GROUP_KEYRING", -6),
+    ("KEY_SPEC_USER_SESSION_KEYRING", -5),
+    ("KEY_SPEC_USER_KEYRING", -4),
+    ("KEY_SPEC_SESSION_KEYRING", -3),
+    ("KEY_SPEC_PROCESS_KEYRING", -2),
+    ("KEY_SPEC_THREAD_KEYRING", -1),
+)
+# include/uapi/linux/kexec.h: above the flags stands the number of a machine, as ELF has it
+_KEXEC = (
+    ("KEXEC_ON_CRASH", 1),
+    ("KEXEC_PRESERVE_CONTEXT", 2),
+    ("KEXEC_UPDATE_ELFCOREHDR", 4),
+    ("KEXEC_CRASH_HOTPLUG_SUPPORT", 8),
+)
+_KEXEC_MACHINES = (
+    ("KEXEC_ARCH_DEFAULT", 0),
+    ("KEXEC_ARCH_386", 3 << 16),
+    ("KEXEC_ARCH_68K", 4 << 16),
+    ("KEXEC_ARCH_MIPS_LE", 10 << 16),
+    ("KEXEC_ARCH_MIPS", 8 << 16),
+    ("KEXEC_ARCH_PARISC", 15 << 16),
+    ("KEXEC_ARCH_PPC", 20 << 16),
+    ("KEXEC_ARCH_PPC64", 21 << 16),
+    ("KEXEC_ARCH_S390", 22 << 16),
+    ("KEXEC_ARCH_ARM", 40 << 16),
+    ("KEXEC_ARCH_SH", 42 << 16),
+    ("KEXEC_ARCH_IA_64", 50 << 16),
+    ("KEXEC_ARCH_X86_64", 62 << 16),
+    ("KEXEC_ARCH_AARCH64", 183 << 16),
+    ("KEXEC_ARCH_RISCV", 243 << 16),
+    ("KEXEC_ARCH_LOONGARCH", 258 << 16),
+)
+
+
+def _keyring(value: int) -> str:
+    """A serial number, or one of those that are always there."""
+    number = (value & 0xFFFFFFFF) - (1 << 32) if value & 0x80000000 else value & 0xFFFFFFFF
+    return next((name for name, known in _KEYRINGS if known == number), str(number))
+
+
+def _kexec(value: int) -> str:
+    machine = value & 0xFFFF0000
+    rest = value & ~0xFFFF0000
+    name = next((name for name, known in _KEXEC_MACHINES if known == machine), f"{machine:#x}")
+    return f"{name}|{flags(rest, _KEXEC)}" if rest else name
+
+
 KINDS = {
     "hex": Kind(HEX),
-    "keyring": Kind(
-        CHOICE,
-        (
-            ("KEY_SPEC_REQUESTOR_KEYRING", -8),
-            ("KEY_SPEC_REQKEY_AUTH_KEY", -7),
-            ("KEY_SPEC_GROUP_KEYRING", -6),
-            ("KEY_SPEC_USER_SESSION_KEYRING", -5),
-            ("KEY_SPEC_USER_KEYRING", -4),
-            ("KEY_SPEC_SESSION_KEYRING", -3),
-            ("KEY_SPEC_PROCESS_KEYRING", -2),
-            ("KEY_SPEC_THREAD_KEYRING", -1),
-        ),
-    ),
+    "keyring": Kind(CUSTOM, _KEYRINGS, _keyring),
     "keyctl": Kind(
         CHOICE,
         (
@@ -112,13 +151,7 @@ KINDS = {
             ("LINUX_REBOOT_CMD_SW_SUSPEND", 0xD000FCE2),
         ),
     ),
-    "kexec": Kind(
-        FLAGS,
-        (
-            ("KEXEC_ON_CRASH", 1),
-            ("KEXEC_PRESERVE_CONTEXT", 2),
-        ),
-    ),
+    "kexec": Kind(CUSTOM, (*_KEXEC_MACHINES, *_KEXEC), _kexec),
     "kexec_file": Kind(
         FLAGS,
         (
@@ -167,6 +200,14 @@ KINDS = {
             ("kexec-initramfs", 4),
             ("security-policy", 5),
             ("x509-certificate", 6),
+        ),
+    ),
+    "cap_version": Kind(
+        CHOICE,
+        (
+            ("_LINUX_CAPABILITY_VERSION_1", 0x19980330),
+            ("_LINUX_CAPABILITY_VERSION_2", 0x20071026),
+            ("_LINUX_CAPABILITY_VERSION_3", 0x20080522),
         ),
     ),
     # include/uapi/linux/capability.h

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, FLAGS, Kind
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+
+# include/uapi/linux/fanotify.h
+_FANOTIFY_CLASSES = ("FAN_CLASS_NOTIF", "FAN_CLASS_CONTENT", "FAN_CLASS_PRE_CONTENT", "0xc")
+_FANOTIFY = (
+    ("FAN_CLOEXEC", 1),
+    ("FAN_NONBLOCK", 2),
+    ("FAN_UNLIMITED_QUEUE", 0x10),
+    ("FAN_UNLIMITED_MARKS", 0x20),
+    ("FAN_ENABLE_AUDIT", 0x40),
+    ("FAN_REPORT_PIDFD", 0x80),
+    ("FAN_REPORT_TID", 0x100),
+    ("FAN_REPORT_FID", 0x200),
+    ("FAN_REPORT_DIR_FID", 0x400),
+    ("FAN_REPORT_NAME", 0x800),
+    ("FAN_REPORT_TARGET_FID", 0x1000),
+    ("FAN_REPORT_FD_ERROR", 0x2000),
+    ("FAN_REPORT_MNT", 0x4000),
+)
+
+
+def _fanotify_init(value: int) -> str:
+    """Two of the bits are one of three classes."""
+    rest = value & ~0xC
+    name = _FANOTIFY_CLASSES[value >> 2 & 3]
+    return f"{name}|{flags(rest, _FANOTIFY)}" if rest else name
+
 
 KINDS = {
     "poll": Kind(
@@ -21,6 +47,7 @@ KINDS = {
             ("POLLMSG", 0x400),
             ("POLLREMOVE", 0x1000),
             ("POLLRDHUP", 0x2000),
+            ("POLL_BUSY_LOOP", 0x8000),
         ),
     ),
     "epoll": Kind(
@@ -36,6 +63,7 @@ KINDS = {
             ("EPOLLMSG", 0x400),
             ("EPOLLERR", 0x8),
             ("EPOLLHUP", 0x10),
+            ("EPOLLNVAL", 0x20),
             ("EPOLLRDHUP", 0x2000),
             ("EPOLLEXCLUSIVE", 1 << 28),
             ("EPOLLWAKEUP", 1 << 29),
@@ -77,25 +105,7 @@ KINDS = {
             ("IN_CLOEXEC", 0x80000),
         ),
     ),
-    "fanotify_init": Kind(
-        FLAGS,
-        (
-            ("FAN_CLASS_NOTIF", 0),
-            ("FAN_CLOEXEC", 1),
-            ("FAN_NONBLOCK", 2),
-            ("FAN_CLASS_CONTENT", 4),
-            ("FAN_CLASS_PRE_CONTENT", 8),
-            ("FAN_UNLIMITED_QUEUE", 0x10),
-            ("FAN_UNLIMITED_MARKS", 0x20),
-            ("FAN_ENABLE_AUDIT", 0x40),
-            ("FAN_REPORT_PIDFD", 0x80),
-            ("FAN_REPORT_TID", 0x100),
-            ("FAN_REPORT_FID", 0x200),
-            ("FAN_REPORT_DIR_FID", 0x400),
-            ("FAN_REPORT_NAME", 0x800),
-            ("FAN_REPORT_TARGET_FID", 0x1000),
-        ),
-    ),
+    "fanotify_init": Kind(CUSTOM, (*zip(_FANOTIFY_CLASSES, (0, 4, 8)), *_FANOTIFY), _fanotify_init),
     "fanotify_mark": Kind(
         FLAGS,
         (
@@ -134,6 +144,10 @@ KINDS = {
             ("FAN_OPEN_PERM", 0x10000),
             ("FAN_ACCESS_PERM", 0x20000),
             ("FAN_OPEN_EXEC_PERM", 0x40000),
+            ("FAN_DIR_MODIFY", 0x80000),
+            ("FAN_PRE_ACCESS", 0x100000),
+            ("FAN_MNT_ATTACH", 0x1000000),
+            ("FAN_MNT_DETACH", 0x2000000),
             ("FAN_EVENT_ON_CHILD", 0x8000000),
             ("FAN_RENAME", 0x10000000),
             ("FAN_ONDIR", 0x40000000),

@@ -106,7 +106,7 @@ class Json(Lines):
             if name is not None:
                 text = self._pointer(raw) if name == "NULL" else f'"{name}"'
                 return f'{{"name":"{arg.name}","type":"string","value":{text}}}'
-        return f'{{"name":"{arg.name}","type":"{arg.type}","value":{values.number(arg, raw)}}}'
+        return f'{{"name":"{arg.name}","type":"{arg.type}","value":{values.plain(arg, raw, args)}}}'
 
     def _memory(self, arg: Arg, value: object) -> str:
         type = arg.type

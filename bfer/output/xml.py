@@ -120,7 +120,7 @@ class Xml(Lines):
             if name is not None:
                 shown = self._pointer(raw) if name == "NULL" else text(name.encode()).decode()
                 return f"{_opened(arg, 'string')}{shown}</arg>"
-        return f"{_opened(arg, arg.type)}{values.number(arg, raw)}</arg>"
+        return f"{_opened(arg, arg.type)}{values.plain(arg, raw, args)}</arg>"
 
     def _memory(self, arg: Arg, value: object) -> str:
         type = arg.type

@@ -148,7 +148,7 @@ def test_values_are_ored_and_repeats_merge() -> None:
         ("sched_process_exit.process_group_exit=true", 1),
         ("close.fd=-1", -1),
         ("close.fd=4294967295", -1),
-        ("fchown.owner=-1", -1),
+        ("fchown.owner=-1", 0xFFFFFFFF),
     ],
 )
 def test_numbers_of_arguments(text: str, value: int) -> None:

@@ -125,7 +125,7 @@ def test_settings_have_their_names() -> None:
     catalogue = Catalogue("x86_64")
     texts = [f"{field}{op}" for field in NUMBERS for op in ("=1", "<5", ">2")]
     texts += ["pid=new", "comm=x", "tree=1", "follow", "uts=x", "container", "binary=/x"]
-    texts += ["openat.pathname=/x,*y", "open.retval>0", "open.mode=1", "open.mode>1"]
+    texts += ["openat.pathname=/x,*y", "open.retval>0", "open.flags=1", "open.flags>1"]
     plan = push_down(expr.parse(texts, catalogue), options=OPTIONS)
     numbers = {f"{kind}_{place}" for kind in user.BY for place in ("exact", "mapped")}
     others = {

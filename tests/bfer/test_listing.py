@@ -93,7 +93,7 @@ def test_explain_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bfer.about.hooks", lambda event: ["nowhere"])
     text = "\n".join(explained("mmap", Catalogue("x86_64")))
     assert text.startswith("mmap: map a file or memory\nsystem call 9, seen when it returns\n")
-    for part in ("sets: syscalls", "int prot", "PROT_READ PROT_WRITE", "here:\n    nowhere\nexamples:"):
+    for part in ("sets: syscalls", "unsigned long prot", "PROT_READ PROT_WRITE", "here:\n    nowhere\nexamples:"):
         assert part in text
     assert "does not return" in "\n".join(explained("exit", Catalogue("x86_64")))
     assert max(map(len, "\n".join(explained("security_file_open", HERE)).splitlines())) <= 110

@@ -15,10 +15,11 @@ from bfer.catalogue import Catalogue
 from bfer.names import CHOICE, FLAGS, Names
 
 NAMES = Names("x86_64")
-PLAIN = ("ptr", "fd", "dirfd", "fcntl_arg")
+PLAIN = ("ptr", "fd", "dirfd", "id", *[kind for kind in values._BY_ANOTHER if "_" in kind])
 ROOT = Path(__file__).parents[2]
 
-_OWN = ("O_LARGEFILE", "__O_TMPFILE", "SIGRTMIN")  # the C library means something else
+# The C library means something else.
+_OWN = ("O_LARGEFILE", "__O_TMPFILE", "SIGRTMIN", "F_GETLK64", "F_SETLK64", "F_SETLKW64")
 
 HEADERS = (
     *(
@@ -196,6 +197,28 @@ def test_values_are_those_of_the_headers(tmp_path: Path) -> None:
         ("ipcget", 0o1600, "IPC_CREAT|0600"),
         ("mempolicy", 0x8002, "MPOL_BIND|MPOL_F_STATIC_NODES"),
         ("personality", 0xFFFFFFFF, "0xffffffff"),
+        ("personality", 0x20008, "PER_LINUX32|UNAME26"),
+        ("ptrace", 0x100000001, "0x100000001"),
+        ("signal", 0xFFFFFFFF, "-1"),
+        ("keyring", 0xFFFFFF9C, "-100"),
+        ("mmap", 0x2E, "0xe|MAP_ANONYMOUS"),
+        ("mmap", 0x54040022, "MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB|21<<MAP_HUGE_SHIFT"),
+        ("memfd", 0x54000005, "MFD_CLOEXEC|MFD_HUGETLB|21<<MFD_HUGE_SHIFT"),
+        ("inode_mode", 0o162000, "0162000"),
+        ("inode_mode", 0o100007, "S_IFREG|007"),
+        ("statx", 0xFFF, "STATX_ALL"),
+        ("dev", 0x801, "makedev(0x8, 0x1)"),
+        ("dev", 0x12345678, "makedev(0x456, 0x12378)"),
+        ("quota", 0x80000701, "QCMD(Q_GETQUOTA, GRPQUOTA)"),
+        ("quota", 0x580203, "QCMD(Q_XQUOTAOFF, 0x3)"),
+        ("ioprio", 0x4004, "IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)"),
+        ("ioctl", 0x5413, "TIOCGWINSZ"),
+        ("ioctl", 0xC0045877, "_IOC(_IOC_READ|_IOC_WRITE, 0x58, 0x77, 0x4)"),
+        ("swap", 0x18005, "SWAP_FLAG_PREFER|SWAP_FLAG_DISCARD|5"),
+        ("kexec", 0x3E0001, "KEXEC_ARCH_X86_64|KEXEC_ON_CRASH"),
+        ("ethernet", 0x300, "htons(ETH_P_ALL)"),
+        ("fanotify_init", 9, "FAN_CLASS_PRE_CONTENT|FAN_CLOEXEC"),
+        ("shmctl_cmd", 0x102, "IPC_64|IPC_STAT"),
         ("personality", 0x40000, "PER_LINUX|ADDR_NO_RANDOMIZE"),
         ("keyring", 0xFFFFFFFD, "KEY_SPEC_SESSION_KEYRING"),
         ("rusage", 0xFFFFFFFF, "RUSAGE_CHILDREN"),
@@ -221,6 +244,27 @@ def test_options_of_sockets_are_named_where_they_are_meant() -> None:
     arg = Catalogue("x86_64").events["fcntl"].args[2]
     texts = [values.named(arg, 1, NAMES, (3, command, 1)) for command in (0, 2, 4, 10, 6, 1031, 1033)]
     assert texts == [None, "FD_CLOEXEC", "O_WRONLY", "SIGHUP", "0x1", None, "F_SEAL_SEAL"]
+
+
+def test_what_further_arguments_mean_depends_on_the_first() -> None:
+    events = Catalogue("x86_64").events
+    for event, args, place, text in (
+        ("prctl", (1, 9), 1, "SIGKILL"),
+        ("prctl", (24, 21), 1, "CAP_SYS_ADMIN"),
+        ("prctl", (47, 2, 13), 2, "CAP_NET_RAW"),
+        ("prctl", (53, 1, 4), 2, "PR_SPEC_DISABLE"),
+        ("prctl", (15, 0x1000), 1, "0x1000"),
+        ("prctl", (38, 1), 1, "1"),
+        ("ptrace", (7, 5, 0, 19), 3, "SIGSTOP"),
+        ("ptrace", (0x4200, 5, 0, 3), 3, "PTRACE_O_TRACESYSGOOD|PTRACE_O_TRACEFORK"),
+        ("keyctl", (7, 0xFFFFFFFD), 1, "KEY_SPEC_SESSION_KEYRING"),
+        ("keyctl", (8, 5, 0xFFFFFFFC), 2, "KEY_SPEC_USER_KEYRING"),
+        ("fcntl", (3, 8, 0xFFFFFFFB), 2, "-5"),
+        ("setreuid", (0xFFFFFFFF, 0), 0, "-1"),
+        ("setreuid", (3000000000, 0), 0, "3000000000"),
+        ("chmod", (0, 0x10001FF), 1, "0777"),
+    ):
+        assert values.text(events[event].args[place], args[place], NAMES, args) == text
 
 
 def test_styles_are_known() -> None:

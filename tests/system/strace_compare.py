@@ -159,7 +159,7 @@ class Comparison:
         value = arg["value"]
         text = re.sub(r" => [\[{].*$", "", re.sub(r" /\* .*? \*/$", "", text))
         text = text.replace("AT_STATX_SYNC_AS_STAT|", "").replace("AT_STATX_SYNC_AS_STAT", "0")  # these are no bits
-        if arg["name"] in _DEPENDENT.get(call.name, "").split() and not _equal(text, value):
+        if arg["name"] in _DEPENDENT.get(call.name, "").split() and not self.equal(text, value):
             return "decoded"
         if text.startswith('"'):
             match = _STRING.fullmatch(text)
@@ -171,7 +171,7 @@ class Comparison:
             if isinstance(value, str) and value.startswith("0x"):
                 return "structure"
             return "" if self.same(text, value) else None
-        return "" if _equal(text, value) else None
+        return "" if self.equal(text, value) else None
 
     def same(self, text: str, value: object) -> bool:
         """Is what both show of a structure, or a list, or a set of signals, the same?"""
@@ -196,17 +196,18 @@ class Comparison:
             return self.address(text, members["sa_family"], value)
         shown = [name for name in value if name in members]
         assert shown or "..." in text, text
-        for name in shown:
-            theirs, mine = members[name], value[name]
-            if theirs[0] in "[{~":
-                equal = self.same(theirs, mine)
-            elif theirs.startswith('"'):  # bfer may have the address only
-                equal = _text(theirs) == mine or str(mine).startswith("0x")
-            else:
-                equal = _equal(_product(theirs), mine)
-            if not equal:
-                return False
-        return True
+        return all(self.member(name, members[name], value[name]) for name in shown)
+
+    def member(self, name: str, theirs: str, mine: object) -> bool:
+        if theirs[0] in "[{~":
+            return self.same(theirs, mine)
+        if theirs.startswith('"'):  # bfer may have the address only
+            return _text(theirs) == mine or str(mine).startswith("0x")
+        return self.equal(_product(theirs), mine)
+
+    def equal(self, text: str, value: object) -> bool:
+        """Do both mean the same number?"""
+        return _equal(text, value)
 
     def address(self, text: str, family: str, value: dict) -> bool:
         plain = re.sub(r"\b(htons|inet_addr|inet_pton|htonl)\(([^()]*)\)", r"\2", text)
@@ -245,7 +246,7 @@ def _unescaped(text: str) -> bytes:
 
 def _text(text: str) -> str:
     match = _STRING.fullmatch(text)
-    return _unescaped(match[1]).decode() if match else text
+    return _unescaped(match[1]).decode("utf-8", "replace") if match else text
 
 
 def _bytes(arg: dict) -> bytes:

@@ -9,15 +9,20 @@ _CALL = re.compile(r"^(?P<name>\w+)\((?P<args>.*)\)\s+= (?P<result>-?\d+)(?: (?P
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
+def _hidden(comment: re.Match[str]) -> str:
+    return re.sub(r'["(){}\[\],]', "?", comment[0])
+
+
 def split(text: str) -> list[str]:
-    """Splits at the commas outside of quotes and braces."""
+    """Splits at the commas outside of quotes, braces, parentheses and comments."""
     parts, depth, quoted, start = [], 0, False, 0
+    text = re.sub(r"/\*.*?\*/", _hidden, text)
     for i, c in enumerate(text):
         if c == '"':
             quoted = not quoted
-        elif not quoted and c in "{[":
+        elif not quoted and c in "{[(":
             depth += 1
-        elif not quoted and c in "}]":
+        elif not quoted and c in "}])":
             depth -= 1
         elif c == "," and not quoted and not depth:
             parts.append(text[start:i].strip())
