@@ -396,6 +396,7 @@ KINDS = {
             ("F_SETLKW64", 14),
             ("F_SETOWN_EX", 15),
             ("F_GETOWN_EX", 16),
+            ("F_GETOWNER_UIDS", 17),
             ("F_OFD_GETLK", 36),
             ("F_OFD_SETLK", 37),
             ("F_OFD_SETLKW", 38),
