@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pybpf.asm.opcodes import (
     BPF_ADD,
@@ -61,7 +62,7 @@ from pybpf.lang.cfg import Liveness, loop_depths
 from pybpf.lang.fold import MASK64, fits_s32, signed
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Loc, Slot
 from pybpf.lang.mir import FIRST_VIRTUAL, FRAME_ADDRESS, MOVE, MOVE32_IMM, MOVE_IMM, MBlock, MFunction, MIns
-from pybpf.lang.registers import only_definitions
+from pybpf.lang.registers import Registers
 from pybpf.lang.widths import bounded
 
 ALU = {
@@ -182,28 +183,31 @@ class _Lowering:
     def __init__(self, func: Function, offsets: dict[Slot, int], depth: int) -> None:
         self.func = func
         self.offsets = offsets
-        self.out = MFunction()
+        self.out = MFunction(partial(_classes, func))
         self.out.frame = depth
         self.out.count = FIRST_VIRTUAL + len(func.vregs)
-        self.only = only_definitions(func)
+        registers = Registers(func)
+        self.only, self.reads = registers.only, registers.reads
+        self.source = func.blocks[0]  # that is being read
         self.block = MBlock("")  # that is being written
         self.ins = self.block.ins
         self.loc: Loc | None = None
+        self.index = 0  # of the current instruction in its block
+        self.loops = False
         self.live: Liveness | None = None
-        self.after = 0  # what is live after the current instruction
+        self.afters: tuple[Block, list[int]] | None = None  # what is live behind each instruction of a block
 
     def run(self) -> MFunction:
         func = self.func
         depths = loop_depths(func.blocks)
+        self.loops = any(depths.values())
         twins = {block: MBlock(block.name, depths[block]) for block in func.blocks}
         in_registers = self._core_in_registers()
         for block in func.blocks:
             twin = twins[block]
-            self.block, self.ins = twin, twin.ins
-            afters = self._afters(block)
-            for index, ins in enumerate(block.ins):
+            self.source, self.block, self.ins = block, twin, twin.ins
+            for self.index, ins in enumerate(block.ins):
                 self.loc = ins.loc
-                self.after = afters[index] if afters else 0
                 if ins.op == ir.CORE and ins.dst in self.only and ins.dst not in in_registers:
                     continue  # every reader has it as its immediate
                 _LOWERINGS[ins.op](self, ins)
@@ -213,13 +217,17 @@ class _Lowering:
             if last.els is not None:
                 twin.els = twins[last.els]
             self.out.blocks.append(twin)
-        self._classify()
         return self.out
 
+    def _after(self) -> int:
+        """What is live behind the current instruction, as a bit set."""
+        block = self.source
+        if self.afters is None or self.afters[0] is not block:
+            self.afters = (block, self._afters(block))
+        return self.afters[1][self.index]
+
     def _afters(self, block: Block) -> list[int]:
-        """What is live behind each instruction, if _dies() will be asked of one of the block; else nothing."""
-        if not any(ins.op in _COMMUTES and type(ins.b) is int for ins in block.ins):
-            return []
+        """What is live behind each instruction."""
         if self.live is None:
             self.live = Liveness(self.func)
         bits, alive = self.live.bits, self.live.at_end[block]
@@ -404,7 +412,10 @@ class _Lowering:
 
     def _dies(self, first: int, second: int) -> bool:
         """Whether ``first`` is not read any more after this instruction and ``second`` is."""
-        return not self.after >> first & 1 and bool(self.after >> second & 1)
+        if self.reads[second] == 1 and not self.loops:
+            return False  # this is the one that reads it
+        after = self._after()
+        return not after >> first & 1 and bool(after >> second & 1)
 
     def _memory(self, ins: Ins) -> None:
         base, off = self._address(ins)
@@ -488,17 +499,15 @@ class _Lowering:
         right = self._operand(ins.b)
         self.block.test = MIns(kind | BPF_X, self._reg(ins.a), right, loc=ins.loc)
 
-    # --- what spilling must know ---
 
-    def _classify(self) -> None:
-        """Find the pointers, and the scalars whose bounds prove accesses safe."""
-        func = self.func
-        parts = bounded(func)
-        for vreg, kind in enumerate(func.vregs):
-            if kind == ir.POINTER:
-                self.out.pointer.add(FIRST_VIRTUAL + vreg)
-            elif vreg in parts:
-                self.out.bounded.add(FIRST_VIRTUAL + vreg)
+def _classes(func: Function) -> tuple[set[int], set[int]]:
+    """What spilling must know: the pointers, and the scalars whose bounds prove accesses safe."""
+    parts = bounded(func)
+    kinds = list(enumerate(func.vregs))
+    return (
+        {FIRST_VIRTUAL + vreg for vreg, kind in kinds if kind == ir.POINTER},
+        {FIRST_VIRTUAL + vreg for vreg, kind in kinds if kind != ir.POINTER and vreg in parts},
+    )
 
 
 _LOWERINGS: dict[str, Callable[[_Lowering, Ins], None]] = {

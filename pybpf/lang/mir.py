@@ -7,6 +7,9 @@ blocks: a block ends in a conditional jump, in an unconditional one or in exit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from pybpf.asm.opcodes import (
     BPF_ALU,
     BPF_ALU64,
@@ -173,18 +176,30 @@ class MFunction:
     """A function in machine instructions. ``pointer`` and ``bounded`` are sets of virtual registers:
 
     those that hold pointers, and scalars that become part of an address or are a size, whose
-    bounds the verifier must not lose. ``frame`` is the depth of the frame used so far.
+    bounds the verifier must not lose. Both are for spilling, so ``classify`` is called for them when that comes up.
+    ``frame`` is the depth of the frame used so far.
     """
 
-    __slots__ = ("blocks", "bounded", "count", "frame", "pointer", "spill_slots")
-
-    def __init__(self) -> None:
+    def __init__(self, classify: Callable[[], tuple[set[int], set[int]]]) -> None:
         self.blocks: list[MBlock] = []
         self.count = FIRST_VIRTUAL
         self.frame = 0
-        self.pointer: set[int] = set()
-        self.bounded: set[int] = set()
         self.spill_slots: dict[int, bool] = {}  # offset from r10 -> whether it holds pointers
+        self._classify = classify
+
+    @cached_property
+    def _classes(self) -> tuple[set[int], set[int]]:
+        return self._classify()
+
+    @property
+    def pointer(self) -> set[int]:
+        """The registers that hold pointers."""
+        return self._classes[0]
+
+    @property
+    def bounded(self) -> set[int]:
+        """The registers that hold scalars whose bounds matter."""
+        return self._classes[1]
 
     def new(self) -> int:
         """A new virtual register."""
@@ -204,32 +219,39 @@ class MLiveness:
     def __init__(self, blocks: list[MBlock]) -> None:
         self.at_end: dict[MBlock, int] = {}
         self.effects: dict[MBlock, list[tuple[int, int]]] = {}
-        at_end, at_start = self.at_end, dict.fromkeys(blocks, 0)
+        at_end = self.at_end
+        at_start: dict[MBlock, int] = {}
         reads: dict[MBlock, int] = {}
         passed: dict[MBlock, int] = {}  # what a block leaves alone
-        for block in blocks:
-            effects = self.effects[block] = [ins.effects() for ins in reversed(block.ins)]
+        loops = False
+        # From the end, so that where blocks are in reverse post-order only loops need another turn.
+        for block in reversed(blocks):
             read = written = 0
+            effects = self.effects[block] = [ins.effects() for ins in reversed(block.ins)]
             for reading, writing in effects:
                 written |= writing
                 read = read & ~writing | reading
             reads[block], passed[block] = read, ~written
-        # From the end, so that where blocks are in reverse post-order only the heads of loops are looked at too early.
-        order = {block: number for number, block in enumerate(blocks)}
-        heads = {to for block in blocks for to in block.successors() if order[to] <= order[block]}
-        again = True
-        while again:
-            again = False
+            if block.then is None:
+                out = 1  # exit returns r0
+            else:
+                out = 0 if block.test is None else block.test.effects()[0]
+                for target in (block.then, block.els):
+                    if target in at_start:
+                        out |= at_start[target]
+                    elif target is not None:
+                        loops = True
+            at_end[block] = out
+            at_start[block] = read | out & ~written
+        while loops:
+            loops = False
             for block in reversed(blocks):
-                then, els = block.then, block.els
-                if then is None:
-                    out = 1  # exit returns r0
-                else:
-                    out = at_start[then]
-                    if els is not None and block.test is not None:
-                        out |= at_start[els] | block.test.effects()[0]
-                at_end[block] = out
-                start = reads[block] | out & passed[block]
-                if start != at_start[block]:
-                    at_start[block] = start
-                    again |= block in heads
+                out = at_end[block]
+                for target in block.successors():
+                    out |= at_start[target]
+                if out != at_end[block]:
+                    at_end[block] = out
+                    start = reads[block] | out & passed[block]
+                    if start != at_start[block]:
+                        at_start[block] = start
+                        loops = True

@@ -125,8 +125,10 @@ def _drop_unreachable(func: MFunction) -> None:
 def _entry_counts(func: MFunction) -> dict[MBlock, int]:
     counts = dict.fromkeys(func.blocks, 0)
     for block in func.blocks:
-        for target in block.successors():
-            counts[target] += 1
+        if block.then is not None:
+            counts[block.then] += 1
+            if block.els is not None:
+                counts[block.els] += 1
     return counts
 
 
@@ -157,9 +159,10 @@ def _without_repeats(block: list[MIns], spill_slots: dict[int, bool]) -> list[MI
             writes = ins.writes()
             if writes:
                 serial += 1
-                for register in range(10):
-                    if writes >> register & 1:
-                        held[register] = (serial, register)
+                while writes:
+                    register = writes.bit_length() - 1
+                    held[register] = (serial, register)
+                    writes ^= 1 << register
             if ins.op == _SPILL_STORE and ins.dst == BPF_REG_FP and ins.off in spill_slots:
                 slots[ins.off] = _token_of(ins.src, held)
         kept.append(ins)

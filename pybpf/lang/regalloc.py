@@ -133,8 +133,10 @@ class _Colouring:
         # Each the other's neighbour: what was found so far, from the point of view of what was written.
         for register, others in enumerate(list(adjacent)):
             bit = 1 << register
-            for other in _bits(others):
-                adjacent[other] |= bit
+            while others:
+                low = others & -others
+                adjacent[low.bit_length() - 1] |= bit
+                others ^= low
         for register in range(COLOURS):
             adjacent[register] |= ALLOCATABLE & ~(1 << register)
         for number, (a, b) in enumerate(self.moves):
