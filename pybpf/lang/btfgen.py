@@ -20,6 +20,7 @@ class TypeTable:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
         self._ids: dict[Type, int] = {}
+        self._plain: int | None = None  # int, as C has it
 
     def id(self, type: Type) -> int:
         """The BTF id of ``type``. Structures pull in what they refer to."""
@@ -112,7 +113,9 @@ class TypeTable:
 
     def _number(self, value: int) -> int:
         """A type that spells a number: an array of that many ints (__uint in bpf_helpers.h)."""
-        return self.builder.array(self.builder.int("int", 4, signed=True), value)
+        if self._plain is None:
+            self._plain = self.builder.int("int", 4, signed=True)
+        return self.builder.array(self._plain, value)
 
     def setting(self, name: str, type: Type) -> int:
         """VAR id of a read-only variable."""

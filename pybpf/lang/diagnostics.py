@@ -26,10 +26,7 @@ class SourceFile:
 
     def column(self, number: int, byte_offset: int) -> int:
         """1-based column in characters of a byte offset as the parser gives it."""
-        text = self.line(number)
-        if text.isascii():
-            return min(byte_offset, len(text)) + 1
-        return len(text.encode()[:byte_offset].decode(errors="replace")) + 1
+        return _column(self.line(number), byte_offset)
 
     def loc(self, node: ast.AST) -> Loc:
         """Where ``node`` starts, for line information."""
@@ -37,7 +34,8 @@ class SourceFile:
         offset: int = getattr(node, "col_offset", 0)
         loc = self._locs.get((line, offset))
         if loc is None:
-            loc = self._locs[line, offset] = Loc(self.label, line, self.column(line, offset), self.line(line).strip())
+            text = self.line(line)
+            loc = self._locs[line, offset] = Loc(self.label, line, _column(text, offset), text.strip())
         return loc
 
     def place(self, node: ast.AST) -> str:
@@ -57,6 +55,12 @@ class SourceFile:
         end = self.column(line, getattr(node, "end_col_offset", 0)) if end_line == line else len(text) + 1
         pad = "".join("\t" if c == "\t" else " " for c in text[: start - 1])
         return f"{text}\n{pad}^{'~' * max(end - start - 1, 0)}"
+
+
+def _column(text: str, byte_offset: int) -> int:
+    if text.isascii():
+        return min(byte_offset, len(text)) + 1
+    return len(text.encode()[:byte_offset].decode(errors="replace")) + 1
 
 
 class LocatedError(CompileError):

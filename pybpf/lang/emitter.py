@@ -80,7 +80,7 @@ class Emitter:
     ) -> None:
         """Append an instruction, unless no path leads here."""
         if self.cur is not None:
-            ins = Ins(op, dst=dst, a=a, b=b, imm=imm, off=off, size=size, ref=ref, args=args, loc=self.loc)
+            ins = Ins(op, dst, a, b, imm, off, size, ref, args, loc=self.loc)
             self.cur.ins.append(ins)
 
     def scalar(self) -> int:

@@ -77,6 +77,8 @@ def merge(flows: Iterable[Flow]) -> Flow:
     first, *others = flows
     out = dict(first)
     for flow in others:
+        if flow == first:
+            continue
         for key in list(out):
             if isinstance(key, Reservation):
                 if flow.get(key, False) != out[key]:

@@ -53,6 +53,7 @@ RET = "ret"  # a                            return a (vreg or Imm)
 
 TERMINATORS = frozenset((JUMP, BRANCH, RET))
 CALLS = frozenset((CALL, CALLSUB, CALLK))
+BINARY = frozenset((ADD, SUB, MUL, DIV, MOD, AND, OR, XOR, LSH, RSH, ARSH))
 CONDITIONS = ("eq", "ne", "gt", "ge", "lt", "le", "sgt", "sge", "slt", "sle", "set")
 
 # Kinds of virtual registers: a spill slot never holds both sorts.
@@ -97,7 +98,6 @@ class Ins:
     def __init__(
         self,
         op: str,
-        *,
         dst: int | None = None,
         a: int | Slot | Imm | None = None,
         b: int | Imm | None = None,
@@ -106,6 +106,7 @@ class Ins:
         size: int = 8,
         ref: object = None,
         args: tuple[int | Imm, ...] = (),
+        *,
         cond: str = "",
         then: Block | None = None,
         els: Block | None = None,

@@ -212,13 +212,14 @@ class _Writer:
 
         body = bytearray(elf.EHDR_SIZE)
         headers = []
+        pack = Struct(self.prefix + elf.SHDR).pack
         for section in self.sections:
             if section.type == elf.SHT_REL:
                 section.link = symtab.index
             if section.align:
                 body += bytes(-len(body) % section.align)
             headers.append(
-                Struct(self.prefix + elf.SHDR).pack(
+                pack(
                     self.strings.add(section.name),
                     section.type,
                     section.flags,
