@@ -14,6 +14,8 @@ def constants_last(func: Function) -> bool:
     Only where nothing else reads ``x + c``: were it compared, its bounds would be
     those that prove the access, not x's.
     """
+    if not any(_indexes(ins, func) for block in func.blocks for ins in block.ins if ins.op == ir.ADD):
+        return False
     reads: list[int] | None = None
     changed = False
     for block in func.blocks:
@@ -47,3 +49,8 @@ def constants_last(func: Function) -> bool:
                         sums[dst] = (ins.a, constant)
         block.ins = out
     return changed
+
+
+def _indexes(ins: Ins, func: Function) -> bool:
+    """Whether an addition makes an address of a base and a register."""
+    return type(ins.b) is int and ins.dst is not None and func.vregs[ins.dst] == ir.POINTER

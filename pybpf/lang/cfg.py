@@ -214,19 +214,22 @@ class Liveness:
 
 def live_at_start(blocks: list[Block], reads: dict[Block, int], passed: dict[Block, int]) -> dict[Block, int]:
     """What is live at each block's start, from what it reads before it writes that, and what it leaves alone."""
-    found = dict.fromkeys(blocks, 0)
-    changed = True
-    while changed:
-        changed = False
+    found: dict[Block, int] = {}
+    again = True
+    while again:
+        again = False
         for block in reversed(blocks):
             last = block.ins[-1]
-            out = 0 if last.then is None else found[last.then]
-            if last.els is not None:
-                out |= found[last.els]
+            out = 0
+            for target in (last.then, last.els):
+                if target in found:
+                    out |= found[target]
+                elif target is not None:
+                    again = True
             start = reads[block] | out & passed[block]
-            if start != found[block]:
-                found[block] = start
-                changed = True
+            if start != found.get(block, start):
+                again = True
+            found[block] = start
     return found
 
 

@@ -14,8 +14,6 @@ from pybpf.lang import ir
 from pybpf.lang.cfg import live_at_start, postorder
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Slot
 
-BINARY = frozenset((ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
-
 # op: (dst, a, b); each "" (must be absent), "r" register, "i" register or Imm, "m" register or Slot, "?" optional
 _SHAPES = {
     ir.CONST: ("r", "", ""),
@@ -40,7 +38,7 @@ _SHAPES = {
     ir.JUMP: ("", "", ""),
     ir.BRANCH: ("", "r", "i"),
     ir.RET: ("", "i", ""),
-    **dict.fromkeys(BINARY, ("r", "r", "i")),
+    **dict.fromkeys(ir.BINARY, ("r", "r", "i")),
 }
 _SIZES = {
     ir.ZEXT: (1, 2, 4),
@@ -50,7 +48,7 @@ _SIZES = {
     ir.STORE: (1, 2, 4, 8),
     ir.ATOMIC: (4, 8),
     ir.BRANCH: (4, 8),
-    **dict.fromkeys(BINARY, (4, 8)),
+    **dict.fromkeys(ir.BINARY, (4, 8)),
 }
 _REFS: dict[str, type] = {
     ir.FRAME: Slot,

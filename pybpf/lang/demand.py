@@ -7,7 +7,6 @@ is cut to 32 bits is done in 32 bits, which zero-extend by themselves.
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import has_loops
 from pybpf.lang.fold import MASK64, signed
 from pybpf.lang.ir import Function, Imm, Ins
 from pybpf.lang.registers import Registers
@@ -23,10 +22,8 @@ def narrow(func: Function) -> bool:
     Only what is not compared, called with or made part of an address loses its
     extension: those read all 64 bits, so the verifier's bounds stay.
     """
-    registers = Registers(func)
-    # Of a register written once all that reads it comes later, but for loops.
-    wanted = _demand(func, has_loops(func) or bool(registers.several))
-    makers, reads = registers.only, registers.reads
+    wanted = _demand(func)
+    registers: Registers | None = None
     changed = False
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
@@ -34,9 +31,11 @@ def narrow(func: Function) -> bool:
                 continue
             if ins.op in (ir.ZEXT, ir.SEXT):
                 useless = 0 < wanted[ins.dst] <= ins.size * 8
-                if not useless and ins.op == ir.ZEXT and ins.size == 4 and reads[ins.a] == 1:
-                    useless = _narrowed(makers.get(ins.a))
-                    if useless:
+                if not useless and ins.op == ir.ZEXT and ins.size == 4:
+                    if registers is None:
+                        registers = Registers(func)
+                    if registers.reads[ins.a] == 1 and _narrowed(registers.only.get(ins.a)):
+                        useless = True
                         wanted[ins.a] = wanted[ins.dst]  # its zeros above the word are needed from now on
             elif ins.op == ir.AND and isinstance(ins.b, Imm):
                 low = (1 << wanted[ins.dst]) - 1
@@ -46,7 +45,8 @@ def narrow(func: Function) -> bool:
             if useless:
                 block.ins[index] = Ins(ir.MOV, dst=ins.dst, a=ins.a, loc=ins.loc)
                 # What was taken out can no longer be narrowed in place of an extension further on.
-                makers.pop(ins.dst, None)
+                if registers is not None:
+                    registers.only.pop(ins.dst, None)
                 changed = True
     return changed
 
@@ -66,14 +66,17 @@ def _narrowed(maker: Ins | None) -> bool:
     return True
 
 
-def _demand(func: Function, again: bool) -> list[int]:
-    """How many low bits of each register somebody reads; ``again``: one look from the end is not enough."""
+def _demand(func: Function) -> list[int]:
+    """How many low bits of each register somebody reads."""
     wanted = [0] * len(func.vregs)
-    changed = True
-    while changed:
-        changed = False
+    # From the end most of what reads a register is seen before what writes it. Where not, another look is needed.
+    again = True
+    while again:
+        again = False
+        made: set[int | None] = set()
         for block in reversed(func.blocks):
             for ins in reversed(block.ins):
+                made.add(ins.dst)
                 if not ins.reads:
                     continue
                 a, b = ins.a, ins.b
@@ -81,15 +84,14 @@ def _demand(func: Function, again: bool) -> list[int]:
                     left, right = _operands(ins, wanted)
                     if type(a) is int and left > wanted[a]:
                         wanted[a] = left
-                        changed = True
+                        again |= a in made
                     if type(b) is int and right > wanted[b]:
                         wanted[b] = right
-                        changed = True
+                        again |= b in made
                 for arg in ins.args:
                     if type(arg) is int and wanted[arg] < 64:
                         wanted[arg] = 64
-                        changed = True
-        changed &= again
+                        again |= arg in made
     return wanted
 
 

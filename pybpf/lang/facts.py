@@ -17,11 +17,11 @@ NONZERO = -1  # constants are kept unsigned, so no constant looks like this
 Facts = dict[int, int]
 
 _COMMUTES = frozenset((ir.ADD, ir.MUL, ir.AND, ir.OR, ir.XOR))
-_BINARY = frozenset((ir.SUB, ir.DIV, ir.MOD, ir.LSH, ir.RSH, ir.ARSH)) | _COMMUTES
 # What may be folded to a constant.
-_FOLDED = _BINARY | {ir.MOV, ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP}
+_FOLDED = ir.BINARY | {ir.MOV, ir.NEG, ir.ZEXT, ir.SEXT, ir.BSWAP}
 # What may be known not to be zero without knowing anything of the operand that comes first.
 _NONZERO = frozenset((ir.FRAME, ir.MAP, ir.DATA, ir.FUNC, ir.OR))
+_TELLS = _FOLDED | _NONZERO | {ir.CONST}
 _THREAD_LIMIT = 2  # instructions worth repeating to get rid of a branch
 
 
@@ -39,16 +39,17 @@ def propagate(func: Function) -> int:
         last = block.ins[-1]
         for index, ins in enumerate(block.ins):
             # Where no operand is known only a branch may turn out to be decided: r == r.
-            if ins.a in facts or ins.b in facts or ins.args or ins.op == ir.BRANCH:
+            if ins.a in facts or ins.b in facts or ins.args or (ins.op == ir.BRANCH and ins.a == ins.b):
                 new = _rewrite(ins, facts, func)
                 if new is not ins:
                     changed |= FLOW if new.op == ir.JUMP else VALUES
                     block.ins[index] = ins = new
-            if ins.dst is not None:
+            if ins.op in _TELLS or ins.dst in facts:
                 _apply(ins, facts, func)
         exits[block] = facts
         if not loops:
-            _pass_on(last, facts, entries)
+            for target, there in _edges(last, facts):
+                entries[target] = _meet(entries[target], there) if target in entries else there
     if _thread(func, exits):
         changed |= FLOW
     if changed & FLOW:
@@ -67,7 +68,7 @@ def _solve(func: Function) -> dict[Block, Facts]:
         block = func.blocks[index]
         facts = dict(entries[block])
         for ins in block.ins:
-            if ins.dst is not None:
+            if ins.op in _TELLS or ins.dst in facts:
                 _apply(ins, facts, func)
         work.update([order[target] for target in _pass_on(block.ins[-1], facts, entries)])
     return entries
@@ -106,6 +107,8 @@ def _edges(last: Ins, facts: Facts) -> list[tuple[Block, Facts]]:
     if els is None:
         return [(then, facts)]
     outcome = _outcome(last, facts)
+    if outcome is None and (last.size != 8 or last.cond not in ("eq", "ne")):
+        return [(then, facts), (els, facts)]  # nothing is learnt
     result = []
     if outcome is not False:
         result.append((then, _learn(last, facts, True)))
@@ -171,7 +174,7 @@ def _result(ins: Ins, facts: Facts, func: Function) -> int | None:
     a = _value(ins.a, facts)
     if op == ir.MOV:
         return a
-    if op in _BINARY:
+    if op in ir.BINARY:
         b = _value(ins.b, facts)
         if op == ir.ADD and a == NONZERO and type(ins.a) is int and func.vregs[ins.a] == ir.POINTER:
             return NONZERO  # a valid pointer plus an offset inside the object
@@ -265,7 +268,7 @@ def _way_through(block: Block, facts: Facts, func: Function) -> Block | None:
     if len(block.ins) > 1:
         facts = dict(facts)
         for ins in block.ins[:-1]:
-            if ins.op not in (ir.CONST, ir.MOV, ir.ZEXT, ir.SEXT) and ins.op not in _BINARY:
+            if ins.op not in (ir.CONST, ir.MOV, ir.ZEXT, ir.SEXT) and ins.op not in ir.BINARY:
                 return None
             _apply(ins, facts, func)
     outcome = _outcome(last, facts)

@@ -122,7 +122,8 @@ def drop_dead_stores(func: Function) -> bool:
     fixed: set[Slot] | None = None
     changed = False
     for block in func.blocks:
-        if not any(type(ins.a) is Slot and ins.op == ir.STORE for ins in block.ins):
+        stores = [ins.a for ins in block.ins if ins.op == ir.STORE and type(ins.a) is Slot]
+        if len(stores) == len(set(stores)):
             continue
         if fixed is None:
             fixed = escaped(func)

@@ -9,7 +9,7 @@ not of this kind, nor is what another CPU may change (the task's cgroup).
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import predecessors
+from pybpf.lang.cfg import has_loops, predecessors
 from pybpf.lang.ir import Block, Function, Ins
 from pybpf.lang.registers import only_definitions
 
@@ -49,6 +49,7 @@ def _solve(func: Function, only: dict[int, Ins]) -> dict[Block, _Known]:
     }
     entries: dict[Block, _Known] = {}
     ends: dict[Block, _Known] = {}
+    loops = has_loops(func)
     changed = True
     while changed:
         changed = False
@@ -65,5 +66,5 @@ def _solve(func: Function, only: dict[int, Ins]) -> dict[Block, _Known]:
                 known.setdefault(number, vreg)
             if ends.get(block) != known:
                 ends[block] = known
-                changed = True
+                changed = loops
     return entries

@@ -11,7 +11,7 @@ that contradicts the bounds, on a way that is never taken, they forget both and 
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import has_loops, loop_depths
+from pybpf.lang.cfg import loop_depths
 from pybpf.lang.ir import Function, Imm, Ins
 from pybpf.lang.widths import forgotten_results, is_forgotten, true_widths
 
@@ -21,8 +21,6 @@ _MOST = 13  # bits: after 8192 jumps in a row verifiers give up (BPF_COMPLEXITY_
 
 def show_bounds(func: Function) -> None:
     """Mask what the tests of loops depend on and verifiers do not follow."""
-    if not has_loops(func):
-        return
     _spare_counters(func)
     if not forgotten_results(func):
         return

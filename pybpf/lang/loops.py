@@ -8,7 +8,7 @@ loop writes memory.
 from __future__ import annotations
 
 from pybpf.lang import ir
-from pybpf.lang.cfg import Liveness, has_loops, predecessors, successors
+from pybpf.lang.cfg import Liveness, predecessors, successors
 from pybpf.lang.fold import fits_s32
 from pybpf.lang.ir import Block, Function, Ins
 from pybpf.lang.registers import definitions
@@ -18,8 +18,6 @@ _FREE = 6  # registers that may be busy at the loop's head for one more value to
 
 def hoist_invariants(func: Function) -> bool:
     """Move invariant constants and loads out of loops without calls, whose values would compete for r6 to r9."""
-    if not has_loops(func):
-        return False
     counts = definitions(func)
     preds = predecessors(func)
     order = {block: i for i, block in enumerate(func.blocks)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pybpf.lang.address import constants_last
-from pybpf.lang.cfg import FLOW, is_untidy, tidy
+from pybpf.lang.cfg import FLOW, has_loops, is_untidy, tidy
 from pybpf.lang.demand import narrow
 from pybpf.lang.facts import propagate
 from pybpf.lang.frame import drop_dead_stores, promote
@@ -36,13 +36,15 @@ def optimise(func: Function) -> None:
     if narrow(func):
         eliminate_copies(func)
         remove_dead(func)
-    if hoist_invariants(func):
+    loops = has_loops(func)
+    if loops and hoist_invariants(func):
         tidy(func)
     if merge_tails(func):
         tidy(func)
     if hoist_constants(func):
         tidy(func)
-    show_bounds(func)  # last: to the others these masks would be without effect
+    if loops:
+        show_bounds(func)  # last: to the others these masks would be without effect
 
 
 def _values(func: Function) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pybpf.lang import ir
 from pybpf.lang.cfg import FLOW, VALUES, clone_ins
 from pybpf.lang.fold import MASK64, extend, fits_s32, signed, swap
@@ -21,7 +23,8 @@ def simplify(func: Function) -> int:
     found: list[tuple[list[Ins], int, Ins]] = []  # put in their places at the end: the widths are those of the code now
     for block in func.blocks:
         for index, ins in enumerate(block.ins):
-            new = _simplified(ins, only, widths, reads) if ins.op in _IMPROVED else None
+            improve = _IMPROVERS.get(ins.op)
+            new = improve(ins, only, widths, reads) if improve is not None else None
             if new is not None:
                 if new.loc is None:
                     new.loc = ins.loc
@@ -36,12 +39,6 @@ def simplify(func: Function) -> int:
     return changed
 
 
-_BINARY_OPS = frozenset((
-    ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
-))  # fmt: skip
-
-
-_IMPROVED = _BINARY_OPS | {ir.ZEXT, ir.SEXT, ir.STORE, ir.BRANCH}
 # What changes nothing as the second operand, and what takes the place of an operation on a power of two.
 _NEUTRAL = {
     **dict.fromkeys((ir.ADD, ir.SUB, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH, ir.MOD), 0),
@@ -50,25 +47,12 @@ _NEUTRAL = {
 _OF_POWER = {ir.MUL: ir.LSH, ir.DIV: ir.RSH, ir.MOD: ir.AND}
 
 
-def _simplified(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) -> Ins | None:
-    """A better instruction, or None to keep ``ins``."""
-    if ins.op in _BINARY_OPS:
-        return _arithmetic(ins, only, widths)
-    if ins.op in (ir.ZEXT, ir.SEXT):
-        return _extension(ins, only, widths)
-    if ins.op == ir.STORE:
-        return _stored(ins, only)
-    if ins.op == ir.BRANCH:
-        return _branch(ins, only, widths, reads)
-    return None
-
-
 def _copy(ins: Ins, source: object) -> Ins:
     assert type(source) is int
     return Ins(ir.MOV, dst=ins.dst, a=source)
 
 
-def _arithmetic(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
+def _arithmetic(ins: Ins, only: dict[int, Ins], widths: Widths, _: list[int]) -> Ins | None:
     op, wide = ins.op, ins.size == 8
     a = ins.a
     assert type(a) is int
@@ -174,7 +158,7 @@ def _combined(ins: Ins, source: Ins, value: int, only: dict[int, Ins]) -> Ins | 
     return None
 
 
-def _extension(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
+def _extension(ins: Ins, only: dict[int, Ins], widths: Widths, _: list[int]) -> Ins | None:
     a = ins.a
     assert type(a) is int
     bits = ins.size * 8
@@ -193,7 +177,7 @@ def _extension(ins: Ins, only: dict[int, Ins], widths: Widths) -> Ins | None:
     return None
 
 
-def _stored(ins: Ins, only: dict[int, Ins]) -> Ins | None:
+def _stored(ins: Ins, only: dict[int, Ins], _widths: Widths, _reads: list[int]) -> Ins | None:
     """A store keeps the low bytes only, so it need not wait for an extension of them."""
     if type(ins.b) is not int:
         return None
@@ -227,18 +211,17 @@ def _branch(ins: Ins, only: dict[int, Ins], widths: Widths, reads: list[int]) ->
         if value >> bits - 1:
             return Ins(ir.JUMP, then=ins.then if cond in ("sgt", "sge") else ins.els)
         cond = cond[1:]
-    if cond in ("gt", "ge", "lt", "le") and value > everything:
-        return Ins(ir.JUMP, then=ins.then if cond in ("lt", "le") else ins.els)
-    if cond in ("eq", "ne") and value > everything:
-        return Ins(ir.JUMP, then=ins.then if cond == "ne" else ins.els)
-    if (cond, value) in (("ge", 0), ("le", everything)):
-        return Ins(ir.JUMP, then=ins.then)
-    if (cond, value) in (("lt", 0), ("gt", everything), ("set", 0)):
-        return Ins(ir.JUMP, then=ins.els)
-    if (cond, value) in (("gt", 0), ("ge", 1)):
-        cond, value = "ne", 0
-    elif (cond, value) in (("lt", 1), ("le", 0)):
-        cond, value = "eq", 0
+    if value > everything and cond[0] != "s":
+        return Ins(ir.JUMP, then=ins.then if cond in ("lt", "le", "ne") else ins.els)
+    if cond not in ("eq", "ne"):
+        if (cond, value) in (("ge", 0), ("le", everything)):
+            return Ins(ir.JUMP, then=ins.then)
+        if (cond, value) in (("lt", 0), ("gt", everything), ("set", 0)):
+            return Ins(ir.JUMP, then=ins.els)
+        if (cond, value) in (("gt", 0), ("ge", 1)):
+            cond, value = "ne", 0
+        elif (cond, value) in (("lt", 1), ("le", 0)):
+            cond, value = "eq", 0
     source = only.get(a)
     if source is not None and ins.size == 8 and reads[a] == 1:
         new = _branch_on_source(ins, source, cond, value, only, widths)
@@ -286,6 +269,16 @@ def _branch_on_source(ins: Ins, source: Ins, cond: str, value: int, only: dict[i
     new.cond, new.size = cond, 4
     new.set_operands(x, Imm(signed(value, 32)))
     return new
+
+
+# What finds a better instruction, or None to keep the one at hand.
+_IMPROVERS: dict[str, Callable[[Ins, dict[int, Ins], Widths, list[int]], Ins | None]] = {
+    **dict.fromkeys(ir.BINARY, _arithmetic),
+    ir.ZEXT: _extension,
+    ir.SEXT: _extension,
+    ir.STORE: _stored,
+    ir.BRANCH: _branch,
+}
 
 
 def fold_addresses(func: Function) -> bool:

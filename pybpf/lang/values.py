@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from pybpf.lang import ir
-from pybpf.lang.cfg import PURE, Liveness, predecessors
+from pybpf.lang.cfg import PURE, Liveness, has_loops, predecessors
 from pybpf.lang.fold import fits_s32
 from pybpf.lang.ir import Block, Core, Function, Imm, Ins, Slot
 from pybpf.lang.registers import definitions, only_definitions
@@ -130,6 +128,7 @@ def _reaching(func: Function, of_vreg: dict[int, int], last_writes: dict[Block, 
             kill[block] |= of_vreg[vreg]
             gen[block] |= bit
         end[block] = gen[block]
+    loops = has_loops(func)
     changed = True
     while changed:
         changed = False
@@ -142,7 +141,7 @@ def _reaching(func: Function, of_vreg: dict[int, int], last_writes: dict[Block, 
                 out = gen[block] | bits & ~kill[block]
                 if out != end[block]:
                     end[block] = out
-                    changed = True
+                    changed = loops
     return start
 
 
@@ -247,13 +246,16 @@ def _reuse_in(func: Function, block: Block, known: dict[_Key, int], counts: list
     changed = False
     for index in range(start, len(block.ins)):
         ins = block.ins[index]
-        key = _key(ins)
-        if key is not None and key in known:
+        op = ins.op
+        key = _key(ins) if op in _REPEATABLE else None
+        if key in known:
+            assert key is not None
             block.ins[index] = ins = Ins(ir.MOV, dst=ins.dst, a=known[key], loc=ins.loc)
             key = None
             changed = True
-        elif ins.op == ir.MOD and ins.size == 8:
-            quotient = known.get((ir.DIV, *key[1:])) if key is not None else None
+        elif op == ir.MOD and ins.size == 8:
+            assert key is not None
+            quotient = known.get((ir.DIV, *key[1:]))
             if quotient is not None and ins.dst is not None:
                 # The remainder by multiplication: x - (x / y) * y, also for y = 0.
                 product = func.vreg()
@@ -261,15 +263,13 @@ def _reuse_in(func: Function, block: Block, known: dict[_Key, int], counts: list
                 ins = Ins(ir.SUB, dst=ins.dst, a=ins.a, b=product, loc=ins.loc)
                 block.ins.insert(index + 1, ins)
                 return _reuse_in(func, block, known, counts, index + 1) or True
-        if ins.op in ir.CALLS:
+        elif op in ir.CALLS:
             known.clear()
-        elif ins.op in _WRITES_MEMORY:
+        elif op in _WRITES_MEMORY:
             for old in [old for old in known if old[0] == ir.LOAD and not _apart(old, ins)]:
                 del known[old]
             if ins.op == ir.STORE and ins.size == 8 and ins.ref is None and type(ins.b) is int:
-                stored = _key(Ins(ir.LOAD, a=ins.a, off=ins.off))
-                if stored is not None:
-                    known[stored] = ins.b
+                known[_key(Ins(ir.LOAD, a=ins.a, off=ins.off))] = ins.b
         dst = ins.dst
         if dst is not None:
             # What is remembered cannot speak of a register before its only write: a loop begins anew.
@@ -290,11 +290,9 @@ def _apart(load: _Key, store: Ins) -> bool:
     return load[2] == base and (off + size <= store.off or store.off + store.size <= off)
 
 
-def _key(ins: Ins) -> _Key | None:
+def _key(ins: Ins) -> _Key:
     """What makes two computations equal; the second element is the registers read."""
     op = ins.op
-    if op not in _REPEATABLE:
-        return None
     a: object = ins.a
     b: object = ins.b
     reads: tuple[int, ...] = ()
@@ -388,6 +386,9 @@ def hoist_constants(func: Function) -> bool:
     the other side.
     """
     changed = False
+    sides = {block for block in func.blocks if len(block.ins) == 2 and _sets_constant(block)}
+    if not sides:
+        return False
     preds = predecessors(func)
     live: Liveness | None = None
     for block in func.blocks:
@@ -397,19 +398,25 @@ def hoist_constants(func: Function) -> bool:
         for side, other in ((last.els, last.then), (last.then, last.els)):
             assert side is not None
             assert other is not None
-            if side is other or len(preds[side]) != 1 or len(side.ins) != 2 or side.ins[1].op != ir.JUMP:
+            if side is other or side not in sides or len(preds[side]) != 1:
                 continue
             ins = side.ins[0]
-            if ins.op != ir.CONST or ins.dst is None or not fits_s32(ins.imm):
-                continue
+            assert ins.dst is not None
             if live is None:
                 live = Liveness(func)
             if ins.dst in last.reads or live.at_start[other] >> ins.dst & 1:
                 continue
             block.ins.insert(-1, side.ins.pop(0))
+            sides.discard(side)
             changed = True
             break
     return changed
+
+
+def _sets_constant(block: Block) -> bool:
+    """Whether a block of two instructions only sets a small constant and goes on."""
+    ins, last = block.ins
+    return ins.op == ir.CONST and last.op == ir.JUMP and ins.dst is not None and fits_s32(ins.imm)
 
 
 def merge_tails(func: Function) -> bool:
@@ -420,7 +427,10 @@ def merge_tails(func: Function) -> bool:
     kind of pointer.
     """
     ways = [(block.ins[-1].op, block.ins[-1].then, block.ins[-1].els) for block in func.blocks]
-    common = {way for way, count in Counter(ways).items() if count > 1}
+    seen: set[object] = set()
+    common: set[object] = set()
+    for way in ways:
+        (common if way in seen else seen).add(way)
     groups: dict[object, list[Block]] = {}
     for block, way in zip(func.blocks, ways):
         if way in common:

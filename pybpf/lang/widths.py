@@ -12,10 +12,7 @@ from pybpf.lang.cfg import has_loops
 from pybpf.lang.fold import MASK64
 from pybpf.lang.ir import Function, Imm, Ins
 
-_BINARY = frozenset((
-    ir.ADD, ir.SUB, ir.MUL, ir.DIV, ir.MOD, ir.AND, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH,
-))  # fmt: skip
-_NARROW = _BINARY | {ir.BSWAP, ir.MOV, ir.ZEXT, ir.SEXT}
+_NARROW = ir.BINARY | {ir.BSWAP, ir.MOV, ir.ZEXT, ir.SEXT}
 # Of these by a register of unknown value Linux 5.10 keeps no bounds (adjust_scalar_min_max_vals in
 # kernel/bpf/verifier.c); newer ones follow OR and XOR, then MUL, but not shifts. Of the others it never does.
 _FORGOTTEN = frozenset((ir.MUL, ir.OR, ir.XOR, ir.LSH, ir.RSH, ir.ARSH))
