@@ -70,7 +70,7 @@ class Shape:
 
     def pack(self) -> bytes:
         bounds = (self.above, self.below, self.bits, self.masked)
-        masks = (self.used, self.narrow, self.checked, self.passing, self.path, self.ranged, 0)
+        masks = (self.used, self.narrow, self.checked, self.passing, self.path, self.ranged, 1)
         return SHAPE.pack(*self.rule, *bounds, *masks, self.kinds)
 
 
@@ -151,6 +151,8 @@ def push_down(policy: Policy, command: bool = False, options: Container[str] = (
         events.add_binary(policy.binary)
     if config:
         config["who_on"] = 1
+    if any(name == "pid_new" or not name.startswith("pid_") for name in config.keys() - {"who_on", "follow"}):
+        config["others_on"] = 1
     if STACKS in options:
         config["stacks"] = 1
     if RESOLVE in options:

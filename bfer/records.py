@@ -100,6 +100,11 @@ SUFFIX_SIZE = 60
 COMPAT = 512
 """Added to the number of a call of a 32-bit caller."""
 
+# Which program a system call is handed over to: see programs.records.
+HANDLER_PATH, HANDLER_PLAIN, HANDLER_FIELDS, HANDLER_EXEC, HANDLER_LAST = 1, 2, 3, 4, 5
+HANDLER_BITS = 3
+HANDLER_BY_TABLE = 1 << 6
+
 ARGS = 6
 CALLS = 2 * COMPAT
 """One more than the highest number of a system call."""
@@ -109,7 +114,7 @@ HOOKS = CALLS
 
 # What the programs know of an event: wanted and unwanted path bits; bounds of the result (exclusive);
 # bits, one of which must be set in an argument, and that argument; masks of arguments: used, narrow, checked, passing;
-# the path's argument; the mask of those with bounds; 4 bytes of nothing; a kind for each argument.
+# the path's argument; the mask of those with bounds; that there is such an event; a kind for each argument.
 SHAPE = Struct("=QQqqQIIIIIIII8s")
 CHECK_RESULT = 6
 VALUE_KEY = Struct("=IIQ")

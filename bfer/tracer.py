@@ -18,6 +18,13 @@ from bfer.records import (
     EXACT_SET,
     EXACT_VERDICT,
     GROUPS_BY,
+    HANDLER_BITS,
+    HANDLER_BY_TABLE,
+    HANDLER_EXEC,
+    HANDLER_FIELDS,
+    HANDLER_LAST,
+    HANDLER_PATH,
+    HANDLER_PLAIN,
     NUMBER_KEY,
     RANGE,
     VALUE_KEY,
@@ -33,7 +40,7 @@ from pybpf.ringbuf import RingBuffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from bfer.containers import Groups
     from bfer.hooks import Hook, Hooks
@@ -46,6 +53,13 @@ if TYPE_CHECKING:
 
 # Every program exists for each of these kinds of hook; suffixes of their names, the better kind first.
 FAMILIES = ("", "__raw_tp")
+_HANDLERS = {
+    "path": HANDLER_PATH,
+    "plain": HANDLER_PLAIN,
+    "fields": HANDLER_FIELDS,
+    "exec": HANDLER_EXEC,
+    "plain_enter": HANDLER_LAST,
+}
 _TREE_SIZE = 8192
 _GROUPS = 4096
 # Where memory is little: programs that are being started at the same time (12 KB each), and interpreters of programs.
@@ -216,10 +230,10 @@ class Tracer:
     def _fill(self) -> None:
         plan, maps = self.plan, self.maps
         for name, slots in (("calls", self._exits), ("enter_calls", self._enters)):
-            for number, program in slots.items():
+            for handler, program in slots.items():
                 assert self._collection is not None
                 fd = self._collection.programs[program + self.family].fd
-                maps[name + self.family].update(_u32(number), _u32(fd))
+                maps[name + self.family].update(_u32(handler), _u32(fd))
         _, mapped = split_numbers(plan)
         for (field, number), verdict in mapped.items():
             self._enter("numbers", NUMBER_KEY.pack(BY[field], number), _u32(verdict))
@@ -341,12 +355,17 @@ def version_1_controller(top: str = "/sys/fs/cgroup") -> str:
     return next((name for name in GROUPS_BY if os.path.exists(f"{top}/{name}/cgroup.procs")), "")
 
 
-def wanted_calls(numbers: Iterable[int]) -> bytes:
-    """A bit for each number of a table of system calls that is asked for, of whichever table."""
-    words = [0] * (COMPAT // 64)
-    for number in numbers:
-        words[number % COMPAT // 64] |= 1 << number % 64
-    return b"".join(map(_u64, words))
+def handlers(calls: dict[int, str]) -> bytes:
+    """By number: what the native call and that of 32-bit processes are handed over to, each by its program."""
+    table = bytearray(COMPAT)
+    for number, program in calls.items():
+        if number < COMPAT:
+            table[number] = _HANDLERS[program]
+    for number, program in calls.items():
+        native, handler = table[number % COMPAT], _HANDLERS[program]
+        if number >= COMPAT and native != handler:
+            table[number % COMPAT] = HANDLER_BY_TABLE | native | handler << HANDLER_BITS
+    return bytes(table)
 
 
 def split_numbers(plan: Plan) -> tuple[dict[str, bytes], dict[tuple[str, int], bool]]:
@@ -375,7 +394,7 @@ def configure(spec: ObjectSpec, plan: Plan, buffer_size: int, settings: dict[str
     spec.set("watermark", buffer_size // 2)
     for name, value in plan.config.items():
         spec.set(name, value)
-    spec.set("wanted_calls", wanted_calls(plan.calls))
+    spec.set("handlers", handlers(plan.calls))
     exact, mapped = split_numbers(plan)
     for name, words in exact.items():
         spec.set(name, words)
@@ -420,15 +439,16 @@ def _keepers(plan: Plan) -> list[str]:
 
 
 def _slots(plan: Plan) -> tuple[dict[int, str], dict[int, str]]:
-    """The program for each call's number: when a call begins, and when it returns."""
+    """The programs that are handed over to: when a call begins, and when it returns."""
     enters, exits = {}, {}
-    for number, program in plan.calls.items():
+    for program in sorted(set(plan.calls.values())):
+        handler = _HANDLERS[program]
         if program == "exec":
-            enters[number], exits[number] = "exec_enter", "exec_exit"
+            enters[handler], exits[handler] = "exec_enter", "exec_exit"
         elif program == "plain_enter":
-            enters[number] = program
+            enters[handler] = program
         else:
-            exits[number] = program
+            exits[handler] = program
     return enters, exits
 
 

@@ -42,6 +42,7 @@ class Config(ConfigBase):
     level_ns: u32 = 0  # its inode number
     who_on: u32 = 0  # any of the filters on who is calling is on
     follow: u32 = 0
+    others_on: u32 = 0  # any of them but those on processes' numbers and `follow`
     uid_on: u32 = 0
     uid_exact: u64[EXACT] = (0,) * EXACT  # verdicts on single uids (EXACT_*), where there are few
     uid_mapped: u32 = 0  # where there are more: they are in `numbers`
@@ -91,7 +92,7 @@ class Config(ConfigBase):
     ranges_on: u32 = 0  # some event's arguments have bounds, in `ranges`
     bounds_on: u32 = 0  # some event's result has bounds
     prefixes_on: u32 = 0
-    wanted_calls: u64[8] = (0xFFFFFFFFFFFFFFFF,) * 8  # bit n: call n of either table is asked for
+    handlers: u8[COMPAT] = (0,) * COMPAT  # by number, of either table: HANDLER_*; 0 where nobody asks for the call
     suffix_lengths: u32[8] = (0, 0, 0, 0, 0, 0, 0, 0)  # the lengths that occur, then zeros
     resolve: u32 = 0  # add the folder to each relative path of a system call
     executable: u32 = 0  # add the path of the running file to each record, all of which have fields then
@@ -106,7 +107,7 @@ class Config(ConfigBase):
 config = Config()
 
 events = RingBuf(256 * 1024)
-calls = ProgArray(CALLS)
+calls = ProgArray(HANDLERS)
 scratch = PerCpuArray(PathRecord, 1)
 lost = PerCpuArray(u64, CALLS)
 doorbell = Array(u32, 2, flags=abi.F_MMAPABLE)  # what the reader asks for; not 0: see `lost` and `untracked`
@@ -181,10 +182,9 @@ def syscall_number(regs):
     return number
 
 
-@inline
-def may_be_wanted(number):
-    """Has anybody asked for a call of this number in either table? Most calls end here."""
-    return config.wanted_calls[number >> 6 & 7] >> (number & 63) & 1
+# The commonest first.
+RETURN_HANDLERS = (HANDLER_PATH, HANDLER_PLAIN, HANDLER_FIELDS, HANDLER_EXEC)
+ENTRY_HANDLERS = (HANDLER_EXEC, HANDLER_LAST)
 
 
 class Room(Struct):
@@ -194,8 +194,11 @@ class Room(Struct):
 
 
 @inline
-def hand_over(ctx, programs, regs):
-    """To the program of this call, if there is one.
+def hand_over(ctx, programs, handlers, regs):
+    """To the program of this call, if it is one of ``handlers``; most calls end at a byte of a frozen table.
+
+    The places of programs are constants, for which a kernel makes direct jumps. Which table the call's number is of
+    is asked only where it makes a difference, since the next program asks for itself (Shape.asked).
 
     Where programs are interpreted (net.core.bpf_jit_enable is 0), the next one runs on this one's stack. A kernel gave
     programs with tail calls all that there can be, 512 bytes, until 6.9; since then it counts what the first one
@@ -203,12 +206,18 @@ def hand_over(ctx, programs, regs):
     the room is used here, where nobody comes by: behind a tail call that found no program.
     """
     number = table_number(regs)
-    if may_be_wanted(number):
-        if is_compat(current_task()):
-            number += COMPAT
-        tail_call(ctx, programs, number)
-        room = Room()
-        get_current_comm(room.bytes)
+    if number < COMPAT:
+        which = u64(config.handlers[number])
+        if which:
+            if which & HANDLER_BY_TABLE:
+                if is_compat(current_task()):
+                    which = which >> HANDLER_BITS
+                which = which & HANDLER_MASK
+            for handler in unroll(handlers):
+                if which == handler:
+                    tail_call(ctx, programs, handler)
+            room = Room()
+            get_current_comm(room.bytes)
 
 
 @inline
@@ -329,24 +338,29 @@ def pid_namespace_of(task):
 def fill_node(who, nsproxy):
     """The nodename, which has 64 bytes: a number stands for it, and user space finds the name by that."""
     node = NodeName()
-    if exists(cast(Ptr[pt_regs___riscv], nsproxy).orig_a0):
-        # The name begins behind another of 65 bytes, where this machine's verifier lets no word be loaded.
+    if exists(cast(Ptr[pt_regs___riscv], nsproxy).orig_a0) or not is_typed(nsproxy):
+        # The name begins behind another of 65 bytes, where riscv's verifier lets no word be loaded.
         read_kernel(node.name, u64(addr(nsproxy.uts_ns.name.nodename)))
     else:
-        copy(node.name, nsproxy.uts_ns.name.nodename)
+        copy(cast(Ptr[Comm], addr(node)).name, nsproxy.uts_ns.name.nodename)  # the first 16 bytes
+        if node.name[15]:
+            copy(node.name, nsproxy.uts_ns.name.nodename)
     words = cast(Ptr[NodeWords], addr(node))
-    digest: u64 = 0
-    for i in unroll(range(8)):
-        digest += words.words[i] * NODE_FACTORS[i]  # none waits for another
-    key = NodeKey()
-    key.uts_ns = nsproxy.uts_ns.ns.inum
-    key.node = digest >> 32
-    who.uts_ns = key.uts_ns
-    who.node = key.node
-    both = u64(key.uts_ns) << 32 | key.node
+    digest: u64 = words.words[0] * NODE_FACTORS[0] + words.words[1] * NODE_FACTORS[1]
+    if node.name[15]:  # else all other words are zero
+        for i in unroll(range(2, 8)):
+            digest += words.words[i] * NODE_FACTORS[i]  # none waits for another
+    uts_ns: u32 = nsproxy.uts_ns.ns.inum
+    digest = digest >> 32
+    who.uts_ns = uts_ns
+    who.node = digest
+    both = u64(uts_ns) << 32 | digest
     last = last_node.lookup(0)
     if last:
         if last[0] != both:
+            key = NodeKey()
+            key.uts_ns = uts_ns
+            key.node = digest
             if not node_names.lookup(key):
                 node_names.update(key, node, BPF_ANY)
             last[0] = both
@@ -385,12 +399,48 @@ def fill_context(who, task, parent, nsproxy, thread_pid):
 
 @inline
 def submit(record, size, event):
-    """Hand over the record, which has ``size`` bytes; ring only where the reader sleeps and asked to be woken."""
+    """Hand over the record, which has ``size`` bytes, as of now."""
+    record.time = ktime_get_boot_ns()
     length = u64(size) - offsetof(FieldRecord, "data")
     record.length = LONG
     if length <= SHORT:
         record.length = length
-        size = u64(offsetof(FieldRecord, "data") + SHORT)
+        size = u64(sizeof(Row))
+    if events.output(record, size, wakeup(record, size)) < 0:
+        count_loss(event)
+
+
+@inline
+def submit_call(record, size, event):
+    """The same of a system call, with more instructions in less time.
+
+    Room for a record of the usual size is taken before the time is asked for: its memory, which the processor has to
+    fetch, comes meanwhile.
+    """
+    length = u64(size) - offsetof(FieldRecord, "data")
+    long = length > SHORT
+    record.length = LONG
+    if not long:
+        record.length = length
+        size = u64(sizeof(Row))
+    flags = wakeup(record, size)
+    if long:
+        record.time = ktime_get_boot_ns()
+        if events.output(record, size, flags) >= 0:
+            return
+    else:
+        row = cast(Ptr[Row], ringbuf_reserve(events, sizeof(Row), 0))
+        if row:
+            copy(row.words, cast(Ptr[Row], record).words)
+            row.words[0] = ktime_get_boot_ns()
+            ringbuf_submit(row, flags)
+            return
+    count_loss(event)
+
+
+@inline
+def wakeup(record, size):
+    """How to hand over so many bytes: ring only where the reader sleeps and asked to be woken."""
     flags: u64 = BPF_RB_NO_WAKEUP
     bell = doorbell.lookup(0)
     if bell:
@@ -405,5 +455,4 @@ def submit(record, size, event):
                 if ringbuf_query(events, BPF_RB_AVAIL_DATA) >= config.watermark:
                     bell[0] = 0
                     flags = BPF_RB_FORCE_WAKEUP
-    if events.output(record, size, flags) < 0:
-        count_loss(event)
+    return flags

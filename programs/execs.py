@@ -25,13 +25,13 @@ class Long(Struct):
 
 # By task, not by thread id: a thread that is not its group's first changes its id when it executes.
 starting = Hash(u64, FieldRecord, 16)
-enter_calls = ProgArray(CALLS)
+enter_calls = ProgArray(HANDLERS)
 
 
 @hook(*SYS_ENTER)
 def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Attached where a call of this file is wanted."""
-    hand_over(ctx, enter_calls, regs)
+    hand_over(ctx, enter_calls, ENTRY_HANDLERS, regs)
     return 0
 
 
@@ -87,7 +87,7 @@ def keep_exec(regs):
         return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
-    if not shape:
+    if not shape or not shape.asked:
         return
     begin(record, regs, shape, event)
     record.status = PATH_OK

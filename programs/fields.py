@@ -47,13 +47,9 @@ def begin(record, regs, shape, event):
     arm64 = cast(Ptr[pt_regs___arm64], regs)
     if is_typed(regs):
         for i in unroll(range(ARGS)):
-            if shape.used & (1 << i):
-                record.args[i] = syscall_arg(regs, i, compat)
-            else:
-                record.args[i] = 0
-        return
+            record.args[i] = syscall_arg(regs, i, compat)
     # By helper, which takes its time whatever it reads: all at once.
-    if exists(arm64.orig_x0):
+    elif exists(arm64.orig_x0):
         read_kernel(record.args, u64(addr(arm64.regs)))
         record.args[0] = arm64.orig_x0
         if compat:
@@ -79,8 +75,9 @@ def begin(record, regs, shape, event):
     else:
         for i in unroll(range(ARGS)):
             record.args[i] = syscall_arg(regs, i, compat)
+    used = shape.used
     for i in unroll(range(ARGS)):
-        if not shape.used & (1 << i):
+        if not used & (1 << i):
             record.args[i] = 0
 
 
@@ -95,16 +92,9 @@ def finish(record, task, event, result, size):
     record.who.host_pid = task.tgid
     record.who.host_tid = task.pid
     record.who.uid = cred.uid.val
-    finish_with(record, task, event, result, size, parent, nsproxy, thread_pid)
-
-
-@inline
-def finish_with(record, task, event, result, size, parent, nsproxy, thread_pid):
-    """The same where ``fill_context`` is given what it wants."""
     fill_context(addr(record.who), task, parent, nsproxy, thread_pid)
     record.event = event
     record.result = result
-    record.time = ktime_get_boot_ns()
     submit(record, size, event)
 
 
@@ -130,7 +120,7 @@ def emit_call(regs, result, record, read):
         return
     event = syscall_number(regs)
     shape = shapes.lookup(event)
-    if not shape:
+    if not shape or not shape.asked:
         return
     parent = task.real_parent
     nsproxy = task.nsproxy
@@ -148,7 +138,10 @@ def emit_call(regs, result, record, read):
         if size:
             if not config.cgroup_v1:
                 who.cgroup_id = get_current_cgroup_id()
-            finish_with(record, task, event, result, size, parent, nsproxy, thread_pid)
+            fill_context(who, task, parent, nsproxy, thread_pid)
+            record.event = event
+            record.result = result
+            submit_call(record, size, event)
 
 
 @inline

@@ -126,7 +126,6 @@ def tell_of_group(group, path):
     record.args[0] = group.kn.id
     record.event = NEW_CGROUP
     record.status = PATH_OK
-    record.time = ktime_get_boot_ns()
     submit(record, offsetof(PathRecord, "path") + min(u64(length) - 1, PATH_SIZE - 1), NEW_CGROUP)
 
 

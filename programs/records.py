@@ -24,6 +24,14 @@ COMPAT = 512
 CALLS = 2 * COMPAT
 """One more than the highest number of a system call, compat calls included."""
 
+# Which program a system call is handed over to (Config.handlers): its place in the programs' arrays.
+HANDLER_PATH, HANDLER_PLAIN, HANDLER_FIELDS, HANDLER_EXEC, HANDLER_LAST = 1, 2, 3, 4, 5
+HANDLERS = 6
+HANDLER_BITS = 3
+HANDLER_MASK = 7
+HANDLER_BY_TABLE = 1 << 6
+"""Added where the 32-bit call of a number has another handler than the native one: it is HANDLER_BITS above that."""
+
 HOOKS = CALLS
 """The number of the first event that is no system call."""
 
@@ -134,6 +142,12 @@ LONG = 255
 """``Head.length`` of a record with more: the data reaches to its end."""
 
 
+class Row(Struct):
+    """All of such a record, for copying: Head and data."""
+
+    words: u64[(152 + SHORT) // 8]
+
+
 class NodeKey(Struct):
     """A nodename (by a hash of it) in a uts namespace."""
 
@@ -241,6 +255,7 @@ BY_UID, BY_PID, BY_TID, BY_MNTNS, BY_PIDNS = range(5)
 # A number with a verdict of its own, as a word of the configuration: the number, that there is one, and the verdict.
 EXACT = 4
 EXACT_SET = 1 << 32
+EXACT_SHIFT = 32
 EXACT_VERDICT = 33
 UNDECIDED = 2
 
@@ -288,7 +303,7 @@ class Shape(Struct):
     passing: u32  # bit n: a value that is not found there passes
     path: u32  # the argument that is the path, or whose string must match
     ranged: u32  # bit n: argument n, if not found there, must be within its entry of `ranges`
-    _pad: u32
+    asked: u32  # 1; there is no event where it is 0
     kinds: u8[8]  # by argument: KIND_*; the last is EXTRA_*
 
 

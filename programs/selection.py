@@ -15,7 +15,9 @@ def exact_verdict(field, value: u32, exact, mapped):
     """The number's own verdict, or UNDECIDED. Where there are few, comparing takes less time than a look-up."""
     for i in unroll(range(EXACT)):
         entry: u64 = exact[i]
-        if entry & EXACT_SET and u32(entry) == value:
+        if not entry >> EXACT_SHIFT:  # no more of them
+            break
+        if u32(entry) == value:
             return u32(entry >> EXACT_VERDICT)
     if mapped:
         key = NumberKey()
@@ -77,58 +79,59 @@ def passes(task, pid):
         exact = exact_verdict(BY_PID, number, config.pid_exact, config.pid_mapped)
         if not number_passes(exact, number, config.pid_default, config.pid_above, config.pid_below):
             return u32(0)
-    if config.tid_on:
-        tid: u32 = task.pid
-        if config.level:
-            tid = number_inside(task)
-        exact = exact_verdict(BY_TID, tid, config.tid_exact, config.tid_mapped)
-        if not number_passes(exact, tid, config.tid_default, config.tid_above, config.tid_below):
-            return u32(0)
-    if config.pid_new == 1:
-        if task.group_leader.start_time < config.started:
-            return u32(0)
-    if config.pid_new == 2:
-        if task.group_leader.start_time >= config.started:
-            return u32(0)
-    if config.uid_on:
-        uid: u32 = task.cred.uid.val
-        exact = exact_verdict(BY_UID, uid, config.uid_exact, config.uid_mapped)
-        if not number_passes(exact, uid, config.uid_default, config.uid_above, config.uid_below):
-            return u32(0)
-    if config.mntns_on:
-        mntns: u32 = task.nsproxy.mnt_ns.ns.inum
-        exact = exact_verdict(BY_MNTNS, mntns, config.mntns_exact, config.mntns_mapped)
-        if not number_passes(exact, mntns, config.mntns_default, config.mntns_above, config.mntns_below):
-            return u32(0)
-    if config.pidns_on:
-        pidns = pid_namespace_of(task)
-        exact = exact_verdict(BY_PIDNS, pidns, config.pidns_exact, config.pidns_mapped)
-        if not number_passes(exact, pidns, config.pidns_default, config.pidns_above, config.pidns_below):
-            return u32(0)
-    if config.tree_on:
-        if not member_passes(tree, pid, config.tree_default):
-            return u32(0)
-    if config.binary_on:
-        if not member_passes(binaries, pid, config.binary_default):
-            return u32(0)
-    if config.comm_on:
-        name = Comm()
-        get_current_comm(name.name)  # pads with NULs, which the name in the task does not on old kernels
-        if not verdict_of(comms, name, config.comm_default):
-            return u32(0)
-    if config.uts_on:
-        node = Node()
-        read_kernel_str(node.name, u64(addr(task.nsproxy.uts_ns.name.nodename)))
-        if not verdict_of(nodes, node, config.uts_default):
-            return u32(0)
     known = 1
-    if config.container_on:
-        inside = cgroups.lookup(current_group())
-        if inside:
-            if not inside[0]:
+    if config.others_on:
+        if config.tid_on:
+            tid: u32 = task.pid
+            if config.level:
+                tid = number_inside(task)
+            exact = exact_verdict(BY_TID, tid, config.tid_exact, config.tid_mapped)
+            if not number_passes(exact, tid, config.tid_default, config.tid_above, config.tid_below):
                 return u32(0)
-        else:
-            known = 0  # a new one: the record goes to user space, which decides
+        if config.pid_new == 1:
+            if task.group_leader.start_time < config.started:
+                return u32(0)
+        if config.pid_new == 2:
+            if task.group_leader.start_time >= config.started:
+                return u32(0)
+        if config.uid_on:
+            uid: u32 = task.cred.uid.val
+            exact = exact_verdict(BY_UID, uid, config.uid_exact, config.uid_mapped)
+            if not number_passes(exact, uid, config.uid_default, config.uid_above, config.uid_below):
+                return u32(0)
+        if config.mntns_on:
+            mntns: u32 = task.nsproxy.mnt_ns.ns.inum
+            exact = exact_verdict(BY_MNTNS, mntns, config.mntns_exact, config.mntns_mapped)
+            if not number_passes(exact, mntns, config.mntns_default, config.mntns_above, config.mntns_below):
+                return u32(0)
+        if config.pidns_on:
+            pidns = pid_namespace_of(task)
+            exact = exact_verdict(BY_PIDNS, pidns, config.pidns_exact, config.pidns_mapped)
+            if not number_passes(exact, pidns, config.pidns_default, config.pidns_above, config.pidns_below):
+                return u32(0)
+        if config.tree_on:
+            if not member_passes(tree, pid, config.tree_default):
+                return u32(0)
+        if config.binary_on:
+            if not member_passes(binaries, pid, config.binary_default):
+                return u32(0)
+        if config.comm_on:
+            name = Comm()
+            get_current_comm(name.name)  # pads with NULs, which the name in the task does not on old kernels
+            if not verdict_of(comms, name, config.comm_default):
+                return u32(0)
+        if config.uts_on:
+            node = Node()
+            read_kernel_str(node.name, u64(addr(task.nsproxy.uts_ns.name.nodename)))
+            if not verdict_of(nodes, node, config.uts_default):
+                return u32(0)
+        if config.container_on:
+            inside = cgroups.lookup(current_group())
+            if inside:
+                if not inside[0]:
+                    return u32(0)
+            else:
+                known = 0  # a new one: the record goes to user space, which decides
     if config.follow:
         if known:
             mark = task.group_leader.start_time << MEMBER_SHIFT | 1
@@ -233,7 +236,9 @@ def path_hits(key, length):
         path = u64(addr(cast(Ptr[PathKey], key).data))
         for i in unroll(range(8)):
             size: u64 = config.suffix_lengths[i]
-            if size and length > size:
+            if not size:
+                break
+            if length > size:
                 suffix = SuffixKey()
                 suffix.length = size
                 if read_kernel(suffix.data, path + length - 1 - size, size=min(size, 60)) == 0:

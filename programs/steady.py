@@ -43,8 +43,8 @@ class Exit(Struct):
 SYS_ENTER = "tracepoint/raw_syscalls/sys_enter"
 SYS_EXIT = "tracepoint/raw_syscalls/sys_exit"
 
-steady_calls = ProgArray(CALLS, name="calls__steady")
-steady_enter_calls = ProgArray(CALLS, name="enter_calls__steady")
+steady_calls = ProgArray(HANDLERS, name="calls__steady")
+steady_enter_calls = ProgArray(HANDLERS, name="enter_calls__steady")
 
 
 @inline
@@ -54,7 +54,7 @@ def registers():
 
 @hook(SYS_EXIT, name="sys_exit__steady")
 def sys_exit(ctx: Ptr[Exit]):
-    hand_over(ctx, steady_calls, registers())
+    hand_over(ctx, steady_calls, RETURN_HANDLERS, registers())
     return 0
 
 
@@ -78,7 +78,7 @@ def fields(ctx: Ptr[Exit]):
 
 @hook(SYS_ENTER, name="sys_enter__steady")
 def sys_enter(ctx: Ptr[Entry]):
-    hand_over(ctx, steady_enter_calls, registers())
+    hand_over(ctx, steady_enter_calls, ENTRY_HANDLERS, registers())
     return 0
 
 

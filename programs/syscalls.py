@@ -24,7 +24,7 @@ SIZED_MAX = 256
 @hook(*SYS_EXIT)
 def sys_exit(ctx, regs: Ptr[pt_regs], result: i64):
     """Attached; all other programs of this file are its tail calls."""
-    hand_over(ctx, calls, regs)
+    hand_over(ctx, calls, RETURN_HANDLERS, regs)
     return 0
 
 

@@ -92,6 +92,7 @@ def test_the_shape_of_an_event() -> None:
     for expected, name in enumerate(members.split(), 1):
         offset, type = field_at(layout, name)
         assert int.from_bytes(raw[offset : offset + type.size], byteorder) == expected
+    assert raw[field_at(layout, "asked")[0]] == 1
     offset, type = field_at(layout, "kinds")
     assert raw[offset : offset + type.size] == bytes([0, user.KIND_STRING, 0, 0, 0, 0, 0, 0])
 
@@ -100,7 +101,7 @@ def test_constants_and_keys() -> None:
     names = [
         name
         for name in vars(user)
-        if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD", "FIELDS_", "EXTRA"))
+        if name.startswith(("KIND_", "FORM_", "PATH_CUT", "PATH_UNREAD", "FIELDS_", "EXTRA", "HANDLER"))
     ]
     names += ["SLOT_SYSCALL", "SLOT_STACK", "SLOT_FOLDER", "PATHS"]
     assert len(names) > 15
@@ -137,7 +138,7 @@ def test_settings_have_their_names() -> None:
         "started",
         "watermark",
         "suffix_lengths",
-        "wanted_calls",
+        "handlers",
     } | known_calls("x86_64").keys()
     assert plan.config.keys() | numbers | others == names
 

@@ -217,11 +217,21 @@ def test_nine_suffix_lengths_do_not_fit() -> None:
     assert plan.suffixes == {b"x": 1}
 
 
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [("pid=7", 0), ("pid>7", 0), ("follow", 0), ("pid=7 uid=0", 1), ("pidns=7", 1), ("pid=new", 1), ("container", 1)],
+)
+def test_what_asks_for_all_filters_on_processes(words: str, others: int) -> None:
+    config = plan_of(*words.split()).config
+    assert (config["who_on"], config.get("others_on", 0)) == (1, others)
+
+
 def test_who_goes_down_whole() -> None:
     words = ("uid=0,1000", "uid>2000", "pid!=5", "pid=new", "comm=cat", "comm!=dog", "tree=9", "follow", "uts=x")
     plan = plan_of(*words, "mntns=7", "pidns<9", "tid>=4", "container=ab", "bin=/bin/x,*/y", "bin!=/bin/x*")
     assert plan.config == {
         "who_on": 1,
+        "others_on": 1,
         "uts_on": 1,
         "uts_default": 0,
         "mntns_on": 1,
@@ -269,7 +279,7 @@ def test_defaults_of_unwanted_values() -> None:
 
 def test_command_is_a_tree() -> None:
     plan = plan_of(command=True)
-    assert plan.config == {"who_on": 1, "tree_on": 1, "tree_default": 0}
+    assert plan.config == {"who_on": 1, "others_on": 1, "tree_on": 1, "tree_default": 0}
     assert plan.follows_processes
 
 

@@ -18,7 +18,7 @@ from fake_kernel import FakeKernel
 from fake_records import record, rows
 
 from bfer import __main__
-from bfer.records import BY, COMPAT
+from bfer.records import BY, COMPAT, HANDLER_BITS, HANDLER_BY_TABLE, HANDLER_PATH
 from pybpf.errors import LoadError, VerifierError
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     maps, values = kernel.maps, kernel.spec.values
     assert kernel.loads == [["sys_exit", "path"]]
     numbers = (257, COMPAT + 295, 87, COMPAT + 10)
-    assert maps["calls"].data == {key(number): key(101) for number in numbers}
+    assert maps["calls"].data == {key(HANDLER_PATH): key(101)}
     assert maps["numbers"].data == {}
     assert values["uid_exact"] == long(1000 | 1 << 32 | 1 << 33) + long(0 | 1 << 32)
     assert maps["comms"].data == {b"cat".ljust(16, b"\0"): key(1)}
@@ -194,8 +194,9 @@ def test_what_the_kernel_gets(kernel: FakeKernel) -> None:
     assert values["self_pid"] == os.getpid()
     assert values["watermark"] == 32768
     assert values["suffix_lengths"] == key(4)
-    asked = int.from_bytes(values["wanted_calls"], "little")
-    assert {number for number in range(COMPAT) if asked >> number & 1} == {257, 295, 87, 10}
+    compat_only = HANDLER_BY_TABLE | HANDLER_PATH << HANDLER_BITS
+    handlers = {number: handler for number, handler in enumerate(values["handlers"]) if handler}
+    assert handlers == {257: HANDLER_PATH, 295: compat_only, 87: HANDLER_PATH, 10: compat_only}
     assert values["prefixes_on"] == values["uid_on"] == values["comm_on"] == 1
     assert 0 < values["started"] <= time.monotonic_ns()
     sizes = {name: spec.max_entries for name, spec in kernel.spec.maps.items()}
