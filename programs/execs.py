@@ -38,7 +38,7 @@ def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
 @hook(*SYS_ENTER)
 def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Numbers only, of a call that does not return."""
-    emit_call(regs, i64(0), fields_scratch.lookup(0), no_fields)
+    emit_call(regs, i64(0), fields_scratch.lookup(0), no_fields, submit)
     return 0
 
 

@@ -99,11 +99,11 @@ def finish(record, task, event, result, size):
 
 
 @inline
-def emit_call(regs, result, record, read):
+def emit_call(regs, result, record, read, send=submit_call):
     """One system call.
 
     ``read(record, shape, event, result)`` brings in what is behind the arguments and gives the record's
-    size, or 0 for a call that nobody wants.
+    size, or 0 for a call that nobody wants; ``send`` hands it over.
     """
     task = current_task()
     if not record:
@@ -131,17 +131,19 @@ def emit_call(regs, result, record, read):
         who.uid = get_current_uid_gid()
     if config.cgroup_v1:
         who.cgroup_id = group_by_hierarchy(task.cgroups)
+    elif is_typed(task):
+        who.cgroup_id = task.cgroups.dfl_cgrp.kn.id
     begin(record, regs, shape, event)
     if call_is_selected(record, shape, event, result):
         record.status = PATH_OK
         size = read(record, shape, event, result)
         if size:
-            if not config.cgroup_v1:
+            if not config.cgroup_v1 and not is_typed(task):
                 who.cgroup_id = get_current_cgroup_id()
             fill_context(who, task, parent, nsproxy, thread_pid)
             record.event = event
             record.result = result
-            submit_call(record, size, event)
+            send(record, size, event)
 
 
 @inline

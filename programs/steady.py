@@ -84,7 +84,7 @@ def sys_enter(ctx: Ptr[Entry]):
 
 @hook(SYS_ENTER, name="plain_enter__steady")
 def plain_enter(ctx: Ptr[Entry]):
-    emit_call(registers(), i64(0), fields_scratch.lookup(0), no_fields)
+    emit_call(registers(), i64(0), fields_scratch.lookup(0), no_fields, submit)
     return 0
 
 

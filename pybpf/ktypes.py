@@ -223,6 +223,7 @@ class cgroup_subsys_state(KStruct):
 
 class css_set(KStruct):
     subsys: Ptr[cgroup_subsys_state][16]
+    dfl_cgrp: Ptr[cgroup]
 
 
 class task_struct(KStruct):
