@@ -194,8 +194,10 @@ class Room(Struct):
 
 
 @inline
-def hand_over(ctx, programs, handlers, regs):
-    """To the program of this call, if it is one of ``handlers``; most calls end at a byte of a frozen table.
+def hand_over(ctx, programs, handlers, number):
+    """To the program of the call with this ``number``, if it is one of ``handlers``.
+
+    Most calls end at a byte of a frozen table.
 
     The places of programs are constants, for which a kernel makes direct jumps. Which table the call's number is of
     is asked only where it makes a difference, since the next program asks for itself (Shape.asked).
@@ -205,7 +207,6 @@ def hand_over(ctx, programs, handlers, regs):
     uses (the end of do_misc_fixups() in kernel/bpf/verifier.c), and the next one writes over the kernel's own stack. So
     the room is used here, where nobody comes by: behind a tail call that found no program.
     """
-    number = table_number(regs)
     if number < COMPAT:
         which = u64(config.handlers[number])
         if which:
@@ -272,6 +273,8 @@ def syscall_arg(regs, n, compat):
 def user_registers(task):
     """The registers of the process as it entered the kernel, as an address."""
     if has(task_pt_regs):
+        if is_typed(task):
+            return u64(task_pt_regs(task))
         return u64(task_pt_regs(get_current_task_btf()))
     return u64(task.stack) + THREAD_SIZE - sizeof(pt_regs)
 

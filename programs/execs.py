@@ -31,14 +31,14 @@ enter_calls = ProgArray(HANDLERS)
 @hook(*SYS_ENTER)
 def sys_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Attached where a call of this file is wanted."""
-    hand_over(ctx, enter_calls, ENTRY_HANDLERS, regs)
+    hand_over(ctx, enter_calls, ENTRY_HANDLERS, table_number(regs))
     return 0
 
 
 @hook(*SYS_ENTER)
 def plain_enter(ctx, regs: Ptr[pt_regs], number: i64):
     """Numbers only, of a call that does not return."""
-    emit_call(regs, i64(0), fields_scratch.lookup(0), no_fields, submit)
+    emit_call(current_task(), regs, i64(0), fields_scratch.lookup(0), no_fields, submit)
     return 0
 
 

@@ -99,13 +99,12 @@ def finish(record, task, event, result, size):
 
 
 @inline
-def emit_call(regs, result, record, read, send=submit_call):
-    """One system call.
+def emit_call(task, regs, result, record, read, send=submit_call, number=NO_CALL):
+    """One system call of the current ``task``; its ``number``, if it is known already.
 
     ``read(record, shape, event, result)`` brings in what is behind the arguments and gives the record's
     size, or 0 for a call that nobody wants; ``send`` hands it over.
     """
-    task = current_task()
     if not record:
         return
     who = addr(record.who)
@@ -118,7 +117,9 @@ def emit_call(regs, result, record, read, send=submit_call):
         who.host_tid = both
     if not is_selected_here(task, who.host_pid):
         return
-    event = syscall_number(regs)
+    event: u64 = table_number(regs) if number == NO_CALL else number
+    if is_compat(task):
+        event += COMPAT
     shape = shapes.lookup(event)
     if not shape or not shape.asked:
         return

@@ -2,7 +2,8 @@
 
 The kernel lets a program of one tracepoint run once at a time on a processor. A task that is preempted inside of it
 therefore keeps others from being seen until it goes on. On a tracepoint's record the program runs with preemption
-off: it costs more, and misses nothing. What it is about is then found by the current task.
+off: it costs more, and misses nothing. What the record does not tell is then found by the current task, which such a
+kernel gives with its type.
 """
 
 from __future__ import annotations
@@ -48,43 +49,49 @@ steady_enter_calls = ProgArray(HANDLERS, name="enter_calls__steady")
 
 
 @inline
+def emit(ctx, result, record, read, send=submit_call):
+    task = get_current_task_btf()
+    emit_call(task, cast(Ptr[pt_regs], user_registers(task)), result, record, read, send, u64(ctx.id))
+
+
+@inline
 def registers():
-    return cast(Ptr[pt_regs], user_registers(current_task()))
+    return cast(Ptr[pt_regs], user_registers(get_current_task_btf()))
 
 
 @hook(SYS_EXIT, name="sys_exit__steady")
 def sys_exit(ctx: Ptr[Exit]):
-    hand_over(ctx, steady_calls, RETURN_HANDLERS, registers())
+    hand_over(ctx, steady_calls, RETURN_HANDLERS, u64(ctx.id))
     return 0
 
 
 @hook(SYS_EXIT, name="plain__steady")
 def plain(ctx: Ptr[Exit]):
-    emit_call(registers(), ctx.ret, scratch.lookup(0), no_memory)
+    emit(ctx, ctx.ret, scratch.lookup(0), no_memory)
     return 0
 
 
 @hook(SYS_EXIT, name="path__steady")
 def path(ctx: Ptr[Exit]):
-    emit_call(registers(), ctx.ret, scratch.lookup(0), read_path)
+    emit(ctx, ctx.ret, scratch.lookup(0), read_path)
     return 0
 
 
 @hook(SYS_EXIT, name="fields__steady")
 def fields(ctx: Ptr[Exit]):
-    emit_call(registers(), ctx.ret, fields_scratch.lookup(0), read_fields)
+    emit(ctx, ctx.ret, fields_scratch.lookup(0), read_fields)
     return 0
 
 
 @hook(SYS_ENTER, name="sys_enter__steady")
 def sys_enter(ctx: Ptr[Entry]):
-    hand_over(ctx, steady_enter_calls, ENTRY_HANDLERS, registers())
+    hand_over(ctx, steady_enter_calls, ENTRY_HANDLERS, u64(ctx.id))
     return 0
 
 
 @hook(SYS_ENTER, name="plain_enter__steady")
 def plain_enter(ctx: Ptr[Entry]):
-    emit_call(registers(), i64(0), fields_scratch.lookup(0), no_fields, submit)
+    emit(ctx, i64(0), fields_scratch.lookup(0), no_fields, submit)
     return 0
 
 

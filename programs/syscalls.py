@@ -24,14 +24,14 @@ SIZED_MAX = 256
 @hook(*SYS_EXIT)
 def sys_exit(ctx, regs: Ptr[pt_regs], result: i64):
     """Attached; all other programs of this file are its tail calls."""
-    hand_over(ctx, calls, RETURN_HANDLERS, regs)
+    hand_over(ctx, calls, RETURN_HANDLERS, table_number(regs))
     return 0
 
 
 @hook(*SYS_EXIT)
 def plain(ctx, regs: Ptr[pt_regs], result: i64):
     """Numbers only."""
-    emit_call(regs, result, scratch.lookup(0), no_memory)
+    emit_call(current_task(), regs, result, scratch.lookup(0), no_memory)
     return 0
 
 
@@ -61,7 +61,7 @@ def read_path(record, shape, event, result):
 @hook(*SYS_EXIT)
 def path(ctx, regs: Ptr[pt_regs], result: i64):
     """One path among numbers."""
-    emit_call(regs, result, scratch.lookup(0), read_path)
+    emit_call(current_task(), regs, result, scratch.lookup(0), read_path)
     return 0
 
 
@@ -128,5 +128,5 @@ def read_fields(record, shape, event, result):
 @hook(*SYS_EXIT)
 def fields(ctx, regs: Ptr[pt_regs], result: i64):
     """Any memory behind any of the arguments."""
-    emit_call(regs, result, fields_scratch.lookup(0), read_fields)
+    emit_call(current_task(), regs, result, fields_scratch.lookup(0), read_fields)
     return 0

@@ -58,8 +58,9 @@ def check_raw_tp_family():
 
 @check
 def check_steady_family():
-    """bfer's programs on the records of tracepoints, for kernels that preempt the others, load everywhere."""
+    """bfer's programs on the records of tracepoints, for kernels that preempt the others, load on others too."""
     from programs import STEADY, load_object
+    from pybpf.errors import NotSupported, VerifierError
     from pybpf.loader import Collection
     from pybpf.object.reader import read_object
 
@@ -67,8 +68,13 @@ def check_steady_family():
     spec = read_object(load_object(STEADY))
     names = sorted(name for name in spec.programs if name.endswith("__steady"))
     assert len(names) > 10, names
-    with Collection(spec, names) as collection:
-        equal(sorted(collection.programs), names)
+    try:
+        with Collection(spec, names) as collection:
+            equal(sorted(collection.programs), names)
+    except (VerifierError, NotSupported) as error:
+        if not lacks_task_btf():
+            raise
+        skip(f"no helper 158 (get_current_task_btf, 5.11): {error}")
 
 
 def load_family(suffix):
