@@ -157,7 +157,7 @@ ustat 136 62 - 62 62: dev_t dev:dev, struct ustat* ubuf
 statfs 137 99 43 99 99: const char* path, struct statfs* buf:outstatfs
 fstatfs 138 100 44 100 100: int fd:fd, struct statfs* buf:outstatfs
 sysfs 139 135 - 135 135: int option, unsigned long arg1:ptr, unsigned long arg2:ptr
-statmount 457 457 457 457 457: const struct mnt_id_req* req, struct statmount* buf, size_t bufsize, unsigned int flags
+statmount 457 457 457 457 457: const struct mnt_id_req* req, struct statmount* buf, size_t bufsize, unsigned int flags:statmount
 listmount 458 458 458 458 458: const struct mnt_id_req* req, u64* mnt_ids, size_t nr_mnt_ids, unsigned int flags:listmount
 listns 470 470 470 470 470: const struct ns_id_req* req, u64* ns_ids, size_t nr_ns_ids, unsigned int flags
 [fs]
@@ -289,7 +289,7 @@ sched_getaffinity 204 242 123 242 240: pid_t pid, unsigned int cpusetsize, unsig
 ioprio_set 251 289 30 314 282: int which:ioprio_who, int who, int ioprio:ioprio
 ioprio_get 252 290 31 315 283: int which:ioprio_who, int who
 sched_setattr 314 351 274 380 345: pid_t pid, struct sched_attr* attr:sched_attr, unsigned int flags
-sched_getattr 315 352 275 381 346: pid_t pid, struct sched_attr* attr, unsigned int size, unsigned int flags
+sched_getattr 315 352 275 381 346: pid_t pid, struct sched_attr* attr, unsigned int size, unsigned int flags:sched_getattr
 nice - 34 - 34 34: int inc
 [proc]
 getrlimit 97 76 163 - 191: unsigned int resource:rlimit, struct rlimit* rlim:outrlimit
@@ -318,7 +318,7 @@ rseq_slice_yield 471 471 471 471 471:
 pidfd_open 434 434 434 434 434: pid_t pid, unsigned int flags:pidfd_open
 pidfd_getfd 438 438 438 438 438: int pidfd:fd, int targetfd:fd, unsigned int flags
 landlock_create_ruleset 444 444 444 444 444: struct landlock_ruleset_attr* attr:landlock_attr, size_t size, u32 flags:landlock_create
-landlock_add_rule 445 445 445 445 445: int ruleset_fd:fd, int rule_type:landlock_rule, void* rule_attr, u32 flags
+landlock_add_rule 445 445 445 445 445: int ruleset_fd:fd, int rule_type:landlock_rule, void* rule_attr, u32 flags:landlock_add
 landlock_restrict_self 446 446 446 446 446: int ruleset_fd:fd, u32 flags:landlock_restrict
 riscv_flush_icache - - 259 - -: unsigned long start:ptr, unsigned long end:ptr, unsigned long flags
 riscv_hwprobe - - 258 - -: struct riscv_hwprobe* pairs, size_t pair_count, size_t cpusetsize, unsigned long* cpus, unsigned int flags

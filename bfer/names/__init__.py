@@ -26,7 +26,7 @@ _MODULES = {
     ),
     "bfer.names.mounts": (
         "filesystem mount umount open_tree move_mount fsopen fsconfig fsmount mount_attr mount_attrs fspick swap "
-        "listmount quota"
+        "listmount statmount quota"
     ),
     "bfer.names.waits": (
         "poll epoll epoll_ctl epoll_create inotify inotify_init fanotify_init fanotify_mark fanotify_mask "
@@ -40,7 +40,8 @@ _MODULES = {
         "signal clone clone3 sched sched_policy ioprio personality unshare setns wait idtype prio ioprio_who rlimit "
         "rusage ptrace "
         "prctl arch_prctl kcmp seccomp seccomp_flags pidfd_open pidfd_signal landlock_create landlock_rule "
-        "sigmask signalfd eventfd sa_flags sa_handle_method sigstack rlim rseq landlock_restrict landlock_fs "
+        "sigmask signalfd eventfd sa_flags sa_handle_method sigstack rlim rseq landlock_restrict "
+        "landlock_fs landlock_add sched_getattr "
         "sched_flags"
     ),
     "bfer.names.ethernet": "ethernet",

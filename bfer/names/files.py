@@ -28,7 +28,9 @@ def _open_table(direct: int, largefile: int, directory: int, nofollow: int) -> t
         ("O_TMPFILE", 0o20000000 | directory),
         ("__O_TMPFILE", 0o20000000),
         ("O_DIRECTORY", directory),
+        ("O_EMPTYPATH", 0o400000000),
         ("FASYNC", 0o20000),
+        ("OPENAT2_REGULAR", 1 << 32),
     )
 
 
@@ -254,6 +256,7 @@ KINDS = {
             ("FALLOC_FL_ZERO_RANGE", 0x10),
             ("FALLOC_FL_INSERT_RANGE", 0x20),
             ("FALLOC_FL_UNSHARE_RANGE", 0x40),
+            ("FALLOC_FL_WRITE_ZEROES", 0x80),
         ),
     ),
     "at": Kind(FLAGS, _AT),
@@ -415,6 +418,8 @@ KINDS = {
             ("F_SET_RW_HINT", 1036),
             ("F_GET_FILE_RW_HINT", 1037),
             ("F_SET_FILE_RW_HINT", 1038),
+            ("F_GETDELEG", 1039),
+            ("F_SETDELEG", 1040),
         ),
     ),
     "ioctl": Kind(

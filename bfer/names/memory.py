@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, with_size
 
-# include/uapi/asm-generic/mman.h; MAP_32BIT is x86's.
+# include/uapi/asm-generic/mman.h; MAP_32BIT and MAP_ABOVE4G are x86's.
 _SHARING = {"MAP_FILE": 0, "MAP_SHARED": 1, "MAP_PRIVATE": 2, "MAP_SHARED_VALIDATE": 3, "MAP_DROPPABLE": 8}
 _TYPES = {value: name for name, value in _SHARING.items()}
 _MAP = (
     ("MAP_FIXED", 0x10),
     ("MAP_ANONYMOUS", 0x20),
     ("MAP_32BIT", 0x40),
+    ("MAP_ABOVE4G", 0x80),
     ("MAP_GROWSDOWN", 0x100),
     ("MAP_DENYWRITE", 0x800),
     ("MAP_EXECUTABLE", 0x1000),
@@ -140,6 +141,7 @@ KINDS = {
     "pkey_access": Kind(
         FLAGS,
         (
+            ("PKEY_UNRESTRICTED", 0),
             ("PKEY_DISABLE_ACCESS", 1),
             ("PKEY_DISABLE_WRITE", 2),
             ("PKEY_DISABLE_EXECUTE", 4),

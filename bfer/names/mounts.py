@@ -49,6 +49,7 @@ def _mount(value: int) -> str:
 
 
 _MOUNT_ATTR = (
+    ("MOUNT_ATTR__ATIME", 0x70),
     ("MOUNT_ATTR_RDONLY", 1),
     ("MOUNT_ATTR_NOSUID", 2),
     ("MOUNT_ATTR_NODEV", 4),
@@ -173,6 +174,7 @@ KINDS = {
         FLAGS,
         (
             ("OPEN_TREE_CLONE", 1),
+            ("OPEN_TREE_NAMESPACE", 2),
             ("AT_SYMLINK_NOFOLLOW", 0x100),
             ("AT_NO_AUTOMOUNT", 0x800),
             ("AT_EMPTY_PATH", 0x1000),
@@ -213,7 +215,7 @@ KINDS = {
     ),
     "fsmount": Kind(
         FLAGS,
-        (("FSMOUNT_CLOEXEC", 1),),
+        (("FSMOUNT_CLOEXEC", 1), ("FSMOUNT_NAMESPACE", 2)),
     ),
     "mount_attr": Kind(FLAGS, (("MOUNT_ATTR_RELATIME", 0), *_MOUNT_ATTR)),
     "mount_attrs": Kind(FLAGS, _MOUNT_ATTR),
@@ -236,6 +238,10 @@ KINDS = {
             (8, {name: number for number, name in _QUOTA.items()}),
             (0, {name: number for number, name in enumerate(_QUOTA_TYPES)}),
         ),
+    ),
+    "statmount": Kind(
+        FLAGS,
+        (("STATMOUNT_BY_FD", 1),),
     ),
     "listmount": Kind(
         FLAGS,

@@ -61,6 +61,10 @@ _CLONE = (
     ("CLONE_IO", 0x80000000),
     ("CLONE_CLEAR_SIGHAND", 0x100000000),
     ("CLONE_INTO_CGROUP", 0x200000000),
+    ("CLONE_AUTOREAP", 0x400000000),
+    ("CLONE_NNP", 0x800000000),
+    ("CLONE_PIDFD_AUTOKILL", 0x1000000000),
+    ("CLONE_EMPTY_MNTNS", 0x2000000000),
 )
 
 # include/uapi/linux/personality.h: what is below the flags
@@ -146,13 +150,15 @@ def _limit(value: int) -> str:
 # include/uapi/linux/landlock.h, in the order of their bits
 _LANDLOCK_FS = (
     *("EXECUTE", "WRITE_FILE", "READ_FILE", "READ_DIR", "REMOVE_DIR", "REMOVE_FILE", "MAKE_CHAR", "MAKE_DIR"),
-    *("MAKE_REG", "MAKE_SOCK", "MAKE_FIFO", "MAKE_BLOCK", "MAKE_SYM", "REFER", "TRUNCATE", "IOCTL_DEV"),
+    *("MAKE_REG", "MAKE_SOCK", "MAKE_FIFO", "MAKE_BLOCK", "MAKE_SYM", "REFER", "TRUNCATE", "IOCTL_DEV", "RESOLVE_UNIX"),
 )
 
 KINDS = {
     "landlock_fs": Kind(
         FLAGS, tuple([(f"LANDLOCK_ACCESS_FS_{name}", 1 << bit) for bit, name in enumerate(_LANDLOCK_FS)])
     ),
+    "landlock_add": Kind(FLAGS, (("LANDLOCK_ADD_RULE_QUIET", 1),)),
+    "sched_getattr": Kind(FLAGS, (("SCHED_GETATTR_FLAG_DL_DYNAMIC", 1),)),
     "sched_flags": Kind(
         FLAGS,
         (
@@ -406,6 +412,7 @@ KINDS = {
             ("PR_LOCK_SHADOW_STACK_STATUS", 76),
             ("PR_TIMER_CREATE_RESTORE_IDS", 77),
             ("PR_FUTEX_HASH", 78),
+            ("PR_RSEQ_SLICE_EXTENSION", 79),
             ("PR_SET_VMA", 0x53564D41),
             ("PR_SET_PTRACER", 0x59616D61),
         ),
@@ -472,6 +479,7 @@ KINDS = {
         (
             ("PIDFD_NONBLOCK", 0x800),
             ("PIDFD_THREAD", 0x80),
+            ("PIDFD_AUTOKILL", 0x200),
         ),
     ),
     "pidfd_signal": Kind(

@@ -159,6 +159,8 @@ KINDS = {
             ("KEXEC_FILE_ON_CRASH", 2),
             ("KEXEC_FILE_NO_INITRAMFS", 4),
             ("KEXEC_FILE_DEBUG", 8),
+            ("KEXEC_FILE_NO_CMA", 0x10),
+            ("KEXEC_FILE_FORCE_DTB", 0x20),
         ),
     ),
     "perf_event_open": Kind(
@@ -181,6 +183,7 @@ KINDS = {
     "lsm_attr": Kind(
         CHOICE,
         (
+            ("LSM_ATTR_UNDEF", 0),
             ("LSM_ATTR_CURRENT", 100),
             ("LSM_ATTR_EXEC", 101),
             ("LSM_ATTR_FSCREATE", 102),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags
+from bfer.names import CHOICE, CUSTOM, FLAGS, Kind, flags, hexadecimal
 
 # include/uapi/linux/fanotify.h
 _FANOTIFY_CLASSES = ("FAN_CLASS_NOTIF", "FAN_CLASS_CONTENT", "FAN_CLASS_PRE_CONTENT", "0xc")
@@ -28,6 +28,55 @@ def _fanotify_init(value: int) -> str:
     rest = value & ~0xC
     name = _FANOTIFY_CLASSES[value >> 2 & 3]
     return f"{name}|{flags(rest, _FANOTIFY)}" if rest else name
+
+
+# include/uapi/linux/io_uring.h
+_REGISTER = (
+    ("IORING_REGISTER_BUFFERS", 0),
+    ("IORING_UNREGISTER_BUFFERS", 1),
+    ("IORING_REGISTER_FILES", 2),
+    ("IORING_UNREGISTER_FILES", 3),
+    ("IORING_REGISTER_EVENTFD", 4),
+    ("IORING_UNREGISTER_EVENTFD", 5),
+    ("IORING_REGISTER_FILES_UPDATE", 6),
+    ("IORING_REGISTER_EVENTFD_ASYNC", 7),
+    ("IORING_REGISTER_PROBE", 8),
+    ("IORING_REGISTER_PERSONALITY", 9),
+    ("IORING_UNREGISTER_PERSONALITY", 10),
+    ("IORING_REGISTER_RESTRICTIONS", 11),
+    ("IORING_REGISTER_ENABLE_RINGS", 12),
+    ("IORING_REGISTER_FILES2", 13),
+    ("IORING_REGISTER_FILES_UPDATE2", 14),
+    ("IORING_REGISTER_BUFFERS2", 15),
+    ("IORING_REGISTER_BUFFERS_UPDATE", 16),
+    ("IORING_REGISTER_IOWQ_AFF", 17),
+    ("IORING_UNREGISTER_IOWQ_AFF", 18),
+    ("IORING_REGISTER_IOWQ_MAX_WORKERS", 19),
+    ("IORING_REGISTER_RING_FDS", 20),
+    ("IORING_UNREGISTER_RING_FDS", 21),
+    ("IORING_REGISTER_PBUF_RING", 22),
+    ("IORING_UNREGISTER_PBUF_RING", 23),
+    ("IORING_REGISTER_SYNC_CANCEL", 24),
+    ("IORING_REGISTER_FILE_ALLOC_RANGE", 25),
+    ("IORING_REGISTER_PBUF_STATUS", 26),
+    ("IORING_REGISTER_NAPI", 27),
+    ("IORING_UNREGISTER_NAPI", 28),
+    ("IORING_REGISTER_CLOCK", 29),
+    ("IORING_REGISTER_CLONE_BUFFERS", 30),
+    ("IORING_REGISTER_SEND_MSG_RING", 31),
+    ("IORING_REGISTER_ZCRX_IFQ", 32),
+    ("IORING_REGISTER_RESIZE_RINGS", 33),
+    ("IORING_REGISTER_MEM_REGION", 34),
+    ("IORING_REGISTER_QUERY", 35),
+    ("IORING_REGISTER_ZCRX_CTRL", 36),
+)
+_REGISTERED = ("IORING_REGISTER_USE_REGISTERED_RING", 1 << 31)
+
+
+def _register(value: int) -> str:
+    operation = value & ~(1 << 31)
+    name = next((name for name, known in _REGISTER if known == operation), hexadecimal(operation))
+    return f"{name}|{_REGISTERED[0]}" if value >> 31 else name
 
 
 KINDS = {
@@ -110,6 +159,7 @@ KINDS = {
         FLAGS,
         (
             ("FAN_MARK_INODE", 0),
+            ("FAN_MARK_MNTNS", 0x110),
             ("FAN_MARK_ADD", 1),
             ("FAN_MARK_REMOVE", 2),
             ("FAN_MARK_DONT_FOLLOW", 4),
@@ -174,37 +224,9 @@ KINDS = {
             ("IORING_ENTER_EXT_ARG", 8),
             ("IORING_ENTER_REGISTERED_RING", 0x10),
             ("IORING_ENTER_ABS_TIMER", 0x20),
+            ("IORING_ENTER_EXT_ARG_REG", 0x40),
+            ("IORING_ENTER_NO_IOWAIT", 0x80),
         ),
     ),
-    "io_uring_register": Kind(
-        CHOICE,
-        (
-            ("IORING_REGISTER_BUFFERS", 0),
-            ("IORING_UNREGISTER_BUFFERS", 1),
-            ("IORING_REGISTER_FILES", 2),
-            ("IORING_UNREGISTER_FILES", 3),
-            ("IORING_REGISTER_EVENTFD", 4),
-            ("IORING_UNREGISTER_EVENTFD", 5),
-            ("IORING_REGISTER_FILES_UPDATE", 6),
-            ("IORING_REGISTER_EVENTFD_ASYNC", 7),
-            ("IORING_REGISTER_PROBE", 8),
-            ("IORING_REGISTER_PERSONALITY", 9),
-            ("IORING_UNREGISTER_PERSONALITY", 10),
-            ("IORING_REGISTER_RESTRICTIONS", 11),
-            ("IORING_REGISTER_ENABLE_RINGS", 12),
-            ("IORING_REGISTER_FILES2", 13),
-            ("IORING_REGISTER_FILES_UPDATE2", 14),
-            ("IORING_REGISTER_BUFFERS2", 15),
-            ("IORING_REGISTER_BUFFERS_UPDATE", 16),
-            ("IORING_REGISTER_IOWQ_AFF", 17),
-            ("IORING_UNREGISTER_IOWQ_AFF", 18),
-            ("IORING_REGISTER_IOWQ_MAX_WORKERS", 19),
-            ("IORING_REGISTER_RING_FDS", 20),
-            ("IORING_UNREGISTER_RING_FDS", 21),
-            ("IORING_REGISTER_PBUF_RING", 22),
-            ("IORING_UNREGISTER_PBUF_RING", 23),
-            ("IORING_REGISTER_SYNC_CANCEL", 24),
-            ("IORING_REGISTER_FILE_ALLOC_RANGE", 25),
-        ),
-    ),
+    "io_uring_register": Kind(CUSTOM, (*_REGISTER, _REGISTERED), _register),
 }
