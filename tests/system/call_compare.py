@@ -85,11 +85,11 @@ _SYSTEMS = {
 }
 # What strace does not read: a key where the command has none, the type of a mount that is only changed, names of hosts
 # and sets of signals of a wrong size, what comes with an unknown version, times after a call that failed, the length
-# of an address that nobody asks for.
+# of an address that nobody asks for, a command line that is said to be longer than the memory behind it.
 _ADDRESSED = (
     *("fsconfig.key", "mount.filesystemtype", "sethostname.name", "setdomainname.name", "capset.datap", "capget.datap"),
     *("epoll_pwait2.timeout", "epoll_ctl.event", "accept.addrlen", "accept4.addrlen", "getsockname.addrlen"),
-    *("getpeername.addrlen", "recvfrom.addrlen"),
+    *("getpeername.addrlen", "recvfrom.addrlen", "kexec_file_load.cmdline"),
 )
 # Several bits that have one name in newer versions.
 _COMBINED = {"FAN_MARK_MNTNS", "MOUNT_ATTR__ATIME"}
