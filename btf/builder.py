@@ -309,7 +309,7 @@ class Builder:
             raise BtfError(f"BTF {kind_name(kind)} '{name}' has {count} entries, the kernel takes {MAX_VLEN}")
         if not 0 <= value <= _U32:
             raise BtfError(f"BTF {kind_name(kind)} '{name}': size {value}")
-        return (self.string(name), kind << KIND_SHIFT | count | (KFLAG if flag else 0), value, *words)
+        return (self.string(name) if name else 0, kind << KIND_SHIFT | count | (KFLAG if flag else 0), value, *words)
 
     def _add(
         self, kind: Int, name: str, value: Int, words: Sequence[Int] = (), count: Int = 0, flag: bool = False

@@ -100,6 +100,8 @@ def _falls_back(order: list[MBlock]) -> set[MBlock]:
     back depends on the order of its search, which is followed here: what comes next
     before what is jumped to. A jump by 0 will do, and is removed once verified.
     """
+    if not any(block.depth for block in order):
+        return set()  # no loops
     after = dict(zip(order, order[1:]))
     if not any(block.test is None and block.then is after.get(block) and block.then is not None for block in order):
         return set()

@@ -80,19 +80,16 @@ class Expressions(Numbers):
 
     def expr(self, node: ast.expr) -> Value:
         """The value of an expression; a place stays a place."""
-        try:
-            return self._expr(node)
-        except LocatedError:
-            raise
-        except CompileError as error:
-            raise self.error(node, str(error)) from None
-
-    def _expr(self, node: ast.expr) -> Value:
         name = _LOWERINGS.get(type(node))
         if name is None:
             raise self.error(node, f"{type(node).__name__} is not part of the language")
         lower: Callable[[ast.expr], Value] = getattr(self, name)
-        return lower(node)
+        try:
+            return lower(node)
+        except LocatedError:
+            raise
+        except CompileError as error:
+            raise self.error(node, str(error)) from None
 
     def _constant_expr(self, node: ast.Constant) -> Const:
         return Const(node.value)

@@ -192,7 +192,7 @@ class _Colouring:
         for register in _bits(self.present >> FIRST_VIRTUAL << FIRST_VIRTUAL):
             if self.degree[register] >= COLOURS:
                 self.high[register] = None
-            elif self._move_related(register):
+            elif register in self.moves_of:
                 self.frozen[register] = None
             else:
                 self.low[register] = None

@@ -236,10 +236,12 @@ def reuse_values(func: Function) -> bool:
 
 def _common(ends: list[dict[_Key, int]]) -> dict[_Key, int]:
     """What is remembered on every way."""
-    first, *rest = sorted(ends, key=len)
-    if not rest or not first:
-        return first.copy()
-    return {key: vreg for key, vreg in first.items() if all(end.get(key) == vreg for end in rest)}
+    known, *rest = sorted(ends, key=len)
+    if not rest:
+        return known.copy()
+    for end in rest:
+        known = {key: vreg for key, vreg in known.items() if end.get(key) == vreg}
+    return known
 
 
 def _reuse_in(func: Function, block: Block, known: dict[_Key, int], counts: list[int], start: int = 0) -> bool:
