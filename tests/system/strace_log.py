@@ -41,8 +41,18 @@ def _path(text: str) -> object:
     return bytes.fromhex(match[1].replace("\\x", ""))
 
 
-def _flags(text: str) -> frozenset[str]:
-    return frozenset(text.split("|"))
+_NEWER = {"O_EMPTYPATH": 0x4000000, "OPENAT2_REGULAR": 1 << 32}
+
+
+def flags(text: str) -> frozenset[str]:
+    """The words; flags that older versions have no name for are with the bits that have none."""
+    words = frozenset(text.split("|"))
+    newer = sum(_NEWER[word] for word in words & _NEWER.keys())
+    if not newer:
+        return words
+    named = {word for word in words - _NEWER.keys() if word[:1] not in "0123456789"}
+    rest = newer + sum(int(word, 0) for word in words if word[:1] in "0123456789")
+    return frozenset({*named, f"{rest:#x}"})
 
 
 def _how(text: str) -> object:
@@ -52,9 +62,9 @@ def _how(text: str) -> object:
         return int(text, 16)
     fields = dict(part.split("=", 1) for part in split(text[1:-1]) if "=" in part and not part.startswith("/*"))
     return (
-        _flags(fields["flags"]),
+        flags(fields["flags"]),
         int(fields.get("mode", "0"), 8),
-        frozenset() if fields["resolve"] == "0" else _flags(fields["resolve"]),
+        frozenset() if fields["resolve"] == "0" else flags(fields["resolve"]),
     )
 
 
@@ -70,7 +80,7 @@ def _arguments(name: str, args: list[str]) -> dict[str, object]:
     elif name == "creat":
         found["mode"] = int(args[1], 8)
     else:
-        found["flags"] = _flags(args[1])
+        found["flags"] = flags(args[1])
         if len(args) > 2:  # strace shows the mode only where the call uses it
             found["mode"] = int(args[2], 8)
     return found

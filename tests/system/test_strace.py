@@ -35,13 +35,13 @@ def value(arg: dict) -> object:
         assert "truncated" not in arg
         return base64.b64decode(arg["valueBytes"]) if "valueBytes" in arg else got.encode()
     if name == "flags":
-        return frozenset(got.split("|"))
+        return strace_log.flags(got)
     if name == "mode":
         return int(got, 8)
     if name == "how":
         resolve = got["resolve"]
         return (
-            frozenset(got["flags"].split("|")),
+            strace_log.flags(got["flags"]),
             int(got["mode"], 8),
             frozenset() if resolve in ("0", 0) else frozenset(resolve.split("|")),
         )
