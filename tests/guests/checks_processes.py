@@ -62,6 +62,10 @@ def in_thread(act):
             time.sleep(0.001)
             continue
         thread.join()
+        # It may still be ending: musl before 1.2.4 leaves a lock that it holds then (that of pthread_key_delete) locked
+        # for ever in what is forked meanwhile, and Python takes it there first of all.
+        while os.path.exists("/proc/self/task/%d" % thread.native_id):
+            time.sleep(0.001)
         return
 
 def start_cat(number):

@@ -166,10 +166,10 @@ def cache() -> Path:
 
 
 BY_HAND = {
-    # They load a module, and once a check long after them never ended there; each passes when asked for by itself.
+    # They load a module, and have not been in enough whole boots there; each passes when asked for by itself.
     "5.10-musl": ("drivers", "integrity"),
 }
-"""Subjects that continuous integration leaves out in a guest: they do not pass there every time.
+"""Subjects that continuous integration leaves out in a guest: they have not yet shown that they pass every time.
 
 ``python -m tests.guests --matrix KERNEL --check SUBJECT`` runs them; natively they are tests like the others.
 """
