@@ -219,7 +219,7 @@ def put_user_string(record: Ptr[FieldRecord], shape: Ptr[Shape], arg: u64, addre
     n: i64 = 1
     text.data[0] = 0
     if address:
-        n = read_user_str(text.data, address)
+        n = read_string(text.data, address)
     length: u64 = 0
     if n > 0:
         length = n

@@ -63,7 +63,7 @@ def add_vector(record, arg, address):
         if i == VECTOR_MAX:
             close_field(record, field, arg, FORM_MORE, 0)
             return
-        n = read_user_str(cast(Ptr[PathText], addr(field[1])).data, item)
+        n = read_string(cast(Ptr[PathText], addr(field[1])).data, item)
         close_string(record, field, arg, n, item, whole=FORM_ITEM, cut=FORM_ITEM_CUT)
 
 

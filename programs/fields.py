@@ -163,6 +163,15 @@ def no_fields(record, shape, event, result):
 
 
 @inline
+def read_string(text, address):
+    """The length of a string of the process's, with its NUL; negative where it cannot be read."""
+    n = read_user_str(text, address)
+    if n == 0:  # so the helper calls the empty string before Linux 6.13
+        n = 1
+    return n
+
+
+@inline
 def close_field(record, field, arg, form, size):
     field.arg = arg
     field.form = form
@@ -191,7 +200,7 @@ def close_string(record, field, arg, n, pointer, whole=FORM_STRING, cut=FORM_CUT
 def add_string(record, field, shape, arg, address):
     """One string; False when the event's filter does not want it."""
     text = cast(Ptr[PathText], addr(field[1]))
-    n = read_user_str(text.data, address)
+    n = read_string(text.data, address)
     length: u64 = 0
     if n > 0:
         length = n

@@ -55,6 +55,8 @@ def put_text(record, shape, arg, address, size, pointer):
     n = read_kernel_str(text.data, address, size=room)
     if n < 0:
         n = read_user_str(text.data, address, size=room)
+        if n == 0:  # as in read_string
+            n = 1
     length: u64 = 0
     if n > 0:
         length = n

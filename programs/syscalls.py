@@ -44,7 +44,7 @@ def read_path(record, shape, event, result):
     record.args[place] = 0
     length: u64 = 0
     size: u64 = 8
-    n = read_user_str(record.path, address)
+    n = read_string(record.path, address)
     if n > 0:
         length = n
         size = min(length - 1, PATH_SIZE - 1)

@@ -131,6 +131,18 @@ def check_json_and_failed_open():
     assert abs(there["timestamp"] / 1e9 - time.time()) < 600, there["timestamp"]
 
 
+@check
+def check_empty_strings():
+    """Before Linux 6.13 the helper that reads a string gives an empty one no length; it is none that cannot be read."""
+    import json
+
+    got = opened(command=["sh", "-c", 'cat "" 2>/dev/null; exit 0'])
+    assert ("cat", "", -2) in got, got
+    _, output, _ = bfer("trace", "event=execve", "--output", "json", command=["cat", "", "x"])
+    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert ["cat", "", "x"] in [argument(row, "argv") for row in rows], rows
+
+
 def paths_for(folder, pattern):
     command = ["cat", *(f"{folder}/{name}" for name in FILES)]
     events = opened(f"{event()}.pathname={pattern}", command=command)
