@@ -163,18 +163,3 @@ def cache() -> Path:
     path = Path(home) / "bfer" / "guests"
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-BY_HAND = {
-    # They load a module, and have not been in enough whole boots there; each passes when asked for by itself.
-    "5.10-musl": ("drivers", "integrity"),
-}
-"""Subjects that continuous integration leaves out in a guest: they have not yet shown that they pass every time.
-
-``python -m tests.guests --matrix KERNEL --check SUBJECT`` runs them; natively they are tests like the others.
-"""
-
-
-def left_out(name: str) -> tuple[str, ...]:
-    """The subjects that continuous integration leaves out in a guest."""
-    return BY_HAND.get(name, ())
