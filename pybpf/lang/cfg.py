@@ -173,22 +173,11 @@ class Liveness:
     """Live virtual registers as bit sets: at each block's start and end; ``bits`` has every register's bit."""
 
     def __init__(self, func: Function) -> None:
-        self.at_start: dict[Block, int] = {}
-        self.at_end: dict[Block, int] = {}
-        at_start, at_end = self.at_start, self.at_end
         reads: dict[Block, int] = {}
-        passed: dict[Block, int] = {}  # what a block leaves alone
+        passed: dict[Block, int] = {}
         bits = self.bits = [1 << vreg for vreg in range(len(func.vregs))]
-        loops = False
-        # From the end, so that where blocks are in reverse post-order only loops need another turn.
-        for block in reversed(func.blocks):
-            last = block.ins[-1]
-            out = read = written = 0
-            for target in (last.then, last.els):
-                if target in at_start:
-                    out |= at_start[target]
-                elif target is not None:
-                    loops = True
+        for block in func.blocks:
+            read = written = 0
             for ins in reversed(block.ins):
                 dst = ins.dst
                 if dst is not None:
@@ -196,20 +185,12 @@ class Liveness:
                     read &= ~bits[dst]
                 for vreg in ins.reads:
                     read |= bits[vreg]
-            reads[block], passed[block], at_end[block] = read, ~written, out
-            at_start[block] = read | out & ~written
-        while loops:
-            loops = False
-            for block in reversed(func.blocks):
-                out = 0
-                for target in successors(block):
-                    out |= at_start[target]
-                if out != at_end[block]:
-                    at_end[block] = out
-                    start = reads[block] | out & passed[block]
-                    if start != at_start[block]:
-                        at_start[block] = start
-                        loops = True
+            reads[block], passed[block] = read, ~written
+        at_start = self.at_start = live_at_start(func.blocks, reads, passed)
+        at_end = self.at_end = dict.fromkeys(func.blocks, 0)
+        for block in func.blocks:
+            for target in successors(block):
+                at_end[block] |= at_start[target]
 
 
 def live_at_start(blocks: list[Block], reads: dict[Block, int], passed: dict[Block, int]) -> dict[Block, int]:
@@ -218,6 +199,7 @@ def live_at_start(blocks: list[Block], reads: dict[Block, int], passed: dict[Blo
     again = True
     while again:
         again = False
+        # From the end, so that where blocks are in reverse post-order only loops need another turn.
         for block in reversed(blocks):
             last = block.ins[-1]
             out = 0
